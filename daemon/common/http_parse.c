@@ -1,0 +1,550 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A head is first assembled and looked through as a whole: only CRLF ends lines, no folding, no NUL, bounded. Then
+ * llhttp (strict) parses it, so that every span lies in the assembled bytes. Then what llhttp lets through is judged:
+ * exactly one framing, one Host, known versions and methods. Bodies with a length are counted here; chunked ones go
+ * through llhttp, whose chunk lines and trailers are bounded by what lies between two spans of data.
+ *
+ * Anything that is not certain is HTTP_BAD, and the connection it came on is not used again.
+ */
+#include "common/http_parse.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/check.h"
+
+static enum http_result refuse(struct http_parser *p, unsigned status, const char *why)
+{
+	p->status = status;
+	p->why = why;
+	return HTTP_BAD;
+}
+
+/* --- llhttp's callbacks ------------------------------------------------------------------------------------ */
+
+static int cb_span_target(llhttp_t *ll, const char *at, size_t n)
+{
+	struct http_parser *p = ll->data;
+
+	if (p->head)
+		p->head->target = str_of(at, n);
+	return 0;
+}
+
+static int cb_span_reason(llhttp_t *ll, const char *at, size_t n)
+{
+	struct http_parser *p = ll->data;
+
+	if (p->head)
+		p->head->reason = str_of(at, n);
+	return 0;
+}
+
+static int cb_span_field(llhttp_t *ll, const char *at, size_t n)
+{
+	struct http_parser *p = ll->data;
+
+	if (!p->head) /* a trailer: bounded, otherwise ignored */
+		return 0;
+	if (p->head->nheaders == HTTP_HEADERS_MAX) {
+		refuse(p, 431, "too many header lines");
+		return HPE_USER;
+	}
+	p->head->headers[p->head->nheaders++] = (struct http_header){str_of(at, n), str_of(at + n, 0)};
+	return 0;
+}
+
+static int cb_span_value(llhttp_t *ll, const char *at, size_t n)
+{
+	struct http_parser *p = ll->data;
+
+	if (p->head && p->head->nheaders)
+		p->head->headers[p->head->nheaders - 1].value = str_trim(str_of(at, n));
+	return 0;
+}
+
+static int cb_headers_complete(llhttp_t *ll)
+{
+	ll->upgrade = 0;
+	return HPE_PAUSED;
+}
+
+static int cb_chunk_header(llhttp_t *ll)
+{
+	struct http_parser *p = ll->data;
+
+	p->in_trailers = ll->content_length == 0;
+	return 0;
+}
+
+/* Counts what lies between the last accounted byte and `at`; false when a chunk line or the trailers are too long. */
+static bool account(struct http_parser *p, const char *at)
+{
+	p->overhead += (size_t)(at - p->mark);
+	p->mark = at;
+	return p->overhead <= (p->in_trailers ? HTTP_TRAILERS_MAX_BYTES : HTTP_CHUNK_LINE_MAX_BYTES);
+}
+
+static int cb_body(llhttp_t *ll, const char *at, size_t n)
+{
+	struct http_parser *p = ll->data;
+
+	if (!account(p, at)) {
+		refuse(p, 400, "chunk line too long");
+		return HPE_USER;
+	}
+	p->overhead = 0;
+	p->mark = at + n;
+	if (p->on_data)
+		p->on_data(p->on_data_arg, at, n);
+	return 0;
+}
+
+static int cb_message_complete(llhttp_t *ll)
+{
+	struct http_parser *p = ll->data;
+
+	p->done = true;
+	return HPE_PAUSED;
+}
+
+static const llhttp_settings_t settings = {
+	.on_url = cb_span_target,
+	.on_status = cb_span_reason,
+	.on_header_field = cb_span_field,
+	.on_header_value = cb_span_value,
+	.on_headers_complete = cb_headers_complete,
+	.on_body = cb_body,
+	.on_chunk_header = cb_chunk_header,
+	.on_message_complete = cb_message_complete,
+};
+
+void http_parser_init(struct http_parser *p, llhttp_type_t kind)
+{
+	memset(p, 0, sizeof(*p));
+	llhttp_init(&p->ll, kind == HTTP_REQUEST ? HTTP_REQUEST : HTTP_RESPONSE, &settings);
+	p->ll.data = p;
+	p->kind = kind;
+}
+
+/* --- the look at the assembled head ------------------------------------------------------------------------ */
+
+static bool is_token_char(unsigned char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       (c && strchr("!#$%&'*+-.^_`|~", c));
+}
+
+/*
+ * Finds the end of the head: HTTP_DONE with *end behind the empty line. Every LF found must follow a CR and no other
+ * CR may stand in a line; a line that begins with white space continues the one before (obs-fold, RFC 9112 5.2) and
+ * is refused, as is one that begins with a colon.
+ */
+static enum http_result find_head_end(struct http_parser *p, const char *data, size_t n, size_t *end)
+{
+	size_t limit = n < HTTP_HEAD_MAX_BYTES ? n : HTTP_HEAD_MAX_BYTES;
+	size_t line = p->scanned; /* start of the first line that is not known to be complete */
+
+	while (line < limit) {
+		const char *lf = memchr(data + line, '\n', limit - line);
+		size_t stop = lf ? (size_t)(lf - data) : limit;
+		const char *cr = memchr(data + line, '\r', stop - line);
+
+		if (memchr(data + line, '\0', stop - line))
+			return refuse(p, 400, "NUL in the head");
+		if (cr && (size_t)(cr - data) + 1 < stop)
+			return refuse(p, 400, "CR without LF in the head");
+		if (lf && (!cr || cr + 1 != lf))
+			return refuse(p, 400, "LF without CR in the head");
+		if (line > 0 && stop > line && (data[line] == ' ' || data[line] == '\t' || data[line] == ':'))
+			return refuse(p, 400, "header line that begins with white space or a colon");
+		if (!lf)
+			break;
+		if (line > 0 && stop == line + 1) {
+			*end = stop + 1;
+			return HTTP_DONE;
+		}
+		if (line == 0 && stop == 1)
+			return refuse(p, 400, "empty request line");
+		line = stop + 1;
+		p->scanned = line;
+	}
+	if (n >= HTTP_HEAD_MAX_BYTES)
+		return refuse(p, p->scanned == 0 ? 414 : 431,
+			      p->scanned == 0 ? "request line too long" : "request head too large");
+	return HTTP_MORE;
+}
+
+/* A request line longer than any acceptable target is refused before the rest of the head is waited for. */
+static enum http_result check_request_line_length(struct http_parser *p, size_t n)
+{
+	if (p->kind == HTTP_REQUEST && p->scanned == 0 && n > HTTP_TARGET_MAX_BYTES + 64)
+		return refuse(p, 414, "request line too long");
+	return HTTP_MORE;
+}
+
+/* --- judging what llhttp found ------------------------------------------------------------------------------ */
+
+static const struct {
+	struct str name;
+	enum http_method method;
+} methods[] = {
+	{{"GET", 3}, METHOD_GET},       {{"HEAD", 4}, METHOD_HEAD},   {{"POST", 4}, METHOD_POST},
+	{{"PUT", 3}, METHOD_PUT},       {{"DELETE", 6}, METHOD_DELETE}, {{"PATCH", 5}, METHOD_PATCH},
+	{{"OPTIONS", 7}, METHOD_OPTIONS},
+};
+
+/*
+ * The request line, looked at before llhttp: METHOD SP target SP HTTP/1.x with single spaces. Tells an unknown method
+ * (405) and an unknown version (505) from a malformed line (400).
+ */
+static enum http_result check_request_line(struct http_parser *p, struct str line, struct http_head *head)
+{
+	struct str rest = line;
+	struct str method = str_cut(&rest, ' ');
+	struct str target = str_cut(&rest, ' ');
+
+	if (!rest.p || method.n == 0 || target.n == 0)
+		return refuse(p, 400, "malformed request line");
+	for (size_t i = 0; i < method.n; i++)
+		if ((method.p[i] < 'A' || method.p[i] > 'Z') && method.p[i] != '-')
+			return refuse(p, 400, "malformed method");
+	for (size_t i = 0; i < target.n; i++)
+		if ((unsigned char)target.p[i] <= 0x20 || (unsigned char)target.p[i] >= 0x7f || target.p[i] == '#')
+			return refuse(p, 400, "forbidden byte in the request target");
+	if (target.n > HTTP_TARGET_MAX_BYTES)
+		return refuse(p, 414, "request target too long");
+	if (rest.n != 8 || !str_starts(rest, STR("HTTP/")) || rest.p[6] != '.' || rest.p[5] < '0' ||
+	    rest.p[5] > '9' || rest.p[7] < '0' || rest.p[7] > '9')
+		return refuse(p, str_starts(rest, STR("HTTP/")) && !memchr(rest.p, ' ', rest.n) ? 505 : 400,
+			      "malformed or unknown HTTP version");
+	if (rest.p[5] != '1' || rest.p[7] > '1')
+		return refuse(p, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
+	head->minor = (unsigned)(rest.p[7] - '0');
+	head->method_text = method;
+	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
+		if (str_eq(method, methods[i].name)) {
+			head->method = methods[i].method;
+			return HTTP_DONE;
+		}
+	}
+	return refuse(p, 405, "method not known here");
+}
+
+static enum http_result check_status_line(struct http_parser *p, struct str line, struct http_head *head)
+{
+	if (line.n < 12 || !str_starts(line, STR("HTTP/1.")) || line.p[7] < '0' || line.p[7] > '1' ||
+	    line.p[8] != ' ' || (line.n > 12 && line.p[12] != ' '))
+		return refuse(p, 502, "malformed status line");
+	head->status = 0;
+	for (size_t i = 9; i < 12; i++) {
+		if (line.p[i] < '0' || line.p[i] > '9')
+			return refuse(p, 502, "malformed status code");
+		head->status = head->status * 10 + (unsigned)(line.p[i] - '0');
+	}
+	if (head->status < 100 || head->status > 599)
+		return refuse(p, 502, "status code out of range");
+	head->minor = (unsigned)(line.p[7] - '0');
+	return HTTP_DONE;
+}
+
+/* One octet sequence for all header names that frame or route a message. */
+enum special {
+	SPECIAL_NONE,
+	SPECIAL_CONTENT_LENGTH,
+	SPECIAL_TRANSFER_ENCODING,
+	SPECIAL_HOST,
+	SPECIAL_EXPECT,
+	SPECIAL_UPGRADE,
+};
+
+static enum special special_of(struct str name)
+{
+	switch (name.n) {
+	case 4:
+		return str_eq_nocase(name, STR("host")) ? SPECIAL_HOST : SPECIAL_NONE;
+	case 6:
+		return str_eq_nocase(name, STR("expect")) ? SPECIAL_EXPECT : SPECIAL_NONE;
+	case 7:
+		return str_eq_nocase(name, STR("upgrade")) ? SPECIAL_UPGRADE : SPECIAL_NONE;
+	case 14:
+		return str_eq_nocase(name, STR("content-length")) ? SPECIAL_CONTENT_LENGTH : SPECIAL_NONE;
+	case 17:
+		return str_eq_nocase(name, STR("transfer-encoding")) ? SPECIAL_TRANSFER_ENCODING : SPECIAL_NONE;
+	default:
+		return SPECIAL_NONE;
+	}
+}
+
+struct special_counts {
+	unsigned content_length;
+	unsigned transfer_encoding;
+	unsigned host;
+	unsigned expect;
+	bool websocket;
+};
+
+static enum http_result judge_header(struct http_parser *p, struct http_head *head, const struct http_header *h,
+				     struct special_counts *seen)
+{
+	unsigned bad = p->kind == HTTP_REQUEST ? 400 : 502;
+
+	for (size_t i = 0; i < h->name.n; i++)
+		if (!is_token_char((unsigned char)h->name.p[i]))
+			return refuse(p, bad, "forbidden byte in a header name");
+	for (size_t i = 0; i < h->value.n; i++) {
+		unsigned char c = (unsigned char)h->value.p[i];
+		if ((c < 0x20 && c != '\t') || c == 0x7f)
+			return refuse(p, bad, "control byte in a header value");
+	}
+	switch (special_of(h->name)) {
+	case SPECIAL_NONE:
+		break;
+	case SPECIAL_CONTENT_LENGTH:
+		if (seen->content_length++ || str_parse_u64(h->value, &head->content_length) ||
+		    head->content_length > INT64_MAX)
+			return refuse(p, bad, "not exactly one valid Content-Length");
+		break;
+	case SPECIAL_TRANSFER_ENCODING:
+		if (seen->transfer_encoding++)
+			return refuse(p, bad, "more than one Transfer-Encoding");
+		if (!str_eq_nocase(h->value, STR("chunked")))
+			return refuse(p, p->kind == HTTP_REQUEST ? 501 : 502, "transfer coding other than chunked");
+		break;
+	case SPECIAL_HOST:
+		if (p->kind == HTTP_REQUEST && seen->host++)
+			return refuse(p, 400, "more than one Host");
+		head->host = h->value;
+		break;
+	case SPECIAL_EXPECT:
+		if (p->kind == HTTP_RESPONSE)
+			break;
+		if (seen->expect++ || !str_eq_nocase(h->value, STR("100-continue")))
+			return refuse(p, 417, "expectation other than 100-continue");
+		/* An HTTP/1.0 client does not know interim answers (RFC 9110 10.1.1). */
+		head->expect_continue = head->minor == 1;
+		break;
+	case SPECIAL_UPGRADE:
+		seen->websocket = str_eq_nocase(h->value, STR("websocket"));
+		break;
+	}
+	return HTTP_DONE;
+}
+
+static enum http_result judge_framing(struct http_parser *p, struct http_head *head,
+				      const struct special_counts *seen)
+{
+	unsigned bad = p->kind == HTTP_REQUEST ? 400 : 502;
+
+	if (seen->content_length && seen->transfer_encoding)
+		return refuse(p, bad, "both Content-Length and Transfer-Encoding");
+	if (seen->transfer_encoding && head->minor == 0)
+		return refuse(p, bad, "Transfer-Encoding in HTTP/1.0");
+	if (p->kind == HTTP_RESPONSE &&
+	    (head->status < 200 || head->status == 204 || head->status == 304)) {
+		p->bodiless = true;
+		head->framing = HTTP_BODY_NONE;
+		return HTTP_DONE;
+	}
+	if (seen->transfer_encoding)
+		head->framing = HTTP_BODY_CHUNKED;
+	else if (seen->content_length)
+		head->framing = HTTP_BODY_LENGTH;
+	else
+		head->framing = p->kind == HTTP_REQUEST ? HTTP_BODY_NONE : HTTP_BODY_UNTIL_CLOSE;
+	return HTTP_DONE;
+}
+
+/* Host is a name or address with an optional port (RFC 9110 7.2); what it names is judged elsewhere. */
+static bool host_is_well_formed(struct str host)
+{
+	if (host.n == 0 || host.n > 320)
+		return false;
+	for (size_t i = 0; i < host.n; i++) {
+		char c = host.p[i];
+		bool name = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+			    strchr("-._:[]", c);
+		if (!name)
+			return false;
+	}
+	return true;
+}
+
+static enum http_result judge(struct http_parser *p, struct http_head *head)
+{
+	struct special_counts seen = {0};
+	enum http_result rc = HTTP_DONE;
+
+	for (size_t i = 0; i < head->nheaders && rc == HTTP_DONE; i++)
+		rc = judge_header(p, head, &head->headers[i], &seen);
+	if (rc == HTTP_DONE)
+		rc = judge_framing(p, head, &seen);
+	if (rc != HTTP_DONE)
+		return rc;
+	if (p->kind == HTTP_REQUEST) {
+		if (seen.host == 0 && head->minor == 1)
+			return refuse(p, 400, "no Host");
+		if (seen.host && !host_is_well_formed(head->host))
+			return refuse(p, 400, "malformed Host");
+	}
+	head->upgrade_websocket = seen.websocket && head->minor == 1 &&
+				  http_head_has_token(head, STR("connection"), STR("upgrade"));
+	if (http_head_has_token(head, STR("connection"), STR("close")))
+		head->keep_alive = false;
+	else
+		head->keep_alive =
+			head->minor == 1 || http_head_has_token(head, STR("connection"), STR("keep-alive"));
+	if (head->framing == HTTP_BODY_UNTIL_CLOSE)
+		head->keep_alive = false;
+	return HTTP_DONE;
+}
+
+/* Lets llhttp parse the assembled head; it pauses itself at its end. */
+static enum http_result run_llhttp(struct http_parser *p, const char *data, size_t n, struct http_head *head)
+{
+	p->head = head;
+	llhttp_errno_t rc = llhttp_execute(&p->ll, data, n);
+	p->head = NULL;
+	if (p->why)
+		return refuse(p, p->kind == HTTP_REQUEST ? p->status : 502, p->why);
+	/* llhttp pauses after the LF of the empty line, or, with no body, may have completed the message. */
+	if (rc != HPE_PAUSED && rc != HPE_OK)
+		return refuse(p, p->kind == HTTP_REQUEST ? 400 : 502, "malformed head");
+	return HTTP_DONE;
+}
+
+enum http_result http_parse_head(struct http_parser *p, const char *data, size_t n, struct http_head *out,
+				 size_t *head_bytes)
+{
+	size_t end = 0;
+	enum http_result rc;
+
+	CHECK(!p->why);
+	rc = find_head_end(p, data, n, &end);
+	if (rc == HTTP_MORE)
+		return check_request_line_length(p, n);
+	if (rc != HTTP_DONE)
+		return p->kind == HTTP_REQUEST ? rc : refuse(p, 502, p->why);
+	memset(out, 0, offsetof(struct http_head, headers));
+	const char *cr = memchr(data, '\r', end);
+	struct str first = str_of(data, (size_t)(cr - data));
+	rc = p->kind == HTTP_REQUEST ? check_request_line(p, first, out) : check_status_line(p, first, out);
+	if (rc == HTTP_DONE)
+		rc = run_llhttp(p, data, end, out);
+	if (rc == HTTP_DONE)
+		rc = judge(p, out);
+	if (rc != HTTP_DONE)
+		return rc;
+	p->framing = out->framing;
+	p->left = out->content_length;
+	*head_bytes = end;
+	return HTTP_DONE;
+}
+
+void http_parser_no_body(struct http_parser *p)
+{
+	p->bodiless = true;
+}
+
+/* --- bodies -------------------------------------------------------------------------------------------------- */
+
+static enum http_result parse_length(struct http_parser *p, const char *data, size_t n, size_t *used)
+{
+	size_t take = p->left < n ? (size_t)p->left : n;
+
+	if (take && p->on_data)
+		p->on_data(p->on_data_arg, data, take);
+	p->left -= take;
+	*used = take;
+	return p->left ? HTTP_MORE : HTTP_DONE;
+}
+
+static enum http_result parse_chunked(struct http_parser *p, const char *data, size_t n, size_t *used)
+{
+	unsigned bad = p->kind == HTTP_REQUEST ? 400 : 502;
+	llhttp_errno_t rc;
+
+	p->mark = data;
+	llhttp_resume(&p->ll);
+	rc = llhttp_execute(&p->ll, data, n);
+	if (p->why) {
+		*used = (size_t)(p->mark - data);
+		return HTTP_BAD;
+	}
+	if (p->done && rc == HPE_PAUSED) {
+		*used = (size_t)(llhttp_get_error_pos(&p->ll) - data);
+		return account(p, data + *used) ? HTTP_DONE : refuse(p, bad, "trailers too long");
+	}
+	if (rc != HPE_OK) {
+		/* Only whole data spans before the fault were agreed upon. */
+		*used = (size_t)(p->mark - data);
+		return refuse(p, bad, "malformed chunked body");
+	}
+	*used = n;
+	if (!account(p, data + n))
+		return refuse(p, bad, p->in_trailers ? "trailers too long" : "chunk line too long");
+	return HTTP_MORE;
+}
+
+enum http_result http_parse_body(struct http_parser *p, const char *data, size_t n, size_t *used,
+				 void (*on_data)(void *arg, const char *p, size_t n), void *arg)
+{
+	enum http_result rc = HTTP_DONE;
+
+	CHECK(!p->why);
+	p->on_data = on_data;
+	p->on_data_arg = arg;
+	*used = 0;
+	if (p->bodiless || p->done)
+		return HTTP_DONE;
+	switch (p->framing) {
+	case HTTP_BODY_NONE:
+		break;
+	case HTTP_BODY_LENGTH:
+		rc = parse_length(p, data, n, used);
+		break;
+	case HTTP_BODY_CHUNKED:
+		if (n == 0)
+			return HTTP_MORE;
+		rc = parse_chunked(p, data, n, used);
+		break;
+	case HTTP_BODY_UNTIL_CLOSE:
+		if (n && on_data)
+			on_data(arg, data, n);
+		*used = n;
+		return HTTP_MORE;
+	}
+	if (rc == HTTP_DONE)
+		p->done = true;
+	return rc;
+}
+
+enum http_result http_parse_eof(struct http_parser *p)
+{
+	if (p->done || p->bodiless || p->framing == HTTP_BODY_UNTIL_CLOSE)
+		return HTTP_DONE;
+	return refuse(p, p->kind == HTTP_REQUEST ? 400 : 502, "the connection was closed within a message");
+}
+
+/* --- questions ------------------------------------------------------------------------------------------------ */
+
+const struct http_header *http_head_find(const struct http_head *head, struct str name)
+{
+	for (size_t i = 0; i < head->nheaders; i++)
+		if (str_eq_nocase(head->headers[i].name, name))
+			return &head->headers[i];
+	return NULL;
+}
+
+bool http_head_has_token(const struct http_head *head, struct str name, struct str token)
+{
+	for (size_t i = 0; i < head->nheaders; i++) {
+		if (!str_eq_nocase(head->headers[i].name, name))
+			continue;
+		for (struct str rest = head->headers[i].value; rest.p;)
+			if (str_eq_nocase(str_trim(str_cut(&rest, ',')), token))
+				return true;
+	}
+	return false;
+}

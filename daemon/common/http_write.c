@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/http_write.h"
+
+#include "common/secret.h"
+
+static const struct {
+	unsigned status;
+	const char *reason;
+} reasons[] = {
+	{100, "Continue"},
+	{101, "Switching Protocols"},
+	{200, "OK"},
+	{201, "Created"},
+	{202, "Accepted"},
+	{204, "No Content"},
+	{301, "Moved Permanently"},
+	{302, "Found"},
+	{303, "See Other"},
+	{304, "Not Modified"},
+	{307, "Temporary Redirect"},
+	{308, "Permanent Redirect"},
+	{400, "Bad Request"},
+	{401, "Unauthorized"},
+	{403, "Forbidden"},
+	{404, "Not Found"},
+	{405, "Method Not Allowed"},
+	{406, "Not Acceptable"},
+	{408, "Request Timeout"},
+	{409, "Conflict"},
+	{410, "Gone"},
+	{413, "Content Too Large"},
+	{414, "URI Too Long"},
+	{415, "Unsupported Media Type"},
+	{417, "Expectation Failed"},
+	{421, "Misdirected Request"},
+	{422, "Unprocessable Content"},
+	{426, "Upgrade Required"},
+	{429, "Too Many Requests"},
+	{431, "Request Header Fields Too Large"},
+	{500, "Internal Server Error"},
+	{501, "Not Implemented"},
+	{502, "Bad Gateway"},
+	{503, "Service Unavailable"},
+	{504, "Gateway Timeout"},
+	{505, "HTTP Version Not Supported"},
+};
+
+const char *http_reason(unsigned status)
+{
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+		if (reasons[i].status == status)
+			return reasons[i].reason;
+	return "Unknown";
+}
+
+void http_write_request_line(struct buf *out, struct str method, struct str target)
+{
+	buf_add_str(out, method);
+	buf_add_char(out, ' ');
+	buf_add_str(out, target);
+	buf_add_str(out, STR(" HTTP/1.1\r\n"));
+}
+
+void http_write_status_line(struct buf *out, unsigned status)
+{
+	buf_add_str(out, STR("HTTP/1.1 "));
+	buf_add_u64(out, status);
+	buf_add_char(out, ' ');
+	buf_add_cstr(out, http_reason(status));
+	buf_add_str(out, STR("\r\n"));
+}
+
+void http_write_header(struct buf *out, struct str name, struct str value)
+{
+	buf_add_str(out, name);
+	buf_add_str(out, STR(": "));
+	buf_add_str(out, value);
+	buf_add_str(out, STR("\r\n"));
+}
+
+void http_write_header_u64(struct buf *out, struct str name, unsigned long long value)
+{
+	buf_add_str(out, name);
+	buf_add_str(out, STR(": "));
+	buf_add_u64(out, value);
+	buf_add_str(out, STR("\r\n"));
+}
+
+void http_write_header_secret(struct buf *out, struct str name, const struct secret *value)
+{
+	http_write_header(out, name, secret_bytes(value));
+}
+
+void http_write_end(struct buf *out)
+{
+	buf_add_str(out, STR("\r\n"));
+}

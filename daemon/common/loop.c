@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Each turn is one pass of libevent (EVLOOP_ONCE), then the work that was put off. Deadlines sit on FIFO queues, one
+ * per length, so the earliest of each is its first; one timer is armed for the earliest of all and looks at each
+ * queue's head when it fires. Clearing a deadline leaves the timer: a tick with nothing to do is cheaper than a
+ * timer operation per request.
+ */
+#include "common/loop.h"
+
+#include <event2/event.h>
+#include <stdlib.h>
+
+#include "common/check.h"
+#include "common/clock.h"
+
+enum { TICK_MS = 20 };
+
+struct loop {
+	struct event_base *base; /* owned */
+	struct event *tick;      /* owned; armed while some deadline is set */
+	uint64_t tick_at_ms;     /* when it fires; UINT64_MAX when not armed */
+	struct list deferred;    /* struct deferred, in the order of loop_defer */
+	struct list queues;      /* struct deadline_queue */
+	bool stopping;
+};
+
+static void arm_tick(struct loop *loop, uint64_t at_ms)
+{
+	uint64_t now = clock_ms();
+	uint64_t wait = at_ms > now + TICK_MS ? at_ms - now : TICK_MS;
+	struct timeval tv = {.tv_sec = (time_t)(wait / 1000), .tv_usec = (suseconds_t)(wait % 1000 * 1000)};
+
+	loop->tick_at_ms = now + wait;
+	event_add(loop->tick, &tv);
+}
+
+static void expire_queue(struct deadline_queue *q, uint64_t now)
+{
+	struct deadline *d;
+
+	while ((d = LIST_FIRST(&q->items, struct deadline, link)) && d->at_ms <= now) {
+		list_remove(&d->link);
+		d->on_expire(d);
+	}
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct loop *loop = arg;
+	uint64_t now = clock_ms();
+	uint64_t next = UINT64_MAX;
+
+	(void)fd;
+	(void)what;
+	loop->tick_at_ms = UINT64_MAX;
+	LIST_FOREACH(n, &loop->queues)
+		expire_queue(CONTAINER_OF(n, struct deadline_queue, link), now);
+	LIST_FOREACH(n, &loop->queues) {
+		struct deadline_queue *q = CONTAINER_OF(n, struct deadline_queue, link);
+		struct deadline *d = LIST_FIRST(&q->items, struct deadline, link);
+		if (d && d->at_ms < next)
+			next = d->at_ms;
+	}
+	if (next != UINT64_MAX)
+		arm_tick(loop, next);
+}
+
+struct loop *loop_new(void)
+{
+	struct loop *loop = calloc(1, sizeof(*loop));
+
+	if (!loop)
+		return NULL;
+	list_init(&loop->deferred);
+	list_init(&loop->queues);
+	loop->tick_at_ms = UINT64_MAX;
+	loop->base = event_base_new();
+	if (loop->base)
+		loop->tick = evtimer_new(loop->base, on_tick, loop);
+	if (!loop->tick) {
+		loop_free(loop);
+		return NULL;
+	}
+	return loop;
+}
+
+void loop_free(struct loop *loop)
+{
+	if (!loop)
+		return;
+	CHECK(list_empty(&loop->queues));
+	if (loop->tick)
+		event_free(loop->tick);
+	if (loop->base)
+		event_base_free(loop->base);
+	free(loop);
+}
+
+struct event_base *loop_base(struct loop *loop)
+{
+	return loop->base;
+}
+
+static void run_deferred(struct loop *loop)
+{
+	struct deferred *d;
+
+	while ((d = LIST_FIRST(&loop->deferred, struct deferred, link))) {
+		list_remove(&d->link);
+		d->run(d);
+	}
+}
+
+void loop_run(struct loop *loop)
+{
+	loop->stopping = false;
+	run_deferred(loop);
+	while (!loop->stopping) {
+		event_base_loop(loop->base, EVLOOP_ONCE);
+		run_deferred(loop);
+	}
+}
+
+void loop_stop(struct loop *loop)
+{
+	loop->stopping = true;
+	event_base_loopbreak(loop->base);
+}
+
+void deferred_init(struct deferred *d, void (*run)(struct deferred *d))
+{
+	list_init(&d->link);
+	d->run = run;
+}
+
+void loop_defer(struct loop *loop, struct deferred *d)
+{
+	if (list_empty(&d->link))
+		list_add_tail(&loop->deferred, &d->link);
+}
+
+void deferred_cancel(struct deferred *d)
+{
+	list_remove(&d->link);
+}
+
+void deadline_queue_init(struct deadline_queue *q, struct loop *loop, uint64_t span_ms)
+{
+	list_init(&q->items);
+	q->loop = loop;
+	q->span_ms = span_ms;
+	list_add_tail(&loop->queues, &q->link);
+}
+
+void deadline_queue_fini(struct deadline_queue *q)
+{
+	LIST_FOREACH_SAFE(n, &q->items)
+		list_remove(n);
+	list_remove(&q->link);
+}
+
+void deadline_init(struct deadline *d, void (*on_expire)(struct deadline *d))
+{
+	list_init(&d->link);
+	d->on_expire = on_expire;
+}
+
+void deadline_set(struct deadline_queue *q, struct deadline *d)
+{
+	list_remove(&d->link);
+	if (q->span_ms == 0)
+		return;
+	d->at_ms = clock_ms() + q->span_ms;
+	list_add_tail(&q->items, &d->link);
+	if (d->at_ms + TICK_MS <= q->loop->tick_at_ms)
+		arm_tick(q->loop, d->at_ms);
+}
+
+void deadline_clear(struct deadline *d)
+{
+	list_remove(&d->link);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The two clocks: one that never jumps, for timeouts, and the wall clock, for what people read. */
+#ifndef COMMON_CLOCK_H
+#define COMMON_CLOCK_H
+
+#include <stdint.h>
+
+/* Milliseconds, nanoseconds of the monotonic clock, since an arbitrary start. */
+uint64_t clock_ms(void);
+uint64_t clock_ns(void);
+
+/* Nanoseconds since 1970-01-01T00:00:00Z. */
+int64_t clock_wall_ns(void);
+
+/*
+ * Makes clock_ms() and clock_ns() return what `source` says, in nanoseconds; NULL goes back to the system's.
+ * This is how a program's time is injected.
+ */
+void clock_set_source(uint64_t (*source)(void));
+
+/* Writes wall time as RFC 3339 in UTC, trailing zeros of the fraction cut: "2026-01-02T03:04:05.5Z". */
+void clock_format_rfc3339(int64_t wall_ns, char out[40]);
+
+#endif

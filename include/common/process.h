@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What each program of ours does to its own process first, and how it tells time and place of others. */
+#ifndef COMMON_PROCESS_H
+#define COMMON_PROCESS_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "common/err.h"
+
+/*
+ * First thing in main: descriptors 0-2 exist (on /dev/null if they were closed), all others become CLOEXEC but
+ * those in `keep` (ascending), SIGPIPE is ignored, no core dump, not dumpable (so not even the same uid can trace it
+ * or read its memory), umask 077. 0 or negative errno.
+ */
+MUST_CHECK int process_harden(const int *keep, size_t nkeep);
+
+/* Takes the variables by which the environment would steer TLS, proxies, curl or the dynamic linker out of it. */
+void process_clean_environment(void);
+
+/*
+ * Last thing in main, after every secret is wiped. A build with LeakSanitizer becomes dumpable again here, since
+ * that sanitizer traces the process; otherwise nothing happens.
+ */
+void process_before_exit(void);
+
+/* pidfd_open(2), send a signal through one. Descriptor, 0, or negative errno. */
+MUST_CHECK int process_pidfd(pid_t pid);
+int process_pidfd_kill(int pidfd, int sig);
+
+#endif

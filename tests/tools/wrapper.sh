@@ -37,6 +37,8 @@ judge "a good program" "$criterion" 0 "Tested: 1" "$build/sample_fine"
 grep -q 'sample_fine: Tested: 1' "$work/nine" && ok || bad "the Synthesis line is not on descriptor 9"
 judge "no test" "$criterion" 1 "no test ran" "$build/sample_empty"
 judge "a failed CHECK" "$criterion" 1 "a failed CHECK" "$build/sample_crashes"
+# The harness fails a test whose program wrote a credential, a sanitizer's report or a failed CHECK.
+judge "what programs write" "$criterion" 1 "Failing: 3" "$build/sample_spills"
 judge "not a Criterion program" "$criterion" 1 "no Synthesis line" /bin/true
 judge "a program that is not there" "$criterion" 1 "exit status 127" "$build/sample_none"
 if [ -n "${SG_SANITIZE:-}" ]; then

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The client `stacygate`: reads the command line, runs one command, turns its end into an exit status. */
+#include <curl/curl.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/api.h"
+#include "cli/commands.h"
+#include "cli/fault.h"
+#include "cli/help.h"
+#include "cli/interrupt.h"
+#include "cli/options.h"
+#include "cli/socket_path.h"
+#include "config.h"
+
+static int print(const char *text)
+{
+	return fputs(text, stdout) < 0 || fflush(stdout) != 0 ? 1 : 0;
+}
+
+static int print_version(void)
+{
+	printf("stacygate %s (libcurl %s)\n", PACKAGE_VERSION, curl_version_info(CURLVERSION_NOW)->version);
+	return fflush(stdout) != 0;
+}
+
+/* A closed standard descriptor would be handed out for a socket and then written to. */
+static int open_standard_fds(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= 2);
+	return fd < 0 ? -1 : close(fd);
+}
+
+static int run_with_api(enum verb verb, const struct options *o, struct fault *f)
+{
+	char path[SOCKET_PATH_SIZE];
+	struct commands c = {.options = o, .fault = f};
+	int status = -1;
+
+	if (socket_path_find(path, f) < 0)
+		return -1;
+	c.api = api_new(path);
+	if (c.api)
+		status = commands_run(&c, verb);
+	else
+		fault_memory(f);
+	api_free(c.api);
+	return status;
+}
+
+static int run_verb(enum verb verb, int argc, char **argv)
+{
+	struct options o;
+	struct fault f = {0};
+	int status = options_parse(verb, argc, argv, &o, &f);
+	bool json = o.json;
+
+	if (status == 0)
+		status = o.help ? print(help_verb(verb)) : run_with_api(verb, &o, &f);
+	options_fini(&o);
+	fault_print(&f, json);
+	if (f.kind == FAULT_INTERRUPTED || f.kind == FAULT_PIPE)
+		interrupt_die();
+	return status < 0 ? fault_exit_status(&f) : status;
+}
+
+static int usage(const char *what, const char *word)
+{
+	struct fault f;
+
+	fault_set(&f, FAULT_USAGE, "USAGE", "%s%s%s (see stacygate --help)", what, word ? ": " : "", word ? word : "");
+	fault_print(&f, false);
+	return fault_exit_status(&f);
+}
+
+int main(int argc, char **argv)
+{
+	enum verb verb;
+
+	if (open_standard_fds() < 0 || interrupt_init() < 0)
+		return 1;
+	if (argc < 2)
+		return usage("a command is missing", NULL);
+	if (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0)
+		return print(help_program());
+	if (strcmp(argv[1], "-V") == 0 || strcmp(argv[1], "--version") == 0)
+		return print_version();
+	if (!options_verb(argv[1], &verb))
+		return usage(argv[1][0] == '-' ? "unknown option" : "unknown command", argv[1]);
+	return run_verb(verb, argc - 2, argv + 2);
+}

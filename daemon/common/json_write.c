@@ -90,7 +90,7 @@ void json_bool(struct json_writer *w, const char *key, bool value)
 	buf_add_cstr(w->out, value ? "true" : "false");
 }
 
-void json_null(struct json_writer *w, const char *key)
+void json_nothing(struct json_writer *w, const char *key)
 {
 	before_value(w, key);
 	buf_add_cstr(w->out, "null");

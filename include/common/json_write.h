@@ -31,7 +31,7 @@ void json_int(struct json_writer *w, const char *key, int64_t value);
 void json_uint(struct json_writer *w, const char *key, uint64_t value);
 void json_double(struct json_writer *w, const char *key, double value);
 void json_bool(struct json_writer *w, const char *key, bool value);
-void json_null(struct json_writer *w, const char *key);
+void json_nothing(struct json_writer *w, const char *key);
 
 /* The same as json_str with a key that is somebody else's text (a member of metadata, say). */
 void json_member(struct json_writer *w, struct str key, struct str value);

@@ -283,7 +283,7 @@ static int write_end(struct run *r, int code, bool known, const char *error, uin
 	if (known)
 		json_int(&w, "exit_code", code);
 	else
-		json_null(&w, "exit_code");
+		json_nothing(&w, "exit_code");
 	if (error)
 		json_cstr(&w, "error", error);
 	json_cstr(&w, "duration", duration);

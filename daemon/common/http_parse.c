@@ -3,7 +3,8 @@
  * A head is first assembled and looked through as a whole: only CRLF ends lines, no folding, no NUL, bounded. Then
  * llhttp (strict) parses it, so that every span lies in the assembled bytes. Then what llhttp lets through is judged:
  * exactly one framing, one Host, known versions and methods. Bodies with a length are counted here; chunked ones go
- * through llhttp, whose chunk lines and trailers are bounded by what lies between two spans of data.
+ * through llhttp, whose chunk lines are bounded by what lies between two spans of data. It is left behind the line of
+ * the last chunk: of the trailers it would take bare LFs, so they are read here.
  *
  * Anything that is not certain is HTTP_BAD, and the connection it came on is not used again.
  */
@@ -45,7 +46,7 @@ static int cb_span_field(llhttp_t *ll, const char *at, size_t n)
 {
 	struct http_parser *p = ll->data;
 
-	if (!p->head) /* a trailer: bounded, otherwise ignored */
+	if (!p->head)
 		return 0;
 	if (p->head->nheaders == HTTP_HEADERS_MAX) {
 		refuse(p, 431, "too many header lines");
@@ -72,18 +73,15 @@ static int cb_headers_complete(llhttp_t *ll)
 
 static int cb_chunk_header(llhttp_t *ll)
 {
-	struct http_parser *p = ll->data;
-
-	p->in_trailers = ll->content_length == 0;
-	return 0;
+	return ll->content_length == 0 ? HPE_PAUSED : 0;
 }
 
-/* Counts what lies between the last accounted byte and `at`; false when a chunk line or the trailers are too long. */
+/* Counts what lies between the last accounted byte and `at`; false when a chunk line is too long. */
 static bool account(struct http_parser *p, const char *at)
 {
 	p->overhead += (size_t)(at - p->mark);
 	p->mark = at;
-	return p->overhead <= (p->in_trailers ? HTTP_TRAILERS_MAX_BYTES : HTTP_CHUNK_LINE_MAX_BYTES);
+	return p->overhead <= HTTP_CHUNK_LINE_MAX_BYTES;
 }
 
 static int cb_body(llhttp_t *ll, const char *at, size_t n)
@@ -101,14 +99,6 @@ static int cb_body(llhttp_t *ll, const char *at, size_t n)
 	return 0;
 }
 
-static int cb_message_complete(llhttp_t *ll)
-{
-	struct http_parser *p = ll->data;
-
-	p->done = true;
-	return HPE_PAUSED;
-}
-
 static const llhttp_settings_t settings = {
 	.on_url = cb_span_target,
 	.on_status = cb_span_reason,
@@ -117,7 +107,6 @@ static const llhttp_settings_t settings = {
 	.on_headers_complete = cb_headers_complete,
 	.on_body = cb_body,
 	.on_chunk_header = cb_chunk_header,
-	.on_message_complete = cb_message_complete,
 };
 
 void http_parser_init(struct http_parser *p, llhttp_type_t kind)
@@ -282,6 +271,7 @@ struct special_counts {
 	unsigned transfer_encoding;
 	unsigned host;
 	unsigned expect;
+	unsigned upgrade;
 	bool websocket;
 };
 
@@ -326,7 +316,8 @@ static enum http_result judge_header(struct http_parser *p, struct http_head *he
 		head->expect_continue = head->minor == 1;
 		break;
 	case SPECIAL_UPGRADE:
-		seen->websocket = str_eq_nocase(h->value, STR("websocket"));
+		/* One line only: whoever reads another one would take another protocol. */
+		seen->websocket = !seen->upgrade++ && str_eq_nocase(h->value, STR("websocket"));
 		break;
 	}
 	return HTTP_DONE;
@@ -460,31 +451,83 @@ static enum http_result parse_length(struct http_parser *p, const char *data, si
 	return p->left ? HTTP_MORE : HTTP_DONE;
 }
 
+/* One byte of the trailers: HTTP_DONE with the LF of the empty line. */
+static enum http_result trailer_byte(struct http_parser *p, unsigned char c)
+{
+	switch (p->trailer) {
+	case TRAILER_NONE:
+		break;
+	case TRAILER_LINE:
+		if (c == '\r')
+			p->trailer = TRAILER_END;
+		else if (is_token_char(c))
+			p->trailer = TRAILER_NAME;
+		else
+			return HTTP_BAD;
+		return HTTP_MORE;
+	case TRAILER_NAME:
+		if (c == ':')
+			p->trailer = TRAILER_VALUE;
+		else if (!is_token_char(c))
+			return HTTP_BAD;
+		return HTTP_MORE;
+	case TRAILER_VALUE:
+		if (c == '\r')
+			p->trailer = TRAILER_VALUE_CR;
+		else if ((c < 0x20 && c != '\t') || c == 0x7f)
+			return HTTP_BAD;
+		return HTTP_MORE;
+	case TRAILER_VALUE_CR:
+		p->trailer = TRAILER_LINE;
+		return c == '\n' ? HTTP_MORE : HTTP_BAD;
+	case TRAILER_END:
+		return c == '\n' ? HTTP_DONE : HTTP_BAD;
+	}
+	return HTTP_BAD;
+}
+
+static enum http_result parse_trailers(struct http_parser *p, const char *data, size_t n, size_t *used)
+{
+	unsigned bad = p->kind == HTTP_REQUEST ? 400 : 502;
+
+	while (*used < n) {
+		if (p->overhead++ == HTTP_TRAILERS_MAX_BYTES)
+			return refuse(p, bad, "trailers too long");
+		enum http_result rc = trailer_byte(p, (unsigned char)data[*used]);
+		if (rc == HTTP_BAD)
+			return refuse(p, bad, "malformed trailers");
+		++*used;
+		if (rc == HTTP_DONE)
+			return HTTP_DONE;
+	}
+	return HTTP_MORE;
+}
+
 static enum http_result parse_chunked(struct http_parser *p, const char *data, size_t n, size_t *used)
 {
 	unsigned bad = p->kind == HTTP_REQUEST ? 400 : 502;
 	llhttp_errno_t rc;
 
+	if (p->trailer != TRAILER_NONE)
+		return parse_trailers(p, data, n, used);
 	p->mark = data;
 	llhttp_resume(&p->ll);
 	rc = llhttp_execute(&p->ll, data, n);
-	if (p->why) {
-		*used = (size_t)(p->mark - data);
+	/* With a fault only whole data spans before it were agreed upon. */
+	*used = (size_t)(p->mark - data);
+	if (p->why)
 		return HTTP_BAD;
-	}
-	if (p->done && rc == HPE_PAUSED) {
-		*used = (size_t)(llhttp_get_error_pos(&p->ll) - data);
-		return account(p, data + *used) ? HTTP_DONE : refuse(p, bad, "trailers too long");
-	}
-	if (rc != HPE_OK) {
-		/* Only whole data spans before the fault were agreed upon. */
-		*used = (size_t)(p->mark - data);
+	if (rc != HPE_OK && rc != HPE_PAUSED)
 		return refuse(p, bad, "malformed chunked body");
-	}
-	*used = n;
-	if (!account(p, data + n))
-		return refuse(p, bad, p->in_trailers ? "trailers too long" : "chunk line too long");
-	return HTTP_MORE;
+	const char *end = rc == HPE_PAUSED ? llhttp_get_error_pos(&p->ll) : data + n;
+	if (!account(p, end))
+		return refuse(p, bad, "chunk line too long");
+	*used = (size_t)(end - data);
+	if (rc == HPE_OK)
+		return HTTP_MORE;
+	p->trailer = TRAILER_LINE;
+	p->overhead = 0;
+	return parse_trailers(p, data, n, used);
 }
 
 enum http_result http_parse_body(struct http_parser *p, const char *data, size_t n, size_t *used,

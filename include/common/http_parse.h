@@ -67,6 +67,16 @@ struct http_head {
 	struct http_header headers[HTTP_HEADERS_MAX];
 };
 
+/* Where in the trailers of a chunked body the parser is. */
+enum http_trailer {
+	TRAILER_NONE,     /* not there yet */
+	TRAILER_LINE,     /* at the start of a line */
+	TRAILER_NAME,
+	TRAILER_VALUE,
+	TRAILER_VALUE_CR, /* behind a CR, which LF must follow */
+	TRAILER_END,      /* behind the CR of the empty line */
+};
+
 struct http_parser {
 	llhttp_t ll;
 	llhttp_type_t kind;
@@ -74,9 +84,9 @@ struct http_parser {
 	struct http_head *head;   /* borrowed while http_parse_head runs, else NULL */
 	uint64_t left;            /* HTTP_BODY_LENGTH: body bytes still to come */
 	size_t scanned;           /* head bytes already found free of an end, so that no byte is scanned twice */
-	size_t overhead;          /* bytes since the last body byte: chunk lines or trailers */
+	size_t overhead;          /* bytes since the last body byte, that is of chunk lines, or bytes of trailers */
+	enum http_trailer trailer;
 	bool bodiless;            /* a response that has no body whatever it says (RFC 9112 6.3, 1) */
-	bool in_trailers;
 	bool done;
 	unsigned status;          /* after HTTP_BAD: the status to answer a client with */
 	const char *why;          /* after HTTP_BAD: one short sentence of ours, never the sender's bytes */

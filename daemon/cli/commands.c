@@ -114,15 +114,11 @@ static int cp(const struct commands *c)
 	const char *to = c->options->operands.at[1];
 	size_t from_len = 0;
 	size_t to_len = 0;
-	bool down = options_is_remote(from, &from_len);
 	bool up = options_is_remote(to, &to_len);
+	bool down = !up && options_is_remote(from, &from_len);
 	uint64_t bytes = 0;
 	int rc;
 
-	if (up == down)
-		return fault_set(c->fault, FAULT_USAGE, "USAGE",
-				 up ? "cp: both are in a sandbox; copy by way of a local file"
-				    : "cp: neither is ID:PATH (see stacygate cp --help)");
 	rc = up ? copy_between(c, to, to_len, from, true, &bytes) : copy_between(c, from, from_len, to, false, &bytes);
 	/* The file itself went to standard output. */
 	if (rc == 0 && !(down && strcmp(to, "-") == 0))

@@ -218,9 +218,25 @@ static int take_operand(struct walk *w)
 	return 0;
 }
 
-static int check_ids(const struct walk *w)
+static int check_copy(const struct walk *w)
 {
-	for (size_t i = 0; w->verb != VERB_CP && i < w->o->operands.n; i++)
+	size_t len;
+	bool down = options_is_remote(w->o->operands.at[0], &len);
+	bool up = options_is_remote(w->o->operands.at[1], &len);
+
+	if (up && down)
+		return usage(w, "both are in a sandbox; copy by way of a local file", NULL);
+	if (!up && !down)
+		return usage(w, "neither is ID:PATH", NULL);
+	/* The path in the sandbox goes into JSON; the local one may be anything. */
+	return is_text(w->o->operands.at[up ? 1 : 0]) ? 0 : usage(w, "not valid UTF-8, which the API cannot carry", NULL);
+}
+
+static int check_operands(const struct walk *w)
+{
+	if (w->verb == VERB_CP)
+		return check_copy(w);
+	for (size_t i = 0; i < w->o->operands.n; i++)
 		if (!options_is_id(w->o->operands.at[i]))
 			return usage(w, "not a sandbox's id", w->o->operands.at[i]);
 	return 0;
@@ -247,7 +263,7 @@ int options_parse(enum verb verb, int argc, char **argv, struct options *o, stru
 		return rc;
 	if (o->operands.n < verbs[verb].operands_min || (verbs[verb].command && o->command_words == 0))
 		return usage(&w, "missing", verbs[verb].operands);
-	return check_ids(&w);
+	return check_operands(&w);
 }
 
 void options_fini(struct options *o)

@@ -25,7 +25,8 @@ static int set_address(struct sockaddr_un *addr, const char *path)
 	return 0;
 }
 
-int unix_socket_connect(const char *path)
+/* Connects; `flags` may be SOCK_NONBLOCK: then a full backlog is -EAGAIN. */
+static int dial(const char *path, int flags)
 {
 	struct sockaddr_un addr;
 	int rc = set_address(&addr, path);
@@ -33,7 +34,7 @@ int unix_socket_connect(const char *path)
 
 	if (rc)
 		return rc;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 	if (fd < 0)
 		return -errno;
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
@@ -42,6 +43,11 @@ int unix_socket_connect(const char *path)
 		return rc;
 	}
 	return fd;
+}
+
+int unix_socket_connect(const char *path)
+{
+	return dial(path, 0);
 }
 
 /* Nobody else may be able to take the socket away or put another one in its place. */
@@ -82,9 +88,10 @@ static int remove_stale(const char *path, char *why, size_t why_size)
 		snprintf(why, why_size, "%s: exists and is not a socket", path);
 		return -EEXIST;
 	}
-	rc = unix_socket_connect(path);
-	if (rc >= 0) {
-		close(rc);
+	rc = dial(path, SOCK_NONBLOCK);
+	/* One that hangs with a full backlog is as live as any, and must not hang us. */
+	if (rc >= 0 || rc == -EAGAIN) {
+		fd_close(&rc);
 		snprintf(why, why_size, "%s: another program is listening there", path);
 		return -EADDRINUSE;
 	}

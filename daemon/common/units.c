@@ -76,7 +76,7 @@ static enum duration_fault take_term(struct str *s, uint64_t *total)
 	if (whole > limit / (uint64_t)unit)
 		return DURATION_INVALID;
 	uint64_t ns = whole * (uint64_t)unit + (uint64_t)((double)fraction * ((double)unit / scale));
-	if (ns > limit || *total + ns > limit)
+	if (ns > limit || ns > limit - *total)
 		return DURATION_INVALID;
 	*total += ns;
 	return DURATION_OK;

@@ -293,7 +293,7 @@ demo() {
 	check_userns
 	say 'Building stacygated, stacygate-local and stacygate in build-demo'
 	configure_in build-demo
-	make -s -C build-demo -j"$(jobs_for_make)" stacygated stacygate-local stacygate >"$log_build" 2>&1 ||
+	make -s -C build-demo -j"$(jobs_for_make)" programs >"$log_build" 2>&1 ||
 		{ cat "$log_build" >&2; die 'the build failed'; }
 	cd build-demo
 	demo_start

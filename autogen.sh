@@ -95,8 +95,11 @@ userns_advice() {
 		echo '  kernel.unprivileged_userns_clone is 0:                sysctl -w kernel.unprivileged_userns_clone=1'
 	test "$(cat /proc/sys/kernel/apparmor_restrict_unprivileged_userns 2>/dev/null)" != 1 ||
 		echo '  kernel.apparmor_restrict_unprivileged_userns is 1:    sysctl -w kernel.apparmor_restrict_unprivileged_userns=0'
-	echo '  in a container: its seccomp profile or its capabilities forbid it (docker: --security-opt seccomp=unconfined,'
-	echo '  podman: the same; a whole virtual machine always works)'
+	cat <<-'END'
+	  in a chroot the kernel refuses them: enter it by pivot_root (systemd-nspawn, bwrap)
+	  in a container its seccomp profile or masked /proc does: docker --security-opt seccomp=unconfined
+	  --security-opt systempaths=unconfined, podman the same; a virtual machine always works
+	END
 }
 
 # Sandboxes run as an unprivileged uid also when root starts them, so that is what is tried.

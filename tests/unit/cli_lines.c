@@ -107,11 +107,14 @@ struct parsed {
 	int rc;
 };
 
-/* Words separated by '|' (so that they may be empty or hold spaces), the first the command. */
+/*
+ * Words separated by '|' (so that they may be empty or hold spaces), the first the command. What was parsed points
+ * into the array of words: it is good until the next call.
+ */
 static struct parsed parse(char *line)
 {
+	static char *words[32];
 	struct parsed p = {0};
-	char *words[32];
 	int n = 0;
 	enum verb verb;
 

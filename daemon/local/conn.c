@@ -1,0 +1,930 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A connection reads a head, then a body, hands the request over and sends the answer; then the next request, from
+ * what has arrived meanwhile. Requests are answered in order, one at a time.
+ *
+ *     HEAD -> [BODY ->] WORKING -> HEAD ...             a request after the other
+ *     HEAD, BODY -> DISCARDING -> HEAD                  answered before the body was there (401, 404): it is swallowed
+ *     any -> FLUSHING -> LINGERING -> CLOSED            the last answer goes out, then the client is waited for, since
+ *                                                       a close with bytes unread would destroy what it has not read
+ *     any -> CLOSED                                     the client has gone, or time is up
+ *
+ * Nothing is sent from within the handler's calls: they fill `out`, which the work put off to the end of the turn
+ * sends. So no callback of ours runs on top of the handler, and small pieces leave together. While a request is
+ * worked on reading goes on, to hear of the client's close; once too many pipelined bytes wait, only the close is
+ * listened for.
+ */
+#include "local/conn.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "common/buf.h"
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/fd.h"
+#include "common/http_write.h"
+#include "common/json_write.h"
+#include "common/log.h"
+
+enum {
+	STEPS_PER_TURN = 16,
+	IN_HIGH_BYTES = 64 << 10,    /* pipelined bytes beyond this are left in the kernel */
+	OUT_HIGH_BYTES = 256 << 10,  /* the answer is asked to pause above this */
+	OUT_LOW_BYTES = 64 << 10,    /* and to go on below this */
+	DISCARD_MAX_BYTES = 256 << 10, /* of a body that nobody wants; a longer one costs the connection */
+	KEEP_CAP_BYTES = 16 << 10,   /* buffers that grew beyond this are given back between requests */
+};
+
+enum conn_state {
+	CONN_HEAD,
+	CONN_BODY,
+	CONN_DISCARDING,
+	CONN_WORKING,
+	CONN_FLUSHING,
+	CONN_LINGERING,
+	CONN_CLOSED,
+	CONN_STATES,
+};
+
+enum answer_state {
+	ANSWER_NONE,
+	ANSWER_OPEN, /* begun */
+	ANSWER_DONE,
+};
+
+enum answer_framing {
+	FRAME_LENGTH,
+	FRAME_CHUNKED,
+	FRAME_CLOSE,
+};
+
+struct request {
+	struct buf head;             /* its bytes; the spans below point into it. May hold a key */
+	struct http_header *headers; /* owned */
+	size_t nheaders;
+	enum http_method method;
+	struct str target;
+	struct str id;               /* X-Request-ID: the client's, else uuid */
+	char uuid[37];
+	unsigned minor;              /* HTTP/1.minor */
+	bool keep_alive;             /* another request may follow */
+	struct conn_body_limit limit;
+	struct buf body;
+	uint64_t body_left;          /* of a body with a length: bytes not yet received */
+	size_t discarded;            /* bytes of an unwanted body */
+	uint64_t began_ns;
+	const struct conn_watch *watch; /* borrowed; NULL when nobody listens */
+	void *watch_arg;
+};
+
+struct answer {
+	enum answer_state state;
+	enum answer_framing framing;
+	unsigned status;
+	uint64_t left;    /* FRAME_LENGTH: bytes still to be sent */
+	bool paused;      /* conn_send has returned true and on_drained was not called since */
+};
+
+struct conn {
+	struct list link;            /* on the server's list */
+	struct conn_shared *shared;  /* borrowed */
+	int fd;                      /* owned */
+	bool tcp;
+	bool eof;                    /* the client sends nothing more, and all it sent was received */
+	bool half_told;              /* the close was reported to the request under way */
+	enum conn_state state;
+	struct event *read_ev;       /* owned */
+	struct event *write_ev;      /* owned; pending while output waits for room */
+	struct event *close_ev;      /* owned; pending while reading is paused */
+	struct event *again_ev;      /* owned; active when a turn's share of work was used up */
+	struct buf in;               /* received, not yet parsed */
+	struct buf out;              /* to be sent */
+	struct http_parser parser;
+	struct request req;
+	struct answer ans;
+	struct deadline wait;        /* for the client, by state */
+	struct deadline stall;       /* for the client to read */
+	struct deferred work;        /* sending and going on, at the end of the turn */
+	struct deferred destroy;
+};
+
+static void conn_close(struct conn *c);
+static void tell_half_closed(struct conn *c);
+
+/* --- states ----------------------------------------------------------------------------------------------------- */
+
+#define EDGE(state) (1u << (state))
+
+static const unsigned edges[CONN_STATES] = {
+	[CONN_HEAD] = EDGE(CONN_BODY) | EDGE(CONN_WORKING) | EDGE(CONN_DISCARDING) | EDGE(CONN_FLUSHING) |
+		      EDGE(CONN_CLOSED),
+	[CONN_BODY] = EDGE(CONN_WORKING) | EDGE(CONN_FLUSHING) | EDGE(CONN_CLOSED),
+	[CONN_DISCARDING] = EDGE(CONN_HEAD) | EDGE(CONN_FLUSHING) | EDGE(CONN_CLOSED),
+	[CONN_WORKING] = EDGE(CONN_HEAD) | EDGE(CONN_FLUSHING) | EDGE(CONN_CLOSED),
+	[CONN_FLUSHING] = EDGE(CONN_LINGERING) | EDGE(CONN_CLOSED),
+	[CONN_LINGERING] = EDGE(CONN_CLOSED),
+};
+
+/* Sets the deadline that belongs to the state; called again when the client has made progress. */
+static void set_wait(struct conn *c)
+{
+	switch (c->state) {
+	case CONN_HEAD:
+		deadline_set(c->in.len ? &c->shared->head : &c->shared->idle, &c->wait);
+		return;
+	case CONN_BODY:
+	case CONN_DISCARDING:
+		deadline_set(&c->shared->body, &c->wait);
+		return;
+	case CONN_LINGERING:
+		deadline_set(&c->shared->linger, &c->wait);
+		return;
+	case CONN_WORKING:
+	case CONN_FLUSHING:
+	case CONN_CLOSED:
+	case CONN_STATES:
+		deadline_clear(&c->wait);
+		return;
+	}
+}
+
+static void conn_move(struct conn *c, enum conn_state to)
+{
+	CHECK(edges[c->state] & EDGE(to));
+	c->state = to;
+	set_wait(c);
+}
+
+static bool wants_read(const struct conn *c)
+{
+	switch (c->state) {
+	case CONN_HEAD:
+	case CONN_WORKING:
+		return !c->eof && c->in.len < IN_HIGH_BYTES;
+	case CONN_BODY:
+	case CONN_DISCARDING:
+	case CONN_FLUSHING:
+	case CONN_LINGERING:
+		return !c->eof;
+	case CONN_CLOSED:
+	case CONN_STATES:
+		return false;
+	}
+	return false;
+}
+
+static void set_pending(struct event *ev, short what, bool on)
+{
+	if (on && !event_pending(ev, what, NULL))
+		event_add(ev, NULL);
+	else if (!on && event_pending(ev, what, NULL))
+		event_del(ev);
+}
+
+static void update_interest(struct conn *c)
+{
+	bool reading = wants_read(c);
+
+	set_pending(c->read_ev, EV_READ, reading);
+	set_pending(c->close_ev, EV_CLOSED,
+		    !reading && !c->eof && c->state == CONN_WORKING && !c->half_told);
+	set_pending(c->write_ev, EV_WRITE, c->out.len > 0 && c->state != CONN_CLOSED);
+}
+
+/* --- the request ------------------------------------------------------------------------------------------------ */
+
+enum http_method conn_method(const struct conn *c)
+{
+	return c->req.method;
+}
+
+struct str conn_path(const struct conn *c)
+{
+	struct str rest = c->req.target;
+
+	return str_cut(&rest, '?');
+}
+
+struct str conn_query(const struct conn *c)
+{
+	struct str rest = c->req.target;
+
+	str_cut(&rest, '?');
+	return rest;
+}
+
+struct str conn_header(const struct conn *c, struct str name)
+{
+	for (size_t i = 0; i < c->req.nheaders; i++)
+		if (str_eq_nocase(c->req.headers[i].name, name))
+			return c->req.headers[i].value;
+	return str_of(NULL, 0);
+}
+
+struct str conn_body(const struct conn *c)
+{
+	return buf_str(&c->req.body);
+}
+
+bool conn_is_tcp(const struct conn *c)
+{
+	return c->tcp;
+}
+
+void conn_watch(struct conn *c, const struct conn_watch *watch, void *arg)
+{
+	c->req.watch = watch;
+	c->req.watch_arg = arg;
+}
+
+void *conn_watcher(const struct conn *c)
+{
+	return c->req.watch ? c->req.watch_arg : NULL;
+}
+
+bool conn_has_backlog(const struct conn *c)
+{
+	return c->out.len > 0;
+}
+
+static void release_body(struct conn *c)
+{
+	c->shared->body_bytes -= c->req.body.len;
+	if (c->req.body.cap > KEEP_CAP_BYTES)
+		buf_fini(&c->req.body);
+	buf_reset(&c->req.body);
+}
+
+/* Forgets the request; the connection is ready for the next one. */
+static void reset_request(struct conn *c)
+{
+	struct buf body;
+
+	release_body(c);
+	buf_wipe(&c->req.head);
+	free(c->req.headers);
+	body = c->req.body;
+	c->req = (struct request){.body = body, .minor = 1, .method = METHOD_GET};
+	c->ans = (struct answer){0};
+	c->half_told = false;
+}
+
+static struct str rebase(struct str s, const char *from, const char *to)
+{
+	return s.p ? str_of(to + (s.p - from), s.n) : s;
+}
+
+/* Copies what later steps need of a parsed head, since the input buffer moves. False without memory. */
+static bool keep_head(struct conn *c, const struct http_head *head, size_t head_bytes)
+{
+	const char *from = buf_data(&c->in);
+
+	buf_add(&c->req.head, from, head_bytes);
+	c->req.headers = calloc(head->nheaders + 1, sizeof(*c->req.headers));
+	if (c->req.head.failed || !c->req.headers)
+		return false;
+	const char *to = buf_data(&c->req.head);
+	for (size_t i = 0; i < head->nheaders; i++) {
+		c->req.headers[i].name = rebase(head->headers[i].name, from, to);
+		c->req.headers[i].value = rebase(head->headers[i].value, from, to);
+	}
+	c->req.nheaders = head->nheaders;
+	c->req.method = head->method;
+	c->req.target = rebase(head->target, from, to);
+	c->req.minor = head->minor;
+	c->req.keep_alive = head->keep_alive && !c->shared->draining;
+	c->req.body_left = head->framing == HTTP_BODY_LENGTH ? head->content_length : 0;
+	c->req.id = conn_header(c, STR("x-request-id"));
+	return true;
+}
+
+static void make_uuid(char out[37])
+{
+	unsigned char r[16];
+
+	if (getrandom(r, sizeof(r), 0) != (ssize_t)sizeof(r))
+		memset(r, 0, sizeof(r)); /* not possible once the pool is seeded; an id is not a secret */
+	r[6] = (unsigned char)((r[6] & 0x0f) | 0x40);
+	r[8] = (unsigned char)((r[8] & 0x3f) | 0x80);
+	snprintf(out, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1], r[2],
+		 r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15]);
+}
+
+/* --- the answer ------------------------------------------------------------------------------------------------- */
+
+static void add_date(struct buf *out)
+{
+	static time_t cached_at;
+	static char cached[40];
+	time_t now = (time_t)(clock_wall_ns() / 1000000000);
+	struct tm tm;
+
+	if (now != cached_at || !cached[0]) {
+		gmtime_r(&now, &tm);
+		strftime(cached, sizeof(cached), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+		cached_at = now;
+	}
+	http_write_header(out, STR("Date"), str_from(cached));
+}
+
+/* A body that is still on its way is swallowed only if it is short; otherwise the connection ends with the answer. */
+static bool body_is_in_the_way(const struct conn *c)
+{
+	return (c->state == CONN_HEAD || c->state == CONN_BODY) && c->req.body_left > DISCARD_MAX_BYTES;
+}
+
+static void add_framing(struct conn *c, int64_t length)
+{
+	if (length >= 0) {
+		c->ans.framing = FRAME_LENGTH;
+		c->ans.left = (uint64_t)length;
+		if (length > 0 || c->req.method != METHOD_HEAD)
+			http_write_header_u64(&c->out, STR("Content-Length"), (uint64_t)length);
+	} else if (c->req.minor == 0) {
+		c->ans.framing = FRAME_CLOSE;
+		c->req.keep_alive = false;
+	} else {
+		c->ans.framing = FRAME_CHUNKED;
+		http_write_header(&c->out, STR("Transfer-Encoding"), STR("chunked"));
+	}
+}
+
+void conn_begin(struct conn *c, unsigned status, const char *type, struct str headers, int64_t length)
+{
+	CHECK(c->ans.state == ANSWER_NONE);
+	c->ans.state = ANSWER_OPEN;
+	c->ans.status = status;
+	if (c->shared->draining || body_is_in_the_way(c))
+		c->req.keep_alive = false;
+	if (c->req.id.n == 0) {
+		make_uuid(c->req.uuid);
+		c->req.id = str_of(c->req.uuid, 36);
+	}
+	http_write_status_line(&c->out, status);
+	if (type)
+		http_write_header(&c->out, STR("Content-Type"), str_from(type));
+	buf_add_str(&c->out, headers);
+	http_write_header(&c->out, STR("X-Request-Id"), c->req.id);
+	add_date(&c->out);
+	add_framing(c, length);
+	if (!c->req.keep_alive)
+		http_write_header(&c->out, STR("Connection"), STR("close"));
+	else if (c->req.minor == 0)
+		http_write_header(&c->out, STR("Connection"), STR("keep-alive"));
+	http_write_end(&c->out);
+	loop_defer(c->shared->loop, &c->work);
+}
+
+bool conn_send(struct conn *c, struct str piece)
+{
+	CHECK(c->ans.state == ANSWER_OPEN);
+	if (piece.n == 0)
+		return c->ans.paused;
+	if (c->ans.framing == FRAME_LENGTH) {
+		CHECK(piece.n <= c->ans.left);
+		c->ans.left -= piece.n;
+	}
+	if (c->req.method == METHOD_HEAD)
+		return false;
+	if (c->ans.framing == FRAME_CHUNKED)
+		buf_addf(&c->out, "%zx\r\n", piece.n);
+	buf_add_str(&c->out, piece);
+	if (c->ans.framing == FRAME_CHUNKED)
+		buf_add_str(&c->out, STR("\r\n"));
+	loop_defer(c->shared->loop, &c->work);
+	if (c->out.len > OUT_HIGH_BYTES)
+		c->ans.paused = true;
+	return c->ans.paused;
+}
+
+static void log_answer(const struct conn *c)
+{
+	static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"};
+	struct str path = conn_path(c);
+	uint64_t us = c->req.began_ns ? (clock_ns() - c->req.began_ns) / 1000 : 0;
+
+	log_info("%s %.*s %u %llu.%03llums", names[c->req.method], (int)(path.n < 300 ? path.n : 300),
+		 path.p ? path.p : "", c->ans.status, (unsigned long long)(us / 1000), (unsigned long long)(us % 1000));
+}
+
+static void finish_answer(struct conn *c)
+{
+	c->ans.state = ANSWER_DONE;
+	c->req.watch = NULL;
+	log_answer(c);
+	loop_defer(c->shared->loop, &c->work);
+}
+
+void conn_end(struct conn *c)
+{
+	CHECK(c->ans.state == ANSWER_OPEN);
+	if (c->ans.framing == FRAME_LENGTH && c->ans.left && c->req.method != METHOD_HEAD)
+		c->req.keep_alive = false;
+	if (c->ans.framing == FRAME_CHUNKED && c->req.method != METHOD_HEAD)
+		buf_add_str(&c->out, STR("0\r\n\r\n"));
+	finish_answer(c);
+}
+
+void conn_abort(struct conn *c)
+{
+	CHECK(c->ans.state == ANSWER_OPEN);
+	c->req.keep_alive = false;
+	finish_answer(c);
+}
+
+void conn_respond(struct conn *c, unsigned status, const char *type, struct str headers, struct str body)
+{
+	conn_begin(c, status, type, headers, (int64_t)body.n);
+	conn_send(c, body);
+	conn_end(c);
+}
+
+/* What the front itself refuses, in the API's shape. */
+static const char *refusal_code(unsigned status)
+{
+	switch (status) {
+	case 408:
+		return "TIMEOUT";
+	case 413:
+		return "TOO_LARGE";
+	case 431:
+		return "HEADERS_TOO_LARGE";
+	case 503:
+		return "UNAVAILABLE";
+	default:
+		return "BAD_REQUEST";
+	}
+}
+
+/* Answers for the handler, which hears that the request is over, and ends the connection. */
+static void refuse(struct conn *c, unsigned status, const char *why)
+{
+	struct buf body = BUF_EMPTY;
+	struct json_writer w = json_writer(&body);
+
+	if (c->req.watch && c->req.watch->on_gone)
+		c->req.watch->on_gone(c->req.watch_arg);
+	c->req.watch = NULL;
+	c->req.keep_alive = false;
+	json_object_begin(&w, NULL);
+	json_cstr(&w, "code", refusal_code(status));
+	json_cstr(&w, "message", why);
+	json_object_end(&w);
+	buf_add_char(&body, '\n');
+	if (status == 405)
+		conn_respond(c, status, NULL, STR(""), STR(""));
+	else
+		conn_respond(c, status, "application/json", status == 503 ? STR("Retry-After: 1\r\n") : STR(""),
+			     buf_str(&body));
+	buf_fini(&body);
+	conn_move(c, CONN_FLUSHING);
+}
+
+/* --- steps: each takes the connection on from what has arrived; false when it must wait -------------------------- */
+
+static void hand_over(struct conn *c)
+{
+	conn_move(c, CONN_WORKING);
+	c->shared->handler->on_request(c->shared->handler_arg, c);
+	if (c->eof)
+		tell_half_closed(c);
+}
+
+/* A head was handed to the handler; where the connection goes from there. */
+static void after_head(struct conn *c, const struct http_head *head)
+{
+	CHECK(c->ans.state != ANSWER_OPEN);
+	if (c->ans.state == ANSWER_DONE) {
+		if (!c->req.keep_alive)
+			conn_move(c, CONN_FLUSHING);
+		else
+			conn_move(c, head->framing == HTTP_BODY_NONE ? CONN_WORKING : CONN_DISCARDING);
+		return;
+	}
+	if (head->framing == HTTP_BODY_LENGTH && head->content_length > c->req.limit.bytes) {
+		refuse(c, c->req.limit.status,
+		       c->req.limit.status == 413 ? "request body too large" : "invalid request body");
+		return;
+	}
+	if (head->framing == HTTP_BODY_NONE) {
+		hand_over(c);
+		return;
+	}
+	if (head->expect_continue && c->in.len == 0) {
+		buf_add_str(&c->out, STR("HTTP/1.1 100 Continue\r\n\r\n"));
+		loop_defer(c->shared->loop, &c->work);
+	}
+	conn_move(c, CONN_BODY);
+}
+
+static bool step_head(struct conn *c)
+{
+	struct http_head *head = &c->shared->scratch_head;
+	size_t head_bytes = 0;
+	enum http_result rc;
+
+	if (c->in.len == 0 || c->out.len > OUT_HIGH_BYTES)
+		return false;
+	rc = http_parse_head(&c->parser, buf_data(&c->in), c->in.len, head, &head_bytes);
+	if (rc == HTTP_MORE)
+		return false;
+	c->req.began_ns = clock_ns();
+	if (rc == HTTP_BAD) {
+		refuse(c, c->parser.status, c->parser.why);
+		return true;
+	}
+	if (!keep_head(c, head, head_bytes)) {
+		refuse(c, 503, "out of memory");
+		return true;
+	}
+	buf_consume(&c->in, head_bytes);
+	c->req.limit = c->shared->handler->on_head(c->shared->handler_arg, c);
+	after_head(c, head);
+	return true;
+}
+
+static void on_body_data(void *arg, const char *p, size_t n)
+{
+	struct conn *c = arg;
+
+	if (c->req.body.failed || c->req.body.len > c->req.limit.bytes)
+		return;
+	buf_add(&c->req.body, p, n);
+	if (!c->req.body.failed)
+		c->shared->body_bytes += n;
+}
+
+static bool step_body(struct conn *c)
+{
+	size_t used = 0;
+	enum http_result rc = http_parse_body(&c->parser, buf_data(&c->in), c->in.len, &used, on_body_data, c);
+
+	buf_consume(&c->in, used);
+	c->req.body_left -= used < c->req.body_left ? used : c->req.body_left;
+	if (rc == HTTP_BAD)
+		refuse(c, c->parser.status, c->parser.why);
+	else if (c->req.body.len > c->req.limit.bytes)
+		refuse(c, c->req.limit.status,
+		       c->req.limit.status == 413 ? "request body too large" : "invalid request body");
+	else if (c->req.body.failed || c->shared->body_bytes > c->shared->body_limit)
+		refuse(c, 503, "too many request bodies at a time");
+	else if (rc == HTTP_DONE)
+		hand_over(c);
+	else
+		return false;
+	return true;
+}
+
+static void begin_next(struct conn *c)
+{
+	reset_request(c);
+	http_parser_init(&c->parser, HTTP_REQUEST);
+	if (c->in.len == 0)
+		buf_wipe(&c->in); /* a key may have been in it */
+	if (c->shared->draining || (c->eof && c->in.len == 0))
+		conn_move(c, CONN_FLUSHING);
+	else
+		conn_move(c, CONN_HEAD);
+}
+
+static bool step_discard(struct conn *c)
+{
+	size_t used = 0;
+	enum http_result rc = http_parse_body(&c->parser, buf_data(&c->in), c->in.len, &used, NULL, NULL);
+
+	buf_consume(&c->in, used);
+	c->req.discarded += used;
+	if (rc == HTTP_DONE)
+		begin_next(c);
+	else if (rc == HTTP_BAD || c->req.discarded > DISCARD_MAX_BYTES)
+		conn_move(c, CONN_FLUSHING);
+	else
+		return false;
+	return true;
+}
+
+static bool step_working(struct conn *c)
+{
+	if (c->ans.state != ANSWER_DONE)
+		return false;
+	if (c->req.keep_alive)
+		begin_next(c);
+	else
+		conn_move(c, CONN_FLUSHING);
+	return true;
+}
+
+static bool step_flushing(struct conn *c)
+{
+	if (c->out.len)
+		return false;
+	if (c->eof || shutdown(c->fd, SHUT_WR) < 0)
+		conn_close(c);
+	else
+		conn_move(c, CONN_LINGERING);
+	return true;
+}
+
+static bool step(struct conn *c)
+{
+	switch (c->state) {
+	case CONN_HEAD:
+		return step_head(c);
+	case CONN_BODY:
+		return step_body(c);
+	case CONN_DISCARDING:
+		return step_discard(c);
+	case CONN_WORKING:
+		return step_working(c);
+	case CONN_FLUSHING:
+		return step_flushing(c);
+	case CONN_LINGERING:
+		buf_reset(&c->in);
+		return false;
+	case CONN_CLOSED:
+	case CONN_STATES:
+		return false;
+	}
+	return false;
+}
+
+/* --- sending ---------------------------------------------------------------------------------------------------- */
+
+/* A stream may stand still for as long as it likes; anything else must be read in time. */
+static bool must_be_read(const struct conn *c)
+{
+	return c->out.len && !(c->ans.state == ANSWER_OPEN && c->ans.framing != FRAME_LENGTH);
+}
+
+static void conn_flush(struct conn *c)
+{
+	ssize_t n = 0;
+
+	if (c->out.failed) {
+		log_warn("out of memory: a connection was cut");
+		conn_close(c);
+		return;
+	}
+	if (c->out.len) {
+		n = send(c->fd, buf_data(&c->out), c->out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+			conn_close(c);
+			return;
+		}
+		if (n > 0)
+			buf_consume(&c->out, (size_t)n);
+		if (c->out.len == 0 && c->out.cap > KEEP_CAP_BYTES)
+			buf_fini(&c->out);
+	}
+	if (!must_be_read(c))
+		deadline_clear(&c->stall);
+	else if (n > 0 || list_empty(&c->stall.link))
+		deadline_set(&c->shared->stall, &c->stall);
+	if (c->ans.paused && c->out.len < OUT_LOW_BYTES) {
+		c->ans.paused = false;
+		if (c->req.watch && c->req.watch->on_drained)
+			c->req.watch->on_drained(c->req.watch_arg);
+	}
+}
+
+/* Does what can be done: steps, sending, and what sending made possible. */
+static void conn_advance(struct conn *c)
+{
+	int n = 0;
+
+	while (n < STEPS_PER_TURN && step(c))
+		n++;
+	if (c->state != CONN_CLOSED)
+		conn_flush(c);
+	while (n < STEPS_PER_TURN && step(c))
+		n++;
+	if (c->state == CONN_CLOSED)
+		return;
+	/* An incomplete request will not be completed any more. */
+	if (c->eof && n < STEPS_PER_TURN && (c->state == CONN_BODY || c->state == CONN_DISCARDING)) {
+		conn_close(c);
+		return;
+	}
+	if (c->eof && n < STEPS_PER_TURN && c->state == CONN_HEAD && c->out.len == 0) {
+		conn_close(c);
+		return;
+	}
+	if (c->eof && c->state == CONN_LINGERING) {
+		conn_close(c);
+		return;
+	}
+	if (n == STEPS_PER_TURN)
+		event_active(c->again_ev, EV_TIMEOUT, 0);
+	update_interest(c);
+}
+
+/* --- events ----------------------------------------------------------------------------------------------------- */
+
+static bool peer_hung_up(const struct conn *c)
+{
+	struct pollfd p = {.fd = c->fd};
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
+}
+
+/* The client has closed at least its sending side. */
+static void tell_half_closed(struct conn *c)
+{
+	if (c->half_told || c->state != CONN_WORKING)
+		return;
+	c->half_told = true;
+	if (c->req.watch && c->req.watch->on_half_closed)
+		c->req.watch->on_half_closed(c->req.watch_arg);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *c = arg;
+	bool was_empty = c->in.len == 0;
+	ssize_t n = recv(fd, c->shared->scratch, sizeof(c->shared->scratch), MSG_DONTWAIT);
+
+	(void)what;
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+		return;
+	if (n < 0) {
+		conn_close(c);
+		return;
+	}
+	if (n == 0) {
+		c->eof = true;
+		if (peer_hung_up(c)) {
+			conn_close(c);
+			return;
+		}
+		tell_half_closed(c);
+	} else {
+		buf_add(&c->in, c->shared->scratch, (size_t)n);
+		explicit_bzero(c->shared->scratch, (size_t)n); /* a key may have been in it */
+		if (c->in.failed) {
+			conn_close(c);
+			return;
+		}
+		if (c->state == CONN_BODY || c->state == CONN_DISCARDING || (c->state == CONN_HEAD && was_empty))
+			set_wait(c);
+	}
+	conn_advance(c);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	conn_advance(arg);
+}
+
+/* Reading is paused: the close is all that can be heard. */
+static void on_peer_closed(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *c = arg;
+
+	(void)fd;
+	(void)what;
+	if (peer_hung_up(c)) {
+		conn_close(c);
+		return;
+	}
+	tell_half_closed(c);
+	update_interest(c);
+}
+
+static void on_again(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	conn_advance(arg);
+}
+
+static void on_work(struct deferred *d)
+{
+	conn_advance(CONTAINER_OF(d, struct conn, work));
+}
+
+static void on_wait_over(struct deadline *d)
+{
+	struct conn *c = CONTAINER_OF(d, struct conn, wait);
+
+	if (c->state == CONN_BODY)
+		refuse(c, 408, "the request body did not arrive in time");
+	else if (c->state == CONN_HEAD && c->in.len)
+		refuse(c, 408, "the request head did not arrive in time");
+	else
+		conn_close(c);
+}
+
+static void on_stalled(struct deadline *d)
+{
+	conn_close(CONTAINER_OF(d, struct conn, stall));
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------- */
+
+static void free_event(struct event **ev)
+{
+	if (*ev)
+		event_free(*ev);
+	*ev = NULL;
+}
+
+void conn_free(struct conn *c)
+{
+	conn_close(c);
+	deferred_cancel(&c->destroy);
+	reset_request(c);
+	buf_fini(&c->req.body);
+	buf_wipe(&c->in);
+	buf_fini(&c->out);
+	free(c);
+}
+
+static void on_destroy(struct deferred *d)
+{
+	conn_free(CONTAINER_OF(d, struct conn, destroy));
+}
+
+/* The connection is over; its memory goes when no callback of it is on the stack. */
+static void conn_close(struct conn *c)
+{
+	const struct conn_watch *watch = c->req.watch;
+
+	if (c->state == CONN_CLOSED)
+		return;
+	conn_move(c, CONN_CLOSED);
+	deadline_clear(&c->stall);
+	deferred_cancel(&c->work);
+	free_event(&c->read_ev);
+	free_event(&c->write_ev);
+	free_event(&c->close_ev);
+	free_event(&c->again_ev);
+	fd_close(&c->fd);
+	list_remove(&c->link);
+	c->shared->nconns--;
+	c->req.watch = NULL;
+	if (watch && watch->on_gone)
+		watch->on_gone(c->req.watch_arg);
+	loop_defer(c->shared->loop, &c->destroy);
+	c->shared->on_closed(c->shared);
+}
+
+static bool make_events(struct conn *c)
+{
+	struct event_base *base = loop_base(c->shared->loop);
+
+	c->read_ev = event_new(base, c->fd, EV_READ | EV_PERSIST, on_readable, c);
+	c->write_ev = event_new(base, c->fd, EV_WRITE | EV_PERSIST, on_writable, c);
+	c->close_ev = event_new(base, c->fd, EV_CLOSED | EV_PERSIST, on_peer_closed, c);
+	c->again_ev = event_new(base, -1, 0, on_again, c);
+	return c->read_ev && c->write_ev && c->close_ev && c->again_ev && event_add(c->read_ev, NULL) == 0;
+}
+
+int conn_new(struct conn_shared *shared, int fd, bool tcp)
+{
+	struct conn *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		fd_close(&fd);
+		return -ENOMEM;
+	}
+	c->shared = shared;
+	c->fd = fd;
+	c->tcp = tcp;
+	list_add_tail(&shared->conns, &c->link);
+	shared->nconns++;
+	deferred_init(&c->work, on_work);
+	deferred_init(&c->destroy, on_destroy);
+	deadline_init(&c->wait, on_wait_over);
+	deadline_init(&c->stall, on_stalled);
+	reset_request(c);
+	http_parser_init(&c->parser, HTTP_REQUEST);
+	if (!make_events(c)) {
+		conn_close(c);
+		return -ENOMEM;
+	}
+	set_wait(c);
+	return 0;
+}
+
+struct conn *conn_of_link(struct list *link)
+{
+	return CONTAINER_OF(link, struct conn, link);
+}
+
+void conn_drain(struct conn *c)
+{
+	if (c->state == CONN_HEAD || c->state == CONN_LINGERING)
+		conn_close(c);
+	else
+		c->req.keep_alive = false;
+}

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A record is made with its sandbox and outlives it:
+ *
+ *     CREATING -> RUNNING -> EXPIRED -> DESTROYED
+ *     CREATING, RUNNING -> DESTROYED          by request
+ *     CREATING, RUNNING -> ERROR -> DESTROYED
+ *
+ * What could not be started is forgotten, since nobody was told its id. A sandbox that ended by itself stays visible
+ * as an error until it is destroyed or its time is over. Destroyed ones are remembered, so that a later request is
+ * told what became of them, but only the last REMEMBERED_MAX.
+ *
+ * Expiry is by a timer of each record; GRACE_MS later than its time, so that what was spawned with a tiny ttl can
+ * still be used once, as with a server that looks for expired ones now and then.
+ */
+#include "local/records.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "local/go_json.h"
+#include "local/sandbox.h"
+
+enum { BUCKETS = 256, REMEMBERED_MAX = 4096, GRACE_MS = 700 };
+
+#define NS_PER_S INT64_C(1000000000)
+/* Beyond this a wall time cannot be written as RFC 3339 in nanoseconds. */
+#define WALL_MAX_NS (INT64_MAX - 86400 * NS_PER_S)
+
+struct records {
+	struct loop *loop;           /* borrowed */
+	struct sandbox_host *host;   /* borrowed */
+	struct list live;            /* struct record: not destroyed, newest first */
+	struct list remembered;      /* struct record: destroyed, the last one first */
+	size_t nremembered;
+	struct list buckets[BUCKETS];
+};
+
+/* --- states ----------------------------------------------------------------------------------------------------- */
+
+#define EDGE(state) (1u << (state))
+
+static const struct {
+	const char *name;
+	unsigned next;
+} states[RECORD_STATES] = {
+	[RECORD_CREATING] = {"creating", EDGE(RECORD_RUNNING) | EDGE(RECORD_DESTROYED) | EDGE(RECORD_ERROR)},
+	[RECORD_RUNNING] = {"running", EDGE(RECORD_EXPIRED) | EDGE(RECORD_DESTROYED) | EDGE(RECORD_ERROR)},
+	[RECORD_EXPIRED] = {"expired", EDGE(RECORD_DESTROYED)},
+	[RECORD_ERROR] = {"error", EDGE(RECORD_DESTROYED)},
+	[RECORD_DESTROYED] = {"destroyed", 0},
+};
+
+const char *record_state_name(enum record_state state)
+{
+	return states[state].name;
+}
+
+bool record_state_may_follow(enum record_state from, enum record_state to)
+{
+	return states[from].next & EDGE(to);
+}
+
+static void record_move(struct record *r, enum record_state to)
+{
+	CHECK(record_state_may_follow(r->state, to));
+	log_debug("%s: %s -> %s", r->id, states[r->state].name, states[to].name);
+	r->state = to;
+	if (to == RECORD_DESTROYED) {
+		event_del(r->expiry);
+		list_remove(&r->link);
+		list_add_head(&r->records->remembered, &r->link);
+		r->records->nremembered++;
+	}
+}
+
+/* --- memory ----------------------------------------------------------------------------------------------------- */
+
+/* What only a live record needs. */
+static void drop_details(struct record *r)
+{
+	free(r->image);
+	free(r->owner_id);
+	json_decref(r->metadata);
+	r->image = r->owner_id = NULL;
+	r->metadata = NULL;
+	if (r->expiry)
+		event_free(r->expiry);
+	r->expiry = NULL;
+}
+
+static void record_free(struct record *r)
+{
+	CHECK(!r->sandbox && list_empty(&r->waiters));
+	list_remove(&r->link);
+	list_remove(&r->hash_link);
+	drop_details(r);
+	free(r);
+}
+
+static void forget_oldest(struct records *rs)
+{
+	while (rs->nremembered > REMEMBERED_MAX) {
+		struct record *r = CONTAINER_OF(rs->remembered.prev, struct record, link);
+		if (r->sandbox)
+			return; /* it is still going; the next one will find it gone */
+		record_free(r);
+		rs->nremembered--;
+	}
+}
+
+static struct list *bucket_of(struct records *rs, struct str id)
+{
+	uint32_t hash = 2166136261u; /* FNV-1a */
+
+	for (size_t i = 0; i < id.n; i++)
+		hash = (hash ^ (unsigned char)id.p[i]) * 16777619u;
+	return &rs->buckets[hash % BUCKETS];
+}
+
+struct record *records_find(struct records *rs, struct str id)
+{
+	struct list *bucket = bucket_of(rs, id);
+
+	LIST_FOREACH(n, bucket) {
+		struct record *r = CONTAINER_OF(n, struct record, hash_link);
+		if (str_eq(str_from(r->id), id))
+			return r;
+	}
+	return NULL;
+}
+
+/* --- expiry ------------------------------------------------------------------------------------------------------ */
+
+static void on_expired(evutil_socket_t fd, short what, void *arg)
+{
+	struct record *r = arg;
+
+	(void)fd;
+	(void)what;
+	if (r->state == RECORD_ERROR) {
+		record_destroy(r, NULL);
+		return;
+	}
+	if (r->state != RECORD_RUNNING)
+		return; /* a spawn under way is ended by whoever waits for it */
+	log_info("%s: expired", r->id);
+	record_move(r, RECORD_EXPIRED);
+	sandbox_destroy(r->sandbox);
+}
+
+static void arm_expiry(struct record *r)
+{
+	int64_t left_ms = (r->expires_ns - clock_wall_ns()) / 1000000;
+	struct timeval tv;
+
+	left_ms = (left_ms > 0 ? left_ms : 0) + GRACE_MS;
+	tv = (struct timeval){.tv_sec = (time_t)(left_ms / 1000), .tv_usec = (suseconds_t)(left_ms % 1000 * 1000)};
+	event_add(r->expiry, &tv);
+}
+
+static int64_t wall_after(int64_t from_ns, int64_t span_ns)
+{
+	if (span_ns > WALL_MAX_NS - from_ns)
+		return WALL_MAX_NS;
+	if (span_ns < -from_ns)
+		return 0;
+	return from_ns + span_ns;
+}
+
+void record_extend(struct record *r, int64_t ttl_ns)
+{
+	r->expires_ns = wall_after(clock_wall_ns(), ttl_ns);
+	arm_expiry(r);
+}
+
+/* --- the sandbox's own events ----------------------------------------------------------------------------------- */
+
+static void tell_started(struct record *r, int error, const char *why)
+{
+	void (*on_started)(void *, struct record *, int, const char *) = r->on_started;
+
+	r->on_started = NULL;
+	if (on_started)
+		on_started(r->on_started_arg, r, error, why);
+}
+
+static void on_started(void *arg, int error, const char *why)
+{
+	struct record *r = arg;
+
+	if (r->state != RECORD_CREATING)
+		return; /* destroyed meanwhile; on_gone follows */
+	if (error) {
+		record_move(r, RECORD_ERROR);
+		log_warn("%s: could not be started: %s", r->id, why);
+	} else {
+		record_move(r, RECORD_RUNNING);
+		r->announced = true;
+		arm_expiry(r);
+	}
+	tell_started(r, error, why);
+}
+
+static void tell_waiters(struct record *r)
+{
+	while (!list_empty(&r->waiters)) {
+		struct record_waiter *w = LIST_FIRST(&r->waiters, struct record_waiter, link);
+		list_remove(&w->link);
+		w->on_gone(w);
+	}
+}
+
+static void on_gone(void *arg)
+{
+	struct record *r = arg;
+	struct records *rs = r->records;
+
+	r->sandbox = NULL;
+	if (r->state == RECORD_CREATING || r->state == RECORD_RUNNING) {
+		log_warn("%s: ended by itself", r->id);
+		record_move(r, RECORD_ERROR);
+	}
+	tell_started(r, -ECHILD, "it ended while it was being started");
+	if (r->state == RECORD_EXPIRED)
+		record_move(r, RECORD_DESTROYED);
+	tell_waiters(r);
+	if (!r->announced) {
+		if (r->state == RECORD_DESTROYED)
+			rs->nremembered--;
+		record_free(r);
+		return;
+	}
+	if (r->state == RECORD_DESTROYED)
+		drop_details(r);
+	forget_oldest(rs);
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------- */
+
+static void make_id(struct records *rs, char out[16])
+{
+	uint32_t random;
+
+	do {
+		CHECK(getrandom(&random, sizeof(random), 0) == (ssize_t)sizeof(random));
+		snprintf(out, 16, "sb-%08x", random);
+	} while (records_find(rs, str_from(out)));
+}
+
+static struct record *record_new(struct records *rs, const struct record_spec *spec)
+{
+	struct record *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	list_init(&r->link);
+	list_init(&r->hash_link);
+	list_init(&r->waiters);
+	r->records = rs;
+	make_id(rs, r->id);
+	r->memory_mb = spec->memory_mb;
+	r->vcpus = spec->vcpus;
+	r->created_ns = clock_wall_ns();
+	r->expires_ns = wall_after(r->created_ns, spec->ttl_ns);
+	r->image = str_dup(spec->image);
+	if (spec->owner_id.n)
+		r->owner_id = str_dup(spec->owner_id);
+	if (spec->metadata)
+		r->metadata = json_deep_copy(spec->metadata);
+	r->expiry = event_new(loop_base(rs->loop), -1, 0, on_expired, r);
+	if (!r->image || !r->expiry || (spec->owner_id.n && !r->owner_id) || (spec->metadata && !r->metadata)) {
+		record_free(r);
+		return NULL;
+	}
+	return r;
+}
+
+struct record *records_spawn(struct records *rs, const struct record_spec *spec,
+			     void (*started)(void *arg, struct record *r, int error, const char *why), void *arg)
+{
+	static const struct sandbox_events events = {.on_started = on_started, .on_gone = on_gone};
+	struct record *r = record_new(rs, spec);
+
+	if (!r)
+		return NULL;
+	struct sandbox_spec wanted = {
+		.id = r->id,
+		.memory_mb = spec->memory_mb > 0 ? (uint64_t)spec->memory_mb : 0,
+		.vcpus = spec->vcpus > 0 && spec->vcpus < 4096 ? (unsigned)spec->vcpus : 1,
+	};
+	r->sandbox = sandbox_start(rs->host, &wanted, &events, r);
+	if (!r->sandbox) {
+		record_free(r);
+		return NULL;
+	}
+	r->on_started = started;
+	r->on_started_arg = arg;
+	list_add_head(&rs->live, &r->link);
+	list_add_head(bucket_of(rs, str_from(r->id)), &r->hash_link);
+	return r;
+}
+
+void record_abandon(struct record *r)
+{
+	r->on_started = NULL;
+	record_destroy(r, NULL);
+}
+
+void record_destroy(struct record *r, struct record_waiter *w)
+{
+	CHECK(!w || r->sandbox);
+	if (w)
+		list_add_tail(&r->waiters, &w->link);
+	if (r->state == RECORD_CREATING || r->state == RECORD_RUNNING || r->state == RECORD_ERROR)
+		record_move(r, RECORD_DESTROYED);
+	if (r->sandbox)
+		sandbox_destroy(r->sandbox);
+	else
+		drop_details(r);
+}
+
+void record_waiter_cancel(struct record_waiter *w)
+{
+	list_remove(&w->link);
+}
+
+/* --- all of them ------------------------------------------------------------------------------------------------ */
+
+struct records *records_new(struct loop *loop, struct sandbox_host *host)
+{
+	struct records *rs = calloc(1, sizeof(*rs));
+
+	if (!rs)
+		return NULL;
+	rs->loop = loop;
+	rs->host = host;
+	list_init(&rs->live);
+	list_init(&rs->remembered);
+	for (size_t i = 0; i < BUCKETS; i++)
+		list_init(&rs->buckets[i]);
+	return rs;
+}
+
+static void free_list(struct list *head)
+{
+	LIST_FOREACH_SAFE(n, head) {
+		struct record *r = CONTAINER_OF(n, struct record, link);
+		record_free(r);
+	}
+}
+
+void records_free(struct records *rs)
+{
+	if (!rs)
+		return;
+	free_list(&rs->live);
+	free_list(&rs->remembered);
+	free(rs);
+}
+
+void records_each(struct records *rs, void (*each)(struct record *r, void *arg), void *arg)
+{
+	LIST_FOREACH_SAFE(n, &rs->live)
+		each(CONTAINER_OF(n, struct record, link), arg);
+}
+
+size_t records_count(const struct records *rs, struct str owner_id)
+{
+	size_t count = 0;
+
+	LIST_FOREACH(n, &rs->live) {
+		const struct record *r = CONTAINER_OF(n, struct record, link);
+		if (owner_id.n == 0 || str_eq(str_from(r->owner_id), owner_id))
+			count++;
+	}
+	return count;
+}
+
+void record_write(const struct record *r, struct json_writer *w, const char *key)
+{
+	char time[40];
+
+	json_object_begin(w, key);
+	json_cstr(w, "id", r->id);
+	json_cstr(w, "state", record_state_name(r->state));
+	json_cstr(w, "provider", "local");
+	json_cstr(w, "image", r->image);
+	json_int(w, "memory_mb", r->memory_mb);
+	json_int(w, "vcpus", r->vcpus);
+	if (r->owner_id)
+		json_cstr(w, "owner_id", r->owner_id);
+	json_cstr(w, "worker_id", "local");
+	clock_format_rfc3339(r->created_ns, time);
+	json_cstr(w, "created_at", time);
+	clock_format_rfc3339(r->expires_ns, time);
+	json_cstr(w, "expires_at", time);
+	if (r->metadata && json_object_size(r->metadata))
+		go_json_emit(w, "metadata", r->metadata);
+	json_cstr(w, "preview_domain", "localhost");
+	json_object_end(w);
+}

@@ -164,9 +164,9 @@ static void on_request(void *arg, struct conn *c)
 	handlers[call->route].handle(call);
 }
 
-const struct httpd_handler *api_handler(void)
+const struct conn_handler *api_handler(void)
 {
-	static const struct httpd_handler handler = {.on_head = on_head, .on_request = on_request};
+	static const struct conn_handler handler = {.on_head = on_head, .on_request = on_request};
 
 	return &handler;
 }

@@ -122,7 +122,7 @@ static void on_acceptable(evutil_socket_t fd, short what, void *arg)
 		set_accepting(h, false);
 }
 
-struct httpd *httpd_new(struct loop *loop, const struct httpd_limits *limits, const struct httpd_handler *handler,
+struct httpd *httpd_new(struct loop *loop, const struct httpd_limits *limits, const struct conn_handler *handler,
 			void *arg)
 {
 	struct httpd *h = calloc(1, sizeof(*h));

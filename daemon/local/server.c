@@ -27,6 +27,7 @@
 #include "common/loop.h"
 #include "common/unix_socket.h"
 #include "local/api.h"
+#include "local/httpd.h"
 #include "local/init_image.h"
 #include "local/records.h"
 #include "local/sandbox.h"

@@ -4,9 +4,9 @@
 #define LOCAL_API_H
 
 #include "local/call.h"
-#include "local/httpd.h"
+#include "local/conn.h"
 
-/* For httpd_new, with a struct api as its argument. */
-const struct httpd_handler *api_handler(void);
+/* What httpd calls, with a struct api as its argument. */
+const struct conn_handler *api_handler(void);
 
 #endif

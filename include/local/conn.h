@@ -11,18 +11,33 @@
 #include "common/list.h"
 #include "common/loop.h"
 #include "common/str.h"
-#include "local/httpd.h"
 
+struct conn;
 struct event;
+
+struct conn_body_limit {
+	uint64_t bytes;  /* greatest body taken */
+	unsigned status; /* what a greater one is answered with */
+};
+
+struct conn_handler {
+	/*
+	 * A request head is there. The handler may answer at once, and then hears no more of the request; otherwise it
+	 * says how much body it takes and on_request follows.
+	 */
+	struct conn_body_limit (*on_head)(void *arg, struct conn *c);
+	/* The whole request is there. The handler answers now or later. */
+	void (*on_request)(void *arg, struct conn *c);
+};
 
 /* What the connections of one server share; filled and owned by httpd. */
 struct conn_shared {
 	struct loop *loop;                   /* borrowed */
-	const struct httpd_handler *handler; /* borrowed */
+	const struct conn_handler *handler; /* borrowed */
 	void *handler_arg;                   /* borrowed */
 	uint64_t body_limit;                 /* most bytes of request bodies, together */
 	uint64_t body_bytes;                 /* bytes of request bodies held now */
-	struct deadline_queue head;          /* the lengths of httpd_limits */
+	struct deadline_queue head;          /* the server's limits */
 	struct deadline_queue idle;
 	struct deadline_queue body;
 	struct deadline_queue stall;

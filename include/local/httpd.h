@@ -9,7 +9,7 @@
 
 #include "common/err.h"
 
-struct conn;
+struct conn_handler;
 struct httpd;
 struct loop;
 
@@ -26,23 +26,8 @@ struct httpd_limits {
 /* 512 connections, 256 MiB, 10 s, 60 s, 30 s, 60 s, 2 s. */
 struct httpd_limits httpd_default_limits(void);
 
-struct conn_body_limit {
-	uint64_t bytes;  /* greatest body taken */
-	unsigned status; /* what a greater one is answered with */
-};
-
-struct httpd_handler {
-	/*
-	 * A request head is there. The handler may answer at once, and then hears no more of the request; otherwise it
-	 * says how much body it takes and on_request follows.
-	 */
-	struct conn_body_limit (*on_head)(void *arg, struct conn *c);
-	/* The whole request is there. The handler answers now or later. */
-	void (*on_request)(void *arg, struct conn *c);
-};
-
 /* NULL without memory. `handler` and `arg` are borrowed for its life. */
-struct httpd *httpd_new(struct loop *loop, const struct httpd_limits *limits, const struct httpd_handler *handler,
+struct httpd *httpd_new(struct loop *loop, const struct httpd_limits *limits, const struct conn_handler *handler,
 			void *arg);
 
 /* Takes a listening, non-blocking socket over, also when it fails. 0 or negative errno. */

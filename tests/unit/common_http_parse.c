@@ -155,6 +155,10 @@ static const struct vector refused_responses[] = {
 	V("F10 TE on 1.0", "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 502),
 	V("H9 bare CR", OK "X: a\rY: b\r\n\r\n", 502),
 	V("H9 NUL", OK "X: a\0b\r\n\r\n", 502),
+	V("F10 letters in the status", "HTTP/1.1 2xx OK\r\n\r\n", 502),
+	V("F10 TE twice", OK "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 502),
+	V("control byte in a header", OK "X: \x01\r\n\r\n", 502),
+	V("8-bit byte in a name", OK "X\xe4: a\r\n\r\n", 502),
 	V("bare LF", "HTTP/1.1 200 OK\nContent-Length: 0\n\n", 502),
 	V("folded", OK "X: a\r\n b\r\n\r\n", 502),
 	V("chunk size 0x1", OK "Transfer-Encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n", 502),
@@ -672,4 +676,28 @@ Test(common_http_parse, space_behind_chunked)
 	if (o->result == HTTP_DONE)
 		cr_expect(str_eq(buf_str(&o->body), STR("a")));
 	outcome_free(o);
+}
+
+/* A response without a length hands on everything until the end, in whatever pieces it comes. */
+Test(common_http_parse, body_until_close)
+{
+	const struct str raw = STR(OK "\r\nsome bytes");
+	struct http_parser parser;
+	struct http_head head;
+	struct buf body = BUF_EMPTY;
+	size_t head_bytes;
+	size_t used;
+
+	http_parser_init(&parser, HTTP_RESPONSE);
+	cr_assert_eq(http_parse_head(&parser, raw.p, raw.n, &head, &head_bytes), HTTP_DONE);
+	cr_expect_eq(head.framing, HTTP_BODY_UNTIL_CLOSE);
+	cr_expect_not(head.keep_alive);
+	cr_expect_eq(http_parse_body(&parser, NULL, 0, &used, add_data, &body), HTTP_MORE);
+	for (const char *p = raw.p + head_bytes; p < raw.p + raw.n; p++) {
+		cr_expect_eq(http_parse_body(&parser, p, 1, &used, add_data, &body), HTTP_MORE);
+		cr_expect_eq(used, 1);
+	}
+	cr_expect(str_eq(buf_str(&body), STR("some bytes")));
+	cr_expect_eq(http_parse_eof(&parser), HTTP_DONE);
+	buf_fini(&body);
 }

@@ -22,13 +22,15 @@ struct sandbox_host_config {
 	const char *state_dir;  /* borrowed; absolute; created 0700 if missing; held by a lock while the host lives */
 	const char *bwrap_path; /* borrowed; NULL: found in PATH */
 	struct str init_image;  /* borrowed for the life of the host: the init program's bytes, run as pid 1 inside */
+	uint32_t uid_first;     /* as root: the uids for sandboxes begin here; 0: a free range is found */
+	uint32_t uid_count;     /* how many; 0 with uid_first: as many as usual */
 };
 
 /*
  * Locks the state directory and removes what an earlier run left in it, finds bubblewrap and, as root, a range of
  * unprivileged uids; tries whether user namespaces are allowed. Blocking, for start-up. 0, or a negative errno and
  * `why` for people (-EWOULDBLOCK: another server holds the directory; -EPERM: user namespaces are refused, and `why`
- * names the setting that allows them).
+ * names the setting that allows them; -EEXIST: the configured uids overlap somebody else's, both named).
  */
 MUST_CHECK int sandbox_host_new(struct loop *loop, const struct sandbox_host_config *config,
 				struct sandbox_host **out, char *why, size_t why_size);

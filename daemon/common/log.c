@@ -2,6 +2,7 @@
 #include "common/log.h"
 
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -78,6 +79,7 @@ void log_write(enum log_level level, const char *fmt, ...)
 	char line[4 * LINE_MAX_BYTES + 160];
 	char when[40];
 	va_list ap;
+	int64_t now;
 	int n;
 	size_t len;
 
@@ -90,8 +92,10 @@ void log_write(enum log_level level, const char *fmt, ...)
 		return;
 	if ((size_t)n >= sizeof(text))
 		n = sizeof(text) - 1;
-	clock_format_rfc3339(clock_wall_ns() / 1000000 * 1000000, when);
-	len = (size_t)snprintf(line, 160, "%s %s %.32s: ", when, level_names[level], log_program);
+	now = clock_wall_ns();
+	clock_format_rfc3339(now / 1000000000 * 1000000000, when);
+	len = (size_t)snprintf(line, 160, "%.19s.%03dZ %s %.32s: ", when, (int)(now / 1000000 % 1000),
+			       level_names[level], log_program);
 	len += escape(line + len, text, (size_t)n);
 	line[len++] = '\n';
 	if (write(STDERR_FILENO, line, len) != (ssize_t)len)

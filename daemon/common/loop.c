@@ -101,7 +101,7 @@ struct event_base *loop_base(struct loop *loop)
 	return loop->base;
 }
 
-static void run_deferred(struct loop *loop)
+void loop_run_deferred(struct loop *loop)
 {
 	struct deferred *d;
 
@@ -114,10 +114,10 @@ static void run_deferred(struct loop *loop)
 void loop_run(struct loop *loop)
 {
 	loop->stopping = false;
-	run_deferred(loop);
+	loop_run_deferred(loop);
 	while (!loop->stopping) {
 		event_base_loop(loop->base, EVLOOP_ONCE);
-		run_deferred(loop);
+		loop_run_deferred(loop);
 	}
 }
 

@@ -34,6 +34,8 @@ struct deferred {
 void deferred_init(struct deferred *d, void (*run)(struct deferred *d));
 /* Puts it off; does nothing if it is put off already. */
 void loop_defer(struct loop *loop, struct deferred *d);
+/* Runs what is put off now: for teardown, when the loop no longer turns and no callback is on the stack. */
+void loop_run_deferred(struct loop *loop);
 void deferred_cancel(struct deferred *d);
 
 /* All deadlines of one length, in the order in which they were set: setting and clearing costs a list operation. */

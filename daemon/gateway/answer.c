@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/answer.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "common/http_write.h"
+#include "common/json_write.h"
+#include "gateway/client.h"
+
+static const struct {
+	unsigned status;
+	const char *code;
+} codes[] = {
+	{403, "FORBIDDEN"},        {404, "NOT_FOUND"},         {408, "REQUEST_TIMEOUT"},  {409, "CONFLICT"},
+	{413, "TOO_LARGE"},        {429, "RESOURCE_LIMIT"},    {431, "HEADERS_TOO_LARGE"}, {500, "INTERNAL_ERROR"},
+	{502, "CONNECTION_ERROR"}, {503, "UNAVAILABLE"},       {504, "UPSTREAM_TIMEOUT"},
+};
+
+const char *answer_code(unsigned status)
+{
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+		if (codes[i].status == status)
+			return codes[i].code;
+	return "BAD_REQUEST";
+}
+
+void answer_add_common(struct buf *head, const struct client *c, const char *request_id, bool keep)
+{
+	if (request_id)
+		http_write_header(head, STR("X-Request-ID"), str_from(request_id));
+	if (!keep)
+		http_write_header(head, STR("Connection"), STR("close"));
+	else if (client_minor(c) == 0)
+		http_write_header(head, STR("Connection"), STR("keep-alive"));
+}
+
+static void send_answer(const struct answer_to *to, struct buf *head, struct buf *body, bool keep)
+{
+	http_write_header(head, STR("Content-Type"), STR("application/json"));
+	http_write_header_u64(head, STR("Content-Length"), body->len);
+	answer_add_common(head, to->client, to->request_id, keep);
+	http_write_end(head);
+	if (head->failed || body->failed) {
+		client_cut(to->client, CLIENT_END_NO_MEMORY);
+	} else {
+		client_send(to->client, buf_str(head), to->head_only ? str_of(NULL, 0) : buf_str(body));
+		client_finish(to->client, keep);
+	}
+	buf_fini(head);
+	buf_fini(body);
+}
+
+void answer_error(const struct answer_to *to, unsigned status, const char *fmt, ...)
+{
+	char message[512];
+	struct buf head = BUF_EMPTY;
+	struct buf body = BUF_EMPTY;
+	struct json_writer w = json_writer(&body);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(message, sizeof(message), fmt, ap);
+	va_end(ap);
+	json_object_begin(&w, NULL);
+	json_cstr(&w, "code", answer_code(status));
+	json_cstr(&w, "message", message);
+	json_object_end(&w);
+	buf_add_char(&body, '\n');
+	http_write_status_line(&head, status);
+	http_write_header(&head, STR("Stacygate-Error"), str_from(answer_code(status)));
+	if (status == 503 || status == 429)
+		http_write_header(&head, STR("Retry-After"), STR("1"));
+	send_answer(to, &head, &body, client_may_keep_alive(to->client));
+}
+
+void answer_options(const struct answer_to *to)
+{
+	bool keep = client_may_keep_alive(to->client);
+	struct buf head = BUF_EMPTY;
+
+	http_write_status_line(&head, 204);
+	http_write_header(&head, STR("Allow"), STR("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+	answer_add_common(&head, to->client, to->request_id, keep);
+	http_write_end(&head);
+	if (head.failed) {
+		client_cut(to->client, CLIENT_END_NO_MEMORY);
+	} else {
+		client_send(to->client, buf_str(&head), str_of(NULL, 0));
+		client_finish(to->client, keep);
+	}
+	buf_fini(&head);
+}
+
+void answer_json(const struct answer_to *to, struct buf *json)
+{
+	struct buf head = BUF_EMPTY;
+
+	buf_add_char(json, '\n');
+	http_write_status_line(&head, 200);
+	http_write_header(&head, STR("Cache-Control"), STR("no-store"));
+	send_answer(to, &head, json, client_may_keep_alive(to->client));
+}

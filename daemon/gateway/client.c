@@ -1,0 +1,765 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ *   IDLE --> HEAD --> BODY --> ANSWER --> IDLE ...          a request is read, then answered, then the next one
+ *     |        |        |         |
+ *     |        +--------+---------+--> FLUSH --> LINGER     the last answer is being sent; then what the client still
+ *     |                                  |         |        sends is dropped for a moment, so that no reset destroys
+ *     +--------------> CLOSED <----------+---------+        the answer before it is read (RFC 9112 9.6)
+ *
+ * All connections read into one scratch buffer; a connection keeps only what it could not use yet: an unfinished head, a
+ * pipelined request, or an unsent part of an answer. While a request is being answered the socket stays watched, since a
+ * client that leaves must end its request; what it pipelines meanwhile is kept up to a bound.
+ *
+ * The end of the input within an answer means either that the client left or that it only finished sending: on a Unix
+ * socket POLLHUP tells (both directions are shut). A half-closed client is asked again now and then.
+ */
+#include "gateway/client.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "common/buf.h"
+#include "common/check.h"
+#include "common/fd.h"
+
+enum client_state {
+	CLIENT_IDLE,
+	CLIENT_HEAD,
+	CLIENT_BODY,
+	CLIENT_ANSWER,
+	CLIENT_FLUSH,
+	CLIENT_LINGER,
+	CLIENT_CLOSED,
+	CLIENT_STATES,
+};
+
+static const char *const state_names[CLIENT_STATES] = {"idle", "head", "body", "answer", "flush", "linger", "closed"};
+
+static const uint32_t state_edges[CLIENT_STATES] = {
+	[CLIENT_IDLE] = SM_TO(CLIENT_HEAD) | SM_TO(CLIENT_CLOSED),
+	[CLIENT_HEAD] = SM_TO(CLIENT_BODY) | SM_TO(CLIENT_FLUSH) | SM_TO(CLIENT_CLOSED),
+	[CLIENT_BODY] = SM_TO(CLIENT_ANSWER) | SM_TO(CLIENT_FLUSH) | SM_TO(CLIENT_CLOSED),
+	[CLIENT_ANSWER] = SM_TO(CLIENT_IDLE) | SM_TO(CLIENT_FLUSH) | SM_TO(CLIENT_CLOSED),
+	[CLIENT_FLUSH] = SM_TO(CLIENT_LINGER) | SM_TO(CLIENT_CLOSED),
+	[CLIENT_LINGER] = SM_TO(CLIENT_CLOSED),
+	[CLIENT_CLOSED] = 0,
+};
+
+static const struct sm sm = {"client", state_names, state_edges, CLIENT_STATES};
+
+static const struct {
+	const char *text;
+	bool is_error;
+} end_rows[CLIENT_ENDS] = {
+	[CLIENT_END_DONE] = {"done", false},
+	[CLIENT_END_GONE] = {"client-gone", false},
+	[CLIENT_END_FAULT] = {"bad-request", true},
+	[CLIENT_END_IDLE] = {"idle-timeout", false},
+	[CLIENT_END_HEAD_TIMEOUT] = {"head-timeout", true},
+	[CLIENT_END_BODY_TIMEOUT] = {"body-timeout", true},
+	[CLIENT_END_NOT_READING] = {"not-reading", true},
+	[CLIENT_END_CUT] = {"answer-cut", true},
+	[CLIENT_END_DRAIN] = {"drain", false},
+	[CLIENT_END_REFUSED] = {"refused", true},
+	[CLIENT_END_NO_MEMORY] = {"no-memory", true},
+};
+
+enum {
+	SCRATCH_BYTES = 65536,
+	PIPELINE_MAX_BYTES = 65536, /* read ahead of the present request at most */
+	LINGER_MS = 2000,
+	LINGER_MAX_BYTES = 67108864,
+	PROBE_MS = 500,
+};
+
+struct client {
+	struct client_shared *shared; /* borrowed */
+	int fd;                       /* owned */
+	unsigned long long id;
+	enum client_state state;
+	enum client_end end;          /* why, once FLUSH or CLOSED is reached */
+	struct event *readable;       /* owned; pending unless reading is stopped */
+	struct event *writable;       /* owned; pending while something is unsent */
+	struct deadline deadline;     /* of the present state */
+	struct deadline probe;        /* set while half-closed */
+	struct deferred resume;       /* looks at pipelined bytes when no answer is on the stack */
+	struct deferred destroy;
+	struct buf in;                /* received, not yet used */
+	struct buf out;               /* not yet sent */
+	struct http_parser parser;
+	uint64_t body_seen;         /* bytes of the present body */
+	size_t lingered;              /* bytes dropped in LINGER */
+	bool body_paused;             /* by client_pause_body */
+	bool want_continue;           /* 100 Continue is owed before the first body byte is waited for */
+	bool saw_eof;                 /* the client has finished sending */
+	bool keep_alive;              /* what the present request asks for */
+	bool draining;                /* by client_drain */
+	bool finished;                /* client_finish came before the request body's end */
+	bool finish_keep_alive;
+	bool broken;                  /* a send failed: nothing more is sent */
+	unsigned minor;               /* HTTP/1.minor of the present request */
+	bool congested;               /* client_send said false, on_drained is owed */
+	const struct client_events *events; /* borrowed */
+	void *arg;
+};
+
+/* One for all: nothing read stays here after the callback. */
+static char scratch[SCRATCH_BYTES];
+
+const char *client_end_text(enum client_end end)
+{
+	return end_rows[end].text;
+}
+
+bool client_end_is_error(enum client_end end)
+{
+	return end_rows[end].is_error;
+}
+
+const struct sm *client_sm(void)
+{
+	return &sm;
+}
+
+void client_shared_init(struct client_shared *s, struct loop *loop)
+{
+	memset(s, 0, sizeof(*s));
+	s->loop = loop;
+	deadline_queue_init(&s->head_deadlines, loop, 10000);
+	deadline_queue_init(&s->body_deadlines, loop, 30000);
+	deadline_queue_init(&s->idle_deadlines, loop, 300000);
+	deadline_queue_init(&s->linger_deadlines, loop, LINGER_MS);
+	deadline_queue_init(&s->probe_deadlines, loop, PROBE_MS);
+}
+
+void client_shared_fini(struct client_shared *s)
+{
+	deadline_queue_fini(&s->head_deadlines);
+	deadline_queue_fini(&s->body_deadlines);
+	deadline_queue_fini(&s->idle_deadlines);
+	deadline_queue_fini(&s->linger_deadlines);
+	deadline_queue_fini(&s->probe_deadlines);
+}
+
+/* --- interest and deadlines follow the state ------------------------------------------------------------------------ */
+
+/* Whether more bytes from this client are wanted now. */
+static bool wants_read(const struct client *c)
+{
+	if (c->saw_eof)
+		return false;
+	switch (c->state) {
+	case CLIENT_IDLE:
+	case CLIENT_HEAD:
+	case CLIENT_LINGER:
+		return true;
+	case CLIENT_BODY:
+		return !c->body_paused;
+	case CLIENT_ANSWER:
+		return c->in.len < PIPELINE_MAX_BYTES;
+	case CLIENT_FLUSH:
+	case CLIENT_CLOSED:
+	case CLIENT_STATES:
+		return false;
+	}
+	return false;
+}
+
+static void update_interest(struct client *c)
+{
+	if (!c->readable)
+		return;
+	if (wants_read(c))
+		event_add(c->readable, NULL);
+	else
+		event_del(c->readable);
+}
+
+static void set_deadline(struct client *c)
+{
+	struct client_shared *s = c->shared;
+
+	switch (c->state) {
+	case CLIENT_IDLE:
+		deadline_set(&s->idle_deadlines, &c->deadline);
+		return;
+	case CLIENT_HEAD:
+		deadline_set(&s->head_deadlines, &c->deadline);
+		return;
+	case CLIENT_BODY:
+		deadline_set(&s->body_deadlines, &c->deadline);
+		return;
+	case CLIENT_FLUSH:
+		deadline_set(&s->body_deadlines, &c->deadline);
+		return;
+	case CLIENT_LINGER:
+		deadline_set(&s->linger_deadlines, &c->deadline);
+		return;
+	case CLIENT_ANSWER:
+	case CLIENT_CLOSED:
+	case CLIENT_STATES:
+		deadline_clear(&c->deadline);
+		return;
+	}
+}
+
+static void on_destroy(struct deferred *d)
+{
+	struct client *c = CONTAINER_OF(d, struct client, destroy);
+
+	c->events->on_closed(c->arg, c->end);
+	deferred_cancel(&c->resume);
+	buf_fini(&c->in);
+	buf_fini(&c->out);
+	free(c);
+}
+
+static void client_move(struct client *c, enum client_state to)
+{
+	c->state = sm_move(&sm, c->id, c->state, to);
+	set_deadline(c);
+	if (to != CLIENT_CLOSED) {
+		update_interest(c);
+		return;
+	}
+	c->shared->ends[c->end]++;
+	deadline_clear(&c->probe);
+	if (c->readable)
+		event_free(c->readable);
+	if (c->writable)
+		event_free(c->writable);
+	c->readable = c->writable = NULL;
+	fd_close(&c->fd);
+	loop_defer(c->shared->loop, &c->destroy);
+}
+
+static void client_close(struct client *c, enum client_end end)
+{
+	if (c->state == CLIENT_CLOSED)
+		return;
+	c->end = end;
+	client_move(c, CLIENT_CLOSED);
+}
+
+/* The client left: whoever answers it is told first. */
+static void client_lost(struct client *c, enum client_end end)
+{
+	bool under_way = (c->state == CLIENT_BODY && !c->finished) || c->state == CLIENT_ANSWER;
+
+	if (c->state == CLIENT_CLOSED)
+		return;
+	client_close(c, end);
+	if (under_way)
+		c->events->on_gone(c->arg);
+}
+
+/* --- sending --------------------------------------------------------------------------------------------------------- */
+
+/* All is sent: what was waiting for that. */
+static void after_flush(struct client *c)
+{
+	event_del(c->writable);
+	if (c->state == CLIENT_FLUSH) {
+		shutdown(c->fd, SHUT_WR);
+		if (c->saw_eof)
+			client_close(c, c->end);
+		else
+			client_move(c, CLIENT_LINGER);
+	}
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *c = arg;
+	ssize_t n = send(fd, buf_data(&c->out), c->out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	(void)what;
+	if (n < 0) {
+		if (errno != EAGAIN && errno != EINTR)
+			client_lost(c, CLIENT_END_GONE);
+		return;
+	}
+	buf_consume(&c->out, (size_t)n);
+	if (c->state == CLIENT_FLUSH)
+		set_deadline(c);
+	if (c->out.len == 0) {
+		buf_fini(&c->out);
+		after_flush(c);
+	}
+	if (c->congested && c->out.len < CLIENT_LOW_WATER && c->state != CLIENT_CLOSED) {
+		c->congested = false;
+		c->events->on_drained(c->arg);
+	}
+}
+
+/* What the socket takes of a and b right away; the rest is for c->out. */
+static ssize_t send_now(struct client *c, struct str a, struct str b)
+{
+	struct iovec iov[2] = {{(void *)(uintptr_t)a.p, a.n}, {(void *)(uintptr_t)b.p, b.n}};
+	struct msghdr msg = {.msg_iov = a.n ? iov : iov + 1, .msg_iovlen = a.n && b.n ? 2 : 1};
+	ssize_t n;
+
+	do
+		n = sendmsg(c->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+	return n;
+}
+
+bool client_send(struct client *c, struct str a, struct str b)
+{
+	size_t sent = 0;
+
+	if (c->state == CLIENT_CLOSED || c->broken || a.n + b.n == 0)
+		return true;
+	CHECK(c->state == CLIENT_HEAD || c->state == CLIENT_BODY || c->state == CLIENT_ANSWER);
+	if (c->out.len == 0) {
+		ssize_t n = send_now(c, a, b);
+		if (n < 0) {
+			/* Whoever sends is on the stack; he is told at the end of the turn. */
+			c->broken = true;
+			loop_defer(c->shared->loop, &c->resume);
+			return true;
+		}
+		sent = (size_t)n;
+	}
+	if (sent < a.n)
+		buf_add(&c->out, a.p + sent, a.n - sent);
+	if (sent < a.n + b.n)
+		buf_add(&c->out, b.p + (sent > a.n ? sent - a.n : 0), b.n - (sent > a.n ? sent - a.n : 0));
+	if (c->out.failed) {
+		c->broken = true;
+		loop_defer(c->shared->loop, &c->resume);
+		return true;
+	}
+	if (c->out.len)
+		event_add(c->writable, NULL);
+	c->congested = c->out.len > CLIENT_HIGH_WATER;
+	return !c->congested;
+}
+
+/* --- requests ---------------------------------------------------------------------------------------------------------- */
+
+static void begin_flush(struct client *c, enum client_end end)
+{
+	c->end = end;
+	client_move(c, CLIENT_FLUSH);
+	if (c->out.len == 0)
+		after_flush(c);
+}
+
+static void fault(struct client *c, unsigned status, const char *why)
+{
+	if (c->end == CLIENT_END_DONE)
+		c->end = CLIENT_END_FAULT;
+	/* Whoever answers does so by client_send and client_finish, which closes, since the request was not read. */
+	c->keep_alive = false;
+	c->events->on_fault(c->arg, status, why);
+}
+
+static void next_request(struct client *c)
+{
+	if (c->draining || !c->finish_keep_alive || !c->keep_alive || (c->saw_eof && c->in.len == 0)) {
+		begin_flush(c, c->draining ? CLIENT_END_DRAIN : CLIENT_END_DONE);
+		return;
+	}
+	c->finished = false;
+	client_move(c, CLIENT_IDLE);
+	if (c->in.len || c->saw_eof)
+		loop_defer(c->shared->loop, &c->resume);
+	else
+		buf_fini(&c->in);
+}
+
+void client_finish(struct client *c, bool keep_alive)
+{
+	if (c->state == CLIENT_CLOSED)
+		return;
+	c->finish_keep_alive = keep_alive;
+	if (c->state == CLIENT_ANSWER) {
+		next_request(c);
+		return;
+	}
+	CHECK(c->state == CLIENT_HEAD || c->state == CLIENT_BODY);
+	c->finished = true;
+	/* Whether the rest of the request is at hand is seen where bytes are used, which may be going on right now. */
+	loop_defer(c->shared->loop, &c->resume);
+}
+
+static void body_bytes(void *arg, const char *p, size_t n)
+{
+	struct client *c = arg;
+
+	if (c->finished || c->state != CLIENT_BODY)
+		return;
+	c->body_seen += n;
+	if (c->body_seen > c->shared->body_max_bytes)
+		return;
+	c->events->on_body(c->arg, p, n);
+}
+
+/* Uses head bytes; how many, or 0 when more are needed or the connection is done for. */
+static size_t use_head(struct client *c, const char *p, size_t n)
+{
+	static struct http_head head; /* borrowed by on_request for its call */
+	size_t used = 0;
+	enum http_result rc;
+
+	if (c->state == CLIENT_IDLE) {
+		http_parser_init(&c->parser, HTTP_REQUEST);
+		client_move(c, CLIENT_HEAD);
+	}
+	rc = http_parse_head(&c->parser, p, n, &head, &used);
+	if (rc == HTTP_MORE)
+		return 0;
+	if (rc == HTTP_BAD) {
+		fault(c, c->parser.status, c->parser.why);
+		return 0;
+	}
+	c->keep_alive = head.keep_alive;
+	c->minor = head.minor;
+	c->want_continue = head.expect_continue && head.framing != HTTP_BODY_NONE;
+	c->body_seen = 0;
+	client_move(c, CLIENT_BODY);
+	if (head.framing == HTTP_BODY_LENGTH && head.content_length > c->shared->body_max_bytes) {
+		fault(c, 413, "the request body is larger than bounds.body allows");
+		return 0;
+	}
+	c->events->on_request(c->arg, &head);
+	return used;
+}
+
+static void send_continue(struct client *c)
+{
+	c->want_continue = false;
+	client_send(c, STR("HTTP/1.1 100 Continue\r\n\r\n"), str_of(NULL, 0));
+}
+
+/* Uses body bytes; how many. Leaves BODY at the body's end. */
+static size_t use_body(struct client *c, const char *p, size_t n)
+{
+	size_t used = 0;
+	enum http_result rc = http_parse_body(&c->parser, p, n, &used, body_bytes, c);
+
+	if (c->state != CLIENT_BODY)
+		return used;
+	if (c->body_seen > c->shared->body_max_bytes && !c->finished) {
+		fault(c, 413, "the request body is larger than bounds.body allows");
+		return used;
+	}
+	if (rc == HTTP_BAD) {
+		fault(c, c->parser.status, c->parser.why);
+		return used;
+	}
+	if (rc == HTTP_MORE) {
+		set_deadline(c);
+		if (c->want_continue && n == 0 && !c->finished)
+			send_continue(c);
+		return used;
+	}
+	client_move(c, CLIENT_ANSWER);
+	if (c->finished)
+		next_request(c);
+	else
+		c->events->on_body_end(c->arg);
+	return used;
+}
+
+/* Whether bytes at hand can be used now. */
+static bool can_use(const struct client *c)
+{
+	switch (c->state) {
+	case CLIENT_IDLE:
+		return true;
+	case CLIENT_HEAD:
+		return !c->finished && !c->parser.why;
+	case CLIENT_BODY:
+		/* After the answer what is at hand of the request is used up, so that the connection can be kept. */
+		return !c->parser.why && (!c->body_paused || c->finished);
+	case CLIENT_ANSWER:
+	case CLIENT_FLUSH:
+	case CLIENT_LINGER:
+	case CLIENT_CLOSED:
+	case CLIENT_STATES:
+		return false;
+	}
+	return false;
+}
+
+/*
+ * Uses what can be used of n bytes. A head is used whole, then its body is looked at once even if no byte of it is here,
+ * since there may be none.
+ */
+static size_t use_bytes(struct client *c, const char *p, size_t n)
+{
+	size_t used = 0;
+
+	while (can_use(c) && (used < n || c->state == CLIENT_BODY)) {
+		enum client_state before = c->state;
+		size_t step = before == CLIENT_BODY ? use_body(c, p + used, n - used) :
+						      use_head(c, p + used, n - used);
+		used += step;
+		if (step == 0 && c->state == before)
+			break;
+		if (step == 0 && before != CLIENT_BODY && c->state != CLIENT_BODY)
+			break;
+		if (before == CLIENT_BODY && c->state == CLIENT_BODY && used == n)
+			break;
+	}
+	/* The answer was finished before the request was read: it is not read on. */
+	if (c->finished && (c->state == CLIENT_HEAD || c->state == CLIENT_BODY))
+		begin_flush(c, c->draining ? CLIENT_END_DRAIN : c->end);
+	return used;
+}
+
+static void use_kept(struct client *c)
+{
+	size_t used = use_bytes(c, buf_data(&c->in), c->in.len);
+
+	if (c->state == CLIENT_CLOSED)
+		return;
+	buf_consume(&c->in, used);
+	if (c->in.len == 0)
+		buf_fini(&c->in);
+}
+
+/* --- receiving ------------------------------------------------------------------------------------------------------------ */
+
+static bool both_directions_shut(const struct client *c)
+{
+	struct pollfd p = {.fd = c->fd};
+
+	return poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR));
+}
+
+static void on_eof(struct client *c)
+{
+	c->saw_eof = true;
+	switch (c->state) {
+	case CLIENT_IDLE:
+		client_close(c, CLIENT_END_DONE);
+		return;
+	case CLIENT_ANSWER:
+		if (both_directions_shut(c)) {
+			client_lost(c, CLIENT_END_GONE);
+			return;
+		}
+		update_interest(c);
+		deadline_set(&c->shared->probe_deadlines, &c->probe);
+		return;
+	case CLIENT_HEAD:
+	case CLIENT_BODY:
+		client_lost(c, CLIENT_END_GONE);
+		return;
+	case CLIENT_LINGER:
+		client_close(c, c->end);
+		return;
+	case CLIENT_FLUSH:
+	case CLIENT_CLOSED:
+	case CLIENT_STATES:
+		return;
+	}
+}
+
+static void on_probe(struct deadline *d)
+{
+	struct client *c = CONTAINER_OF(d, struct client, probe);
+
+	if (c->state == CLIENT_CLOSED)
+		return;
+	if (both_directions_shut(c))
+		client_lost(c, CLIENT_END_GONE);
+	else
+		deadline_set(&c->shared->probe_deadlines, &c->probe);
+}
+
+static void take_bytes(struct client *c, const char *p, size_t n)
+{
+	size_t used;
+
+	if (c->state == CLIENT_LINGER) {
+		c->lingered += n;
+		if (c->lingered > LINGER_MAX_BYTES)
+			client_close(c, c->end);
+		return;
+	}
+	if (c->in.len) {
+		buf_add(&c->in, p, n);
+		if (c->in.failed)
+			client_lost(c, CLIENT_END_NO_MEMORY);
+		else
+			use_kept(c);
+		return;
+	}
+	used = use_bytes(c, p, n);
+	if (c->state == CLIENT_CLOSED || used == n)
+		return;
+	if (c->state == CLIENT_FLUSH || c->state == CLIENT_LINGER)
+		return;
+	buf_add(&c->in, p + used, n - used);
+	if (c->in.failed)
+		client_lost(c, CLIENT_END_NO_MEMORY);
+	/* A request pipelined behind one that was answered at once waits for its turn. */
+	else if (c->state == CLIENT_IDLE)
+		loop_defer(c->shared->loop, &c->resume);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *c = arg;
+	ssize_t n = recv(fd, scratch, sizeof(scratch), MSG_DONTWAIT);
+
+	(void)what;
+	if (n < 0) {
+		if (errno != EAGAIN && errno != EINTR)
+			client_lost(c, CLIENT_END_GONE);
+		return;
+	}
+	if (n == 0)
+		on_eof(c);
+	else
+		take_bytes(c, scratch, (size_t)n);
+	if (c->state != CLIENT_CLOSED)
+		update_interest(c);
+}
+
+static void on_resume(struct deferred *d)
+{
+	struct client *c = CONTAINER_OF(d, struct client, resume);
+
+	if (c->state == CLIENT_CLOSED)
+		return;
+	if (c->broken) {
+		client_lost(c, CLIENT_END_GONE);
+		return;
+	}
+	if (c->in.len)
+		use_kept(c);
+	else if (c->state == CLIENT_BODY)
+		use_bytes(c, NULL, 0);
+	if (c->state == CLIENT_CLOSED)
+		return;
+	/* What was kept is all there will ever be, and it is not a whole request. */
+	if (c->saw_eof && (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD || c->state == CLIENT_BODY))
+		client_lost(c, c->state == CLIENT_IDLE ? CLIENT_END_DONE : CLIENT_END_GONE);
+	else
+		update_interest(c);
+}
+
+void client_pause_body(struct client *c, bool paused)
+{
+	if (c->body_paused == paused || c->state == CLIENT_CLOSED)
+		return;
+	c->body_paused = paused;
+	if (!paused)
+		loop_defer(c->shared->loop, &c->resume);
+	if (c->state == CLIENT_BODY) {
+		if (paused)
+			deadline_clear(&c->deadline);
+		else
+			set_deadline(c);
+	}
+	update_interest(c);
+}
+
+static void on_deadline(struct deadline *d)
+{
+	struct client *c = CONTAINER_OF(d, struct client, deadline);
+
+	switch (c->state) {
+	case CLIENT_IDLE:
+		client_close(c, CLIENT_END_IDLE);
+		return;
+	case CLIENT_HEAD:
+		c->end = CLIENT_END_HEAD_TIMEOUT;
+		fault(c, 408, "the request head did not come in time");
+		break;
+	case CLIENT_BODY:
+		c->end = CLIENT_END_BODY_TIMEOUT;
+		fault(c, 408, "the request body did not come in time");
+		break;
+	case CLIENT_FLUSH:
+		client_close(c, CLIENT_END_NOT_READING);
+		return;
+	case CLIENT_LINGER:
+		client_close(c, c->end);
+		return;
+	case CLIENT_ANSWER:
+	case CLIENT_CLOSED:
+	case CLIENT_STATES:
+		return;
+	}
+	if (c->finished && (c->state == CLIENT_HEAD || c->state == CLIENT_BODY))
+		begin_flush(c, c->end);
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------------------ */
+
+struct client *client_new(struct client_shared *shared, int fd, unsigned long long id,
+			  const struct client_events *events, void *arg)
+{
+	struct client *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		close(fd);
+		return NULL;
+	}
+	c->shared = shared;
+	c->fd = fd;
+	c->id = id;
+	c->events = events;
+	c->arg = arg;
+	deadline_init(&c->deadline, on_deadline);
+	deadline_init(&c->probe, on_probe);
+	deferred_init(&c->resume, on_resume);
+	deferred_init(&c->destroy, on_destroy);
+	c->readable = event_new(loop_base(shared->loop), fd, EV_READ | EV_PERSIST, on_readable, c);
+	c->writable = event_new(loop_base(shared->loop), fd, EV_WRITE | EV_PERSIST, on_writable, c);
+	if (!c->readable || !c->writable || event_add(c->readable, NULL) < 0) {
+		if (c->readable)
+			event_free(c->readable);
+		if (c->writable)
+			event_free(c->writable);
+		close(fd);
+		free(c);
+		return NULL;
+	}
+	c->state = CLIENT_IDLE;
+	set_deadline(c);
+	return c;
+}
+
+unsigned long long client_id(const struct client *c)
+{
+	return c->id;
+}
+
+void client_cut(struct client *c, enum client_end end)
+{
+	client_close(c, end);
+}
+
+void client_drain(struct client *c)
+{
+	c->draining = true;
+	if (c->state == CLIENT_IDLE)
+		client_close(c, CLIENT_END_DRAIN);
+}
+
+unsigned client_minor(const struct client *c)
+{
+	return c->minor;
+}
+
+bool client_may_keep_alive(const struct client *c)
+{
+	return c->keep_alive && !c->draining && !(c->saw_eof && c->in.len == 0) &&
+	       (c->state == CLIENT_ANSWER || c->state == CLIENT_BODY);
+}

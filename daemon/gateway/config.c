@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/config.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/check.h"
+#include "common/units.h"
+
+/* --- places -------------------------------------------------------------------------------------------------- */
+
+static char *join(const char *dir, const char *name)
+{
+	char *path;
+
+	return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
+}
+
+/* A variable that is set, not empty and absolute; the XDG specification says to ignore relative ones. */
+static const char *dir_from(const char *variable)
+{
+	const char *value = getenv(variable);
+
+	return value && value[0] == '/' ? value : NULL;
+}
+
+/* systemd gives several directories separated by colons; the first is ours. */
+static char *first_of(const char *value)
+{
+	return strndup(value, strcspn(value, ":"));
+}
+
+static char *runtime_dir(const char **missing)
+{
+	const char *value = dir_from("RUNTIME_DIRECTORY");
+
+	if (value)
+		return first_of(value);
+	if (geteuid() == 0)
+		return strdup("/run/stacygate");
+	value = dir_from("XDG_RUNTIME_DIR");
+	if (!value)
+		*missing = "XDG_RUNTIME_DIR";
+	return value ? strdup(value) : NULL;
+}
+
+static char *state_dir(const char **missing)
+{
+	const char *value = dir_from("STATE_DIRECTORY");
+
+	if (value)
+		return first_of(value);
+	if (geteuid() == 0)
+		return strdup("/var/lib/stacygate");
+	value = dir_from("XDG_STATE_HOME");
+	if (value)
+		return join(value, "stacygate");
+	value = dir_from("HOME");
+	if (!value)
+		*missing = "HOME";
+	return value ? join(value, ".local/state/stacygate") : NULL;
+}
+
+int config_places_init(struct config_places *places)
+{
+	memset(places, 0, sizeof(*places));
+	places->runtime_dir = runtime_dir(&places->missing);
+	places->state_dir = state_dir(&places->missing);
+	if (places->runtime_dir)
+		places->socket = join(places->runtime_dir, "stacygate.sock");
+	if (places->missing)
+		return 0;
+	return places->socket && places->state_dir ? 0 : -ENOMEM;
+}
+
+void config_places_fini(struct config_places *places)
+{
+	free(places->socket);
+	free(places->runtime_dir);
+	free(places->state_dir);
+	memset(places, 0, sizeof(*places));
+}
+
+char *config_default_file(void)
+{
+	const char *base;
+
+	if (geteuid() == 0)
+		return strdup(SG_SYSCONFDIR "/stacygate/stacygate.yaml");
+	base = dir_from("XDG_CONFIG_HOME");
+	if (base)
+		return join(base, "stacygate/stacygate.yaml");
+	base = dir_from("HOME");
+	return base ? join(base, ".config/stacygate/stacygate.yaml") : NULL;
+}
+
+/* --- life ------------------------------------------------------------------------------------------------------ */
+
+struct config *config_new(void)
+{
+	struct config *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->refs = 1;
+	c->drain_timeout_ms = 30000;
+	c->log_level = LOG_LEVEL_INFO;
+	c->access = CONFIG_OUTPUT_OFF;
+	c->bounds = (struct config_bounds){
+		.connections = 16384,
+		.connections_per_uid = 4096,
+		.body_bytes = 1073741824,
+		.client_head_ms = 10000,
+		.client_body_idle_ms = 30000,
+		.idle_client_ms = 300000,
+	};
+	return c;
+}
+
+void config_upstream_defaults(struct config_upstream *u)
+{
+	u->pool = (struct config_pool){
+		.max_connections = 64,
+		.max_idle = 16,
+		.idle_timeout_ms = 45000,
+		.lifetime_ms = 3600000,
+		.max_waiting = 1024,
+		.wait_timeout_ms = 30000,
+	};
+	u->timeouts = (struct config_timeouts){
+		.connect_ms = 5000,
+		.response_ms = 125000,
+		.spawn_ms = 300000,
+		.exec_ms = 900000,
+		.body_idle_ms = 60000,
+		.stream_idle_ms = 0,
+	};
+}
+
+struct config *config_ref(struct config *c)
+{
+	c->refs++;
+	return c;
+}
+
+static void rule_fini(struct config_rule *r)
+{
+	free(r->name);
+	free(r->uids.ids);
+	free(r->gids.ids);
+	for (size_t i = 0; i < r->nlisteners; i++)
+		free(r->listeners[i]);
+	free(r->listeners);
+	free(r->user_id);
+	for (size_t i = 0; r->user_names && i < r->uids.n; i++)
+		free(r->user_names[i]);
+	free(r->user_names);
+}
+
+void config_unref(struct config *c)
+{
+	if (!c)
+		return;
+	CHECK(c->refs > 0);
+	if (--c->refs)
+		return;
+	for (size_t i = 0; i < c->nlisteners; i++) {
+		free(c->listeners[i].path);
+		free(c->listeners[i].name);
+		free(c->listeners[i].group);
+	}
+	for (size_t i = 0; i < c->nupstreams; i++) {
+		free(c->upstreams[i].name);
+		free(c->upstreams[i].url);
+		free(c->upstreams[i].path);
+		free(c->upstreams[i].host);
+	}
+	for (size_t i = 0; i < c->ncredentials; i++) {
+		free(c->credentials[i].name);
+		free(c->credentials[i].from);
+	}
+	for (size_t i = 0; i < c->nrules; i++)
+		rule_fini(&c->rules[i]);
+	free(c->listeners);
+	free(c->upstreams);
+	free(c->credentials);
+	free(c->rules);
+	free(c->file);
+	free(c->host);
+	free(c);
+}
+
+/* --- names of users -------------------------------------------------------------------------------------------- */
+
+/* A user's name as {user} shows it: what a user id may not hold is written as %XX. */
+static char *user_name(uint32_t uid)
+{
+	const struct passwd *pw;
+	struct buf text = BUF_EMPTY;
+	char *name;
+
+	errno = 0;
+	pw = getpwuid(uid);
+	if (!pw && errno != 0 && errno != ENOENT && errno != ESRCH)
+		return NULL;
+	if (!pw)
+		buf_addf(&text, "uid-%u", uid);
+	for (const char *p = pw ? pw->pw_name : ""; *p; p++) {
+		if (strchr("\\/", *p) || (unsigned char)*p <= 0x20 || *p == 0x7f)
+			buf_addf(&text, "%%%02X", (unsigned)(unsigned char)*p);
+		else
+			buf_add_char(&text, *p);
+	}
+	name = text.failed ? NULL : str_dup(buf_str(&text));
+	buf_fini(&text);
+	return name;
+}
+
+int config_rule_resolve_users(struct config_rule *r)
+{
+	if (!strstr(r->user_id, "{user}"))
+		return 0;
+	r->user_names = calloc(r->uids.n, sizeof(char *));
+	if (!r->user_names)
+		return -ENOMEM;
+	for (size_t i = 0; i < r->uids.n; i++) {
+		r->user_names[i] = user_name(r->uids.ids[i]);
+		if (!r->user_names[i])
+			return -EIO;
+	}
+	return 0;
+}
+
+/* --- defaults that are lists ------------------------------------------------------------------------------------ */
+
+static int complete_listener(struct config *c, const struct config_places *places, char *why, size_t why_size)
+{
+	struct config_listener *l;
+
+	if (c->nlisteners)
+		return 0;
+	if (!places->socket) {
+		snprintf(why, why_size, "%s is not set, so there is no place for the default socket", places->missing);
+		return -EINVAL;
+	}
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return -ENOMEM;
+	c->listeners = l;
+	c->nlisteners = 1;
+	l->mode = 0600;
+	l->gid = (gid_t)-1;
+	l->path = strdup(places->socket);
+	l->name = strdup(places->socket);
+	return l->path && l->name ? 0 : -ENOMEM;
+}
+
+static int complete_upstream(struct config *c)
+{
+	struct config_upstream *u;
+
+	if (c->nupstreams)
+		return 0;
+	u = calloc(1, sizeof(*u));
+	if (!u)
+		return -ENOMEM;
+	c->upstreams = u;
+	c->nupstreams = 1;
+	config_upstream_defaults(u);
+	u->scheme = CONFIG_LOCAL;
+	u->name = strdup("local");
+	u->url = strdup("local");
+	return u->name && u->url ? 0 : -ENOMEM;
+}
+
+/* The rule of a daemon without any: its own uid, everything. */
+static int complete_rule(struct config *c)
+{
+	struct config_rule *r;
+
+	if (c->nrules)
+		return 0;
+	r = calloc(1, sizeof(*r));
+	if (!r)
+		return -ENOMEM;
+	c->rules = r;
+	c->nrules = 1;
+	r->match_uids = true;
+	r->uids.ids = malloc(sizeof(uint32_t));
+	r->name = strdup("own-uid");
+	r->user_id = strdup("{user}@{host}");
+	if (!r->uids.ids || !r->name || !r->user_id)
+		return -ENOMEM;
+	r->uids.ids[0] = (uint32_t)geteuid();
+	r->uids.n = 1;
+	return config_rule_resolve_users(r);
+}
+
+char *config_host_file(const struct config_places *places)
+{
+	return places->state_dir ? join(places->state_dir, "host") : NULL;
+}
+
+/* The host name that the first start kept, else the machine's. */
+static char *find_host(const struct config_places *places)
+{
+	char name[HOST_NAME_MAX + 1] = "";
+	char *path = config_host_file(places);
+	FILE *file = path ? fopen(path, "re") : NULL;
+
+	if (file) {
+		if (!fgets(name, sizeof(name), file))
+			name[0] = '\0';
+		name[strcspn(name, "\n")] = '\0';
+		fclose(file);
+	}
+	free(path);
+	if (name[0] == '\0' && gethostname(name, sizeof(name)) < 0)
+		name[0] = '\0';
+	name[sizeof(name) - 1] = '\0';
+	return strdup(name[0] ? name : "localhost");
+}
+
+int config_complete(struct config *c, const struct config_places *places, char *why, size_t why_size)
+{
+	int rc = complete_listener(c, places, why, why_size);
+
+	if (rc == 0)
+		rc = complete_upstream(c);
+	if (rc == 0)
+		rc = complete_rule(c);
+	if (rc == 0 && !c->host) {
+		c->host = find_host(places);
+		rc = c->host ? 0 : -ENOMEM;
+	}
+	if (rc == -ENOMEM)
+		snprintf(why, why_size, "out of memory");
+	return rc;
+}
+
+/* --- the effective configuration in words ----------------------------------------------------------------------- */
+
+/* A double-quoted YAML scalar; JSON's escapes are YAML's. */
+static void dump_text(struct buf *out, const char *text)
+{
+	buf_add_char(out, '"');
+	for (const char *p = text; *p; p++) {
+		if (*p == '"' || *p == '\\')
+			buf_add_char(out, '\\');
+		if ((unsigned char)*p < 0x20)
+			buf_addf(out, "\\x%02x", (unsigned)(unsigned char)*p);
+		else
+			buf_add_char(out, *p);
+	}
+	buf_add_char(out, '"');
+}
+
+static void dump_duration(struct buf *out, const char *key, uint64_t ms)
+{
+	char text[40];
+
+	duration_format((int64_t)ms * 1000000, text);
+	buf_addf(out, "%s: %s", key, text);
+}
+
+static void dump_upstream(const struct config_upstream *u, struct buf *out)
+{
+	const struct config_pool *p = &u->pool;
+	const struct config_timeouts *t = &u->timeouts;
+
+	buf_addf(out, "  ");
+	dump_text(out, u->name);
+	buf_add_cstr(out, ":\n    url: ");
+	dump_text(out, u->url);
+	if (u->scheme == CONFIG_HTTP)
+		buf_addf(out, "\n    allow_plaintext: %s", u->allow_plaintext ? "true" : "false");
+	buf_addf(out, "\n    pool: { max_connections: %llu, max_idle: %llu, ", (unsigned long long)p->max_connections,
+		 (unsigned long long)p->max_idle);
+	dump_duration(out, "idle_timeout", p->idle_timeout_ms);
+	dump_duration(out, ", lifetime", p->lifetime_ms);
+	buf_addf(out, ", max_waiting: %llu, ", (unsigned long long)p->max_waiting);
+	dump_duration(out, "wait_timeout", p->wait_timeout_ms);
+	dump_duration(out, " }\n    timeouts: { connect", t->connect_ms);
+	dump_duration(out, ", response", t->response_ms);
+	dump_duration(out, ", spawn", t->spawn_ms);
+	dump_duration(out, ", exec", t->exec_ms);
+	dump_duration(out, ", body_idle", t->body_idle_ms);
+	dump_duration(out, ", stream_idle", t->stream_idle_ms);
+	buf_add_cstr(out, " }\n");
+}
+
+static void dump_ids(struct buf *out, const char *key, const struct config_ids *ids, bool *comma)
+{
+	buf_addf(out, "%s%s: [", *comma ? ", " : " ", key);
+	for (size_t i = 0; i < ids->n; i++)
+		buf_addf(out, "%s%u", i ? ", " : "", ids->ids[i]);
+	buf_add_char(out, ']');
+	*comma = true;
+}
+
+static void dump_rule(const struct config *c, const struct config_rule *r, struct buf *out)
+{
+	bool comma = false;
+
+	buf_add_cstr(out, "  - name: ");
+	dump_text(out, r->name);
+	buf_add_cstr(out, "\n    match: {");
+	if (r->match_uids)
+		dump_ids(out, "uid", &r->uids, &comma);
+	if (r->match_gids)
+		dump_ids(out, "gid", &r->gids, &comma);
+	if (r->match_listeners) {
+		buf_addf(out, "%slistener: [", comma ? ", " : " ");
+		for (size_t i = 0; i < r->nlisteners; i++) {
+			buf_add_cstr(out, i ? ", " : "");
+			dump_text(out, r->listeners[i]);
+		}
+		buf_add_char(out, ']');
+	}
+	buf_add_cstr(out, " }\n    upstream: ");
+	dump_text(out, c->upstreams[r->upstream].name);
+	if (r->has_credential) {
+		buf_add_cstr(out, "\n    credential: ");
+		dump_text(out, c->credentials[r->credential].name);
+	}
+	buf_add_cstr(out, "\n    user_id: ");
+	dump_text(out, r->user_id);
+	buf_add_cstr(out, "\n    allow: [all]\n    isolation: none\n");
+}
+
+static void dump_bounds(const struct config_bounds *b, struct buf *out)
+{
+	buf_addf(out, "bounds: { connections: %llu, connections_per_uid: %llu, body: %llu, ",
+		 (unsigned long long)b->connections, (unsigned long long)b->connections_per_uid,
+		 (unsigned long long)b->body_bytes);
+	dump_duration(out, "client_head", b->client_head_ms);
+	dump_duration(out, ", client_body_idle", b->client_body_idle_ms);
+	dump_duration(out, ", idle_client", b->idle_client_ms);
+	buf_add_cstr(out, " }\n");
+}
+
+void config_dump(const struct config *c, struct buf *out)
+{
+	dump_duration(out, "drain_timeout", c->drain_timeout_ms);
+	buf_add_cstr(out, "\nhost: ");
+	dump_text(out, c->host);
+	buf_add_cstr(out, "\nlisten:\n");
+	for (size_t i = 0; i < c->nlisteners; i++) {
+		const struct config_listener *l = &c->listeners[i];
+		buf_add_cstr(out, "  - path: ");
+		dump_text(out, l->path);
+		buf_add_cstr(out, "\n    name: ");
+		dump_text(out, l->name);
+		buf_addf(out, "\n    mode: \"%04o\"\n", (unsigned)l->mode);
+		if (l->group) {
+			buf_add_cstr(out, "    group: ");
+			dump_text(out, l->group);
+			buf_add_char(out, '\n');
+		}
+	}
+	buf_add_cstr(out, "upstreams:\n");
+	for (size_t i = 0; i < c->nupstreams; i++)
+		dump_upstream(&c->upstreams[i], out);
+	if (c->ncredentials)
+		buf_add_cstr(out, "credentials:\n");
+	for (size_t i = 0; i < c->ncredentials; i++) {
+		const struct config_credential *k = &c->credentials[i];
+		buf_add_cstr(out, "  ");
+		dump_text(out, k->name);
+		buf_addf(out, ":\n    api_key: { %s: ", k->source == CONFIG_SOURCE_FILE ? "file" : "env");
+		dump_text(out, k->from);
+		buf_add_cstr(out, " } # <secret>\n");
+	}
+	buf_add_cstr(out, "clients:\n");
+	for (size_t i = 0; i < c->nrules; i++)
+		dump_rule(c, &c->rules[i], out);
+	dump_bounds(&c->bounds, out);
+	buf_addf(out, "log: { level: %s, format: text, access: %s }\n",
+		 c->log_level == LOG_LEVEL_WARN ? "warn" : log_level_name(c->log_level),
+		 c->access == CONFIG_OUTPUT_STDERR ? "stderr" : "off");
+}
+
+void config_warnings(const struct config *c, struct buf *out)
+{
+	bool uses_host = false;
+
+	for (size_t i = 0; i < c->nrules; i++) {
+		const struct config_rule *r = &c->rules[i];
+		bool many = !r->match_uids || r->uids.n > 1;
+		uses_host = uses_host || strstr(r->user_id, "{host}");
+		if (many && !strstr(r->user_id, "{user}") && !strstr(r->user_id, "{uid}"))
+			buf_addf(out, "rule \"%s\" can match several users, and its user_id makes them one owner\n",
+				 r->name);
+	}
+	if (uses_host && (strcmp(c->host, "localhost") == 0 || strcmp(c->host, "debian") == 0))
+		buf_addf(out, "{host} is \"%s\", as on many machines: write host: to tell this one apart\n", c->host);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+bool config_upstream_same(const struct config_upstream *a, const struct config_upstream *b)
+{
+	return same_text(a->name, b->name) && same_text(a->url, b->url) &&
+	       memcmp(&a->pool, &b->pool, sizeof(a->pool)) == 0 &&
+	       memcmp(&a->timeouts, &b->timeouts, sizeof(a->timeouts)) == 0;
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/control.h"
+
+#include <unistd.h>
+
+#include "config.h"
+
+#include "common/clock.h"
+#include "common/json_write.h"
+#include "common/units.h"
+#include "gateway/answer.h"
+#include "gateway/client.h"
+#include "gateway/config.h"
+#include "gateway/identity.h"
+#include "gateway/snapshot.h"
+#include "gateway/upstream.h"
+
+struct request {
+	const struct answer_to *to;
+	const struct snapshot *snapshot;
+	const struct control_stats *stats;
+	const struct client_shared *clients;
+	const struct control_caller *caller;
+};
+
+static void write_version(const struct request *r, struct json_writer *w)
+{
+	char uptime[40];
+
+	duration_format((int64_t)(clock_ms() - r->stats->started_ms) * 1000000, uptime);
+	json_cstr(w, "version", PACKAGE_VERSION);
+	json_cstr(w, "uptime", uptime);
+}
+
+/* Why an upstream does not work, as far as is known; NULL when it does. */
+static const char *upstream_error(const struct request *r, size_t index)
+{
+	const struct config *c = snapshot_config(r->snapshot);
+
+	if (c->upstreams[index].scheme == CONFIG_LOCAL && r->stats->local_trouble)
+		return r->stats->local_trouble;
+	return upstream_trouble(snapshot_upstream(r->snapshot, index));
+}
+
+static void write_upstream_health(const struct request *r, struct json_writer *w, size_t index)
+{
+	const char *error = upstream_error(r, index);
+
+	json_cstr(w, "name", upstream_name(snapshot_upstream(r->snapshot, index)));
+	json_bool(w, "healthy", !error);
+	if (error)
+		json_cstr(w, "error", error);
+}
+
+static void answer_health(const struct request *r)
+{
+	size_t n = snapshot_config(r->snapshot)->nupstreams;
+	struct buf out = BUF_EMPTY;
+	struct json_writer w = json_writer(&out);
+	bool degraded = r->stats->listener_trouble;
+
+	for (size_t i = 0; i < n; i++)
+		degraded = degraded || upstream_error(r, i);
+	json_object_begin(&w, NULL);
+	json_cstr(&w, "status", degraded ? "degraded" : "ok");
+	write_version(r, &w);
+	json_array_begin(&w, "upstreams");
+	for (size_t i = 0; i < n; i++) {
+		json_object_begin(&w, NULL);
+		write_upstream_health(r, &w, i);
+		json_object_end(&w);
+	}
+	json_array_end(&w);
+	if (r->stats->listener_trouble)
+		json_cstr(&w, "listener_error", r->stats->listener_trouble);
+	json_object_end(&w);
+	answer_json(r->to, &out);
+}
+
+static void answer_whoami(const struct request *r)
+{
+	const struct control_caller *c = r->caller;
+	struct buf out = BUF_EMPTY;
+	struct json_writer w = json_writer(&out);
+
+	json_object_begin(&w, NULL);
+	json_uint(&w, "uid", c->peer->uid);
+	json_uint(&w, "gid", c->peer->gid);
+	json_array_begin(&w, "groups");
+	for (size_t i = 0; i < c->peer->ngroups; i++)
+		json_uint(&w, NULL, c->peer->groups[i]);
+	json_array_end(&w);
+	json_int(&w, "pid", c->peer->pid);
+	json_cstr(&w, "listener", c->listener);
+	json_cstr(&w, "rule", c->rule->name);
+	json_cstr(&w, "user_id", c->user_id);
+	json_cstr(&w, "upstream", upstream_name(snapshot_upstream(r->snapshot, c->rule->upstream)));
+	json_array_begin(&w, "allow");
+	json_cstr(&w, NULL, "all");
+	json_array_end(&w);
+	json_cstr(&w, "isolation", "none");
+	json_object_end(&w);
+	answer_json(r->to, &out);
+}
+
+static void write_clients(const struct request *r, struct json_writer *w)
+{
+	json_object_begin(w, "clients");
+	json_uint(w, "connections", r->stats->connections);
+	json_uint(w, "accepted", r->stats->accepted);
+	json_object_begin(w, "ends");
+	for (unsigned i = 0; i < CLIENT_ENDS; i++)
+		json_uint(w, client_end_text((enum client_end)i), r->clients->ends[i]);
+	json_object_end(w);
+	json_object_end(w);
+}
+
+static void write_requests(const struct request *r, struct json_writer *w)
+{
+	static const char *const names[6] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
+
+	json_object_begin(w, "requests");
+	json_uint(w, "total", r->stats->requests);
+	json_uint(w, "repeated", r->stats->repeated);
+	json_object_begin(w, "by_status");
+	for (unsigned i = 0; i < 6; i++)
+		json_uint(w, names[i], r->stats->statuses[i]);
+	json_object_end(w);
+	json_object_begin(w, "ends");
+	for (unsigned i = 0; i < EXCHANGE_ENDS; i++)
+		json_uint(w, exchange_end_text((enum exchange_end)i), r->stats->exchange_ends[i]);
+	json_object_end(w);
+	json_object_end(w);
+}
+
+static void write_pool(const struct upstream *u, struct json_writer *w)
+{
+	struct upstream_gauges g = upstream_gauges(u);
+	struct upstream_counters c = upstream_counters(u);
+
+	json_object_begin(w, "pool");
+	json_uint(w, "connections", g.connections);
+	json_uint(w, "idle", g.idle);
+	json_uint(w, "leased", g.leased);
+	json_uint(w, "waiting", g.waiting);
+	json_uint(w, "max_connections", upstream_config(u)->pool.max_connections);
+	json_uint(w, "peak", c.peak);
+	json_uint(w, "dials", c.dials);
+	json_uint(w, "dial_failures", c.dial_failures);
+	json_uint(w, "leases", c.leases);
+	json_uint(w, "reused", c.reused);
+	json_uint(w, "evicted", c.evicted);
+	json_uint(w, "idle_expired", c.idle_expired);
+	json_uint(w, "refused", c.refused);
+	json_object_end(w);
+}
+
+/* The whole picture is for whoever runs the daemon and for root; others see what is theirs. */
+static bool sees_all(const struct control_caller *c)
+{
+	return c->peer->uid == 0 || c->peer->uid == geteuid();
+}
+
+static void answer_status(const struct request *r)
+{
+	const struct config *config = snapshot_config(r->snapshot);
+	struct buf out = BUF_EMPTY;
+	struct json_writer w = json_writer(&out);
+
+	json_object_begin(&w, NULL);
+	write_version(r, &w);
+	json_object_begin(&w, "own");
+	json_uint(&w, "connections", r->caller->own_connections);
+	json_cstr(&w, "user_id", r->caller->user_id);
+	json_object_end(&w);
+	if (sees_all(r->caller)) {
+		json_bool(&w, "draining", r->stats->draining);
+		json_object_begin(&w, "config");
+		json_cstr(&w, "file", config->file ? config->file : "");
+		json_uint(&w, "generation", r->stats->generation);
+		json_uint(&w, "reloads_failed", r->stats->reloads_failed);
+		json_object_end(&w);
+		write_clients(r, &w);
+		write_requests(r, &w);
+		json_array_begin(&w, "upstreams");
+		for (size_t i = 0; i < config->nupstreams; i++) {
+			json_object_begin(&w, NULL);
+			write_upstream_health(r, &w, i);
+			write_pool(snapshot_upstream(r->snapshot, i), &w);
+			json_object_end(&w);
+		}
+		json_array_end(&w);
+		json_uint(&w, "log_lines_dropped", log_dropped());
+	}
+	json_object_end(&w);
+	answer_json(r->to, &out);
+}
+
+static const struct {
+	struct str path;
+	void (*answer)(const struct request *r);
+} routes[] = {
+	{{"/health", 7}, answer_health},
+	{{"/whoami", 7}, answer_whoami},
+	{{"/status", 7}, answer_status},
+};
+
+unsigned control_answer(const struct answer_to *to, enum http_method method, struct str rest, const struct snapshot *snapshot,
+		    const struct control_stats *stats, const struct client_shared *clients,
+		    const struct control_caller *caller)
+{
+	const struct request r = {to, snapshot, stats, clients, caller};
+
+	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+		if (!str_eq(rest, routes[i].path))
+			continue;
+		if (method != METHOD_GET && method != METHOD_HEAD) {
+			answer_error(to, 405, "%.*s is for GET only", STR_ARG(routes[i].path));
+			return 405;
+		}
+		routes[i].answer(&r);
+		return 200;
+	}
+	answer_error(to, 404, "there is no such route below /gateway/v1");
+	return 404;
+}

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Each dial is an easy handle with CURLOPT_CONNECT_ONLY that stays in the multi handle for the life of the connection.
+ * libcurl tells by callbacks which sockets to watch and when to be woken; when a transfer is DONE the connection is
+ * there. Then curl_easy_recv must be called once: until a handle has been used so, libcurl 7.88 counts its connection as
+ * idle and may close it at a later dial, and the next socket would get the number that we still read from. AGAIN is the
+ * only good answer, since nobody may speak before a request.
+ *
+ * Handles are acted on only when no call of libcurl is on the stack: finished dials are collected after
+ * curl_multi_socket_action has returned and reported from the loop's deferred work.
+ */
+#include "gateway/dial.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/check.h"
+#include "common/list.h"
+#include "common/loop.h"
+
+struct dialer {
+	struct loop *loop;       /* borrowed */
+	CURLM *multi;            /* owned */
+	struct event *timer;     /* owned; libcurl's own timeouts */
+	struct deferred collect; /* looks for finished dials */
+	unsigned dials;          /* not yet closed */
+};
+
+struct dial {
+	struct dialer *dialer; /* borrowed */
+	CURL *easy;            /* owned */
+	bool in_multi;
+	bool reported;
+	void (*on_done)(void *arg, enum dial_outcome outcome, int fd, const char *why);
+	void *arg;
+};
+
+
+static void on_socket(evutil_socket_t fd, short what, void *arg)
+{
+	struct dialer *d = arg;
+	int running;
+	int bits = (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
+
+	curl_multi_socket_action(d->multi, fd, bits, &running);
+	loop_defer(d->loop, &d->collect);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct dialer *d = arg;
+	int running;
+
+	(void)fd;
+	(void)what;
+	curl_multi_socket_action(d->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	loop_defer(d->loop, &d->collect);
+}
+
+static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_data)
+{
+	struct dialer *d = arg;
+	struct event *event = socket_data;
+	short bits = EV_PERSIST;
+
+	(void)easy;
+	/* The number may be another connection's as soon as libcurl has closed it: the event goes first. */
+	if (event)
+		event_free(event);
+	curl_multi_assign(d->multi, fd, NULL);
+	if (what == CURL_POLL_REMOVE)
+		return 0;
+	if (what & CURL_POLL_IN)
+		bits |= EV_READ;
+	if (what & CURL_POLL_OUT)
+		bits |= EV_WRITE;
+	event = event_new(loop_base(d->loop), fd, bits, on_socket, d);
+	if (!event || event_add(event, NULL) < 0) {
+		if (event)
+			event_free(event);
+		return -1;
+	}
+	curl_multi_assign(d->multi, fd, event);
+	return 0;
+}
+
+static int timer_callback(CURLM *multi, long timeout_ms, void *arg)
+{
+	struct dialer *d = arg;
+	struct timeval tv = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
+
+	(void)multi;
+	if (timeout_ms < 0)
+		event_del(d->timer);
+	else
+		event_add(d->timer, &tv);
+	return 0;
+}
+
+static enum dial_outcome outcome_of(CURLcode code)
+{
+	if (code == CURLE_OK)
+		return DIAL_OK;
+	if (code == CURLE_OPERATION_TIMEDOUT)
+		return DIAL_TIMEOUT;
+	if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
+		return DIAL_REFUSED;
+	return DIAL_FAILED;
+}
+
+/* Takes the connection out of libcurl's idle count (see above) and gives its socket, or -1. */
+static int claim_socket(struct dial *dial)
+{
+	curl_socket_t fd = CURL_SOCKET_BAD;
+	char byte;
+	size_t got = 0;
+
+	if (curl_easy_recv(dial->easy, &byte, 1, &got) != CURLE_AGAIN)
+		return -1;
+	if (curl_easy_getinfo(dial->easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK || fd == CURL_SOCKET_BAD)
+		return -1;
+	return fd;
+}
+
+static void report(struct dial *dial, CURLcode code)
+{
+	enum dial_outcome outcome = outcome_of(code);
+	int fd = -1;
+
+	dial->reported = true;
+	if (outcome == DIAL_OK) {
+		fd = claim_socket(dial);
+		if (fd < 0)
+			outcome = DIAL_FAILED;
+	}
+	dial->on_done(dial->arg, outcome, fd,
+		      outcome == DIAL_FAILED && code == CURLE_OK ? "the server spoke first or closed at once" :
+								   curl_easy_strerror(code));
+}
+
+static void collect(struct deferred *deferred)
+{
+	struct dialer *d = CONTAINER_OF(deferred, struct dialer, collect);
+	CURLMsg *msg;
+	int left;
+
+	while ((msg = curl_multi_info_read(d->multi, &left))) {
+		struct dial *dial = NULL;
+		if (msg->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&dial);
+		if (dial && !dial->reported)
+			report(dial, msg->data.result);
+	}
+}
+
+const char *dial_library(void)
+{
+	return curl_version();
+}
+
+struct dialer *dialer_new(struct loop *loop)
+{
+	struct dialer *d;
+
+	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
+		return NULL;
+	d = calloc(1, sizeof(*d));
+	if (!d)
+		return NULL;
+	d->loop = loop;
+	deferred_init(&d->collect, collect);
+	d->timer = evtimer_new(loop_base(loop), on_timer, d);
+	d->multi = curl_multi_init();
+	if (!d->timer || !d->multi) {
+		dialer_free(d);
+		return NULL;
+	}
+	curl_multi_setopt(d->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
+	curl_multi_setopt(d->multi, CURLMOPT_SOCKETDATA, d);
+	curl_multi_setopt(d->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
+	curl_multi_setopt(d->multi, CURLMOPT_TIMERDATA, d);
+	return d;
+}
+
+void dialer_free(struct dialer *d)
+{
+	if (!d)
+		return;
+	CHECK(d->dials == 0);
+	deferred_cancel(&d->collect);
+	if (d->multi)
+		curl_multi_cleanup(d->multi);
+	if (d->timer)
+		event_free(d->timer);
+	free(d);
+	curl_global_cleanup();
+}
+
+/* libcurl's descriptors would reach a program that we start; nothing is started after start-up, but still. */
+static int on_socket_open(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+	(void)arg;
+	(void)purpose;
+	return evutil_make_socket_closeonexec(fd) == 0 ? CURL_SOCKOPT_OK : CURL_SOCKOPT_ERROR;
+}
+
+static bool set_options(struct dial *dial, const struct dial_target *target)
+{
+	CURL *e = dial->easy;
+	bool ok = true;
+
+#define SET(option, value) (ok = ok && curl_easy_setopt(e, option, value) == CURLE_OK)
+	SET(CURLOPT_PRIVATE, dial);
+	SET(CURLOPT_URL, target->url);
+	SET(CURLOPT_CONNECT_ONLY, 1L);
+	SET(CURLOPT_FRESH_CONNECT, 1L);
+	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_QUICK_EXIT, 1L);
+	SET(CURLOPT_PROXY, "");
+	SET(CURLOPT_NOPROXY, "*");
+	SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+	SET(CURLOPT_PROTOCOLS_STR, "http");
+	SET(CURLOPT_FOLLOWLOCATION, 0L);
+	SET(CURLOPT_TCP_NODELAY, 1L);
+	SET(CURLOPT_TCP_KEEPALIVE, 1L);
+	SET(CURLOPT_SOCKOPTFUNCTION, on_socket_open);
+	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)target->timeout_ms);
+	if (target->unix_path)
+		SET(CURLOPT_UNIX_SOCKET_PATH, target->unix_path);
+#undef SET
+	return ok;
+}
+
+struct dial *dial_start(struct dialer *d, const struct dial_target *target,
+			void (*on_done)(void *arg, enum dial_outcome outcome, int fd, const char *why), void *arg)
+{
+	struct dial *dial = calloc(1, sizeof(*dial));
+
+	if (!dial)
+		return NULL;
+	dial->dialer = d;
+	dial->on_done = on_done;
+	dial->arg = arg;
+	d->dials++;
+	dial->easy = curl_easy_init();
+	if (dial->easy && set_options(dial, target) && curl_multi_add_handle(d->multi, dial->easy) == CURLM_OK) {
+		dial->in_multi = true;
+		return dial;
+	}
+	dial_close(&dial);
+	return NULL;
+}
+
+void dial_close(struct dial **dial)
+{
+	struct dial *gone = *dial;
+
+	*dial = NULL;
+	if (!gone)
+		return;
+	if (gone->in_multi)
+		curl_multi_remove_handle(gone->dialer->multi, gone->easy);
+	if (gone->easy)
+		curl_easy_cleanup(gone->easy);
+	gone->dialer->dials--;
+	free(gone);
+}

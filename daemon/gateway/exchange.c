@@ -1,0 +1,759 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ *   GATHER --> LEASE --> HEAD --> BODY --> ENDED
+ *      |         |  ^      |                 ^
+ *      |         |  +------+ (repeat)        |
+ *      +---------+---------+-----------------+
+ *
+ * GATHER  a body that must go with a length is collected (most requests skip this)
+ * LEASE   waits for a connection; body bytes that come meanwhile are kept, up to a bound
+ * HEAD    the request goes out as it comes in, and a response head is waited for
+ * BODY    response bytes are passed on, framing and all, as the parser agrees to them
+ *
+ * A request head is never passed on as bytes: it is written anew from what was parsed, with our key and user id. What a
+ * client sent under those names is not in it.
+ *
+ * The request goes to a second connection only if the first had served before, broke before a single response byte, and
+ * either nothing of the request was sent or its method is safe and it has no body.
+ *
+ * Whether the connection is kept is decided in one place, finish(): both messages ended, nothing left over, and the
+ * server means to keep it.
+ */
+#include "gateway/exchange.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/check.h"
+#include "common/http_parse.h"
+#include "common/http_write.h"
+#include "common/loop.h"
+#include "gateway/answer.h"
+#include "gateway/client.h"
+#include "gateway/headers.h"
+#include "gateway/request_id.h"
+#include "gateway/route.h"
+#include "gateway/target.h"
+#include "gateway/upstream.h"
+
+enum exchange_state {
+	EXCHANGE_GATHER,
+	EXCHANGE_LEASE,
+	EXCHANGE_HEAD,
+	EXCHANGE_BODY,
+	EXCHANGE_ENDED,
+	EXCHANGE_STATES,
+};
+
+static const char *const state_names[EXCHANGE_STATES] = {"gather", "lease", "head", "body", "ended"};
+
+static const uint32_t state_edges[EXCHANGE_STATES] = {
+	[EXCHANGE_GATHER] = SM_TO(EXCHANGE_LEASE) | SM_TO(EXCHANGE_ENDED),
+	[EXCHANGE_LEASE] = SM_TO(EXCHANGE_HEAD) | SM_TO(EXCHANGE_ENDED),
+	[EXCHANGE_HEAD] = SM_TO(EXCHANGE_BODY) | SM_TO(EXCHANGE_LEASE) | SM_TO(EXCHANGE_ENDED),
+	[EXCHANGE_BODY] = SM_TO(EXCHANGE_ENDED),
+	[EXCHANGE_ENDED] = 0,
+};
+
+static const struct sm sm = {"exchange", state_names, state_edges, EXCHANGE_STATES};
+
+static const struct {
+	const char *text;
+	bool is_error;
+} end_rows[EXCHANGE_ENDS] = {
+	[EXCHANGE_END_DONE] = {"done", false},
+	[EXCHANGE_END_NO_UPSTREAM] = {"no-upstream", true},
+	[EXCHANGE_END_DIAL_TIMEOUT] = {"connect-timeout", true},
+	[EXCHANGE_END_NO_PLACE] = {"pool-full", true},
+	[EXCHANGE_END_BROKEN] = {"upstream-broke", true},
+	[EXCHANGE_END_TIMEOUT] = {"response-timeout", true},
+	[EXCHANGE_END_CUT] = {"response-cut", true},
+	[EXCHANGE_END_CLIENT_GONE] = {"client-gone", false},
+	[EXCHANGE_END_REQUEST_FAULT] = {"request-fault", true},
+	[EXCHANGE_END_NO_MEMORY] = {"no-memory", true},
+};
+
+enum {
+	SCRATCH_BYTES = 65536,
+	UP_HIGH_WATER = 131072,
+	UP_LOW_WATER = 32768,
+	GATHER_MAX_BYTES = 2097152,
+	INTERIM_MAX = 32, /* 1xx responses before the real one */
+};
+
+/* How the response body must be framed for this client. */
+enum down_framing {
+	DOWN_AS_IS,      /* the upstream's bytes */
+	DOWN_CHUNK,      /* no length and no chunks: we make chunks */
+	DOWN_PLAIN,      /* an HTTP/1.0 client: without chunks, ended by the close */
+};
+
+struct exchange {
+	struct loop *loop;         /* borrowed */
+	struct client *client;     /* borrowed; valid until exchange_gone or the end */
+	struct upstream *upstream; /* owned reference */
+	struct upstream_ticket ticket;
+	struct upstream_conn *conn; /* owned lease, in HEAD and BODY */
+	enum exchange_state state;
+	enum http_method method;
+	enum upstream_wait wait;   /* which timeout bounds the response head */
+	bool has_body;             /* the request has one */
+	bool rechunk;              /* it goes out in chunks of ours */
+	bool body_done;            /* all of it is in `up` */
+	bool up_broken;            /* the upstream takes nothing more; an answer may still come */
+	struct buf up;             /* the request, from its head on; what was sent of a body is dropped */
+	size_t up_sent;            /* bytes at the start of `up` that were sent */
+	uint64_t sent_total;       /* on the present connection */
+	struct buf gathered;       /* GATHER: the body so far */
+	struct buf response;       /* an unfinished response head */
+	struct http_parser parser;
+	unsigned interim;          /* 1xx responses so far */
+	bool server_keeps;         /* the response head means to keep the connection */
+	bool left_over;            /* bytes came behind the response */
+	enum down_framing down;
+	bool client_keeps;         /* said so in the head sent to the client */
+	struct deadline deadline;
+	struct deferred destroy;
+	struct exchange_report report;
+	char request_id[REQUEST_ID_MAX_BYTES + 1];
+	const struct exchange_events *events; /* borrowed */
+	void *arg;
+	unsigned long long id;     /* the client's, for traces */
+};
+
+static char scratch[SCRATCH_BYTES];
+
+const char *exchange_end_text(enum exchange_end end)
+{
+	return end_rows[end].text;
+}
+
+bool exchange_end_is_error(enum exchange_end end)
+{
+	return end_rows[end].is_error;
+}
+
+const struct sm *exchange_sm(void)
+{
+	return &sm;
+}
+
+static void on_destroy(struct deferred *d)
+{
+	struct exchange *e = CONTAINER_OF(d, struct exchange, destroy);
+
+	upstream_unref(e->upstream);
+	buf_wipe(&e->up);
+	buf_fini(&e->gathered);
+	buf_fini(&e->response);
+	free(e);
+}
+
+static void move(struct exchange *e, enum exchange_state to)
+{
+	e->state = sm_move(&sm, e->id, e->state, to);
+	if (to == EXCHANGE_LEASE || to == EXCHANGE_ENDED)
+		deadline_clear(&e->deadline);
+}
+
+/* The end: gives back what is held, reports, and lets the memory go after this turn. */
+static void end(struct exchange *e, enum exchange_end reason, bool reusable)
+{
+	move(e, EXCHANGE_ENDED);
+	upstream_ticket_cancel(&e->ticket);
+	upstream_release(&e->conn, reusable);
+	e->report.end = reason;
+	loop_defer(e->loop, &e->destroy);
+	e->events->on_end(e->arg, &e->report);
+}
+
+/* Answers the client with an error of ours and ends. Only before a response head was passed on. */
+static void fail(struct exchange *e, enum exchange_end reason, unsigned status, const char *why)
+{
+	const struct answer_to to = {e->client, e->request_id, e->method == METHOD_HEAD};
+
+	CHECK(e->state != EXCHANGE_BODY && e->state != EXCHANGE_ENDED);
+	e->report.status = status;
+	answer_error(&to, status, "upstream %s: %s", upstream_name(e->upstream), why);
+	end(e, reason, false);
+}
+
+/* The answer has begun and cannot be completed: the client sees it break off. */
+static void cut(struct exchange *e)
+{
+	client_cut(e->client, CLIENT_END_CUT);
+	end(e, EXCHANGE_END_CUT, false);
+}
+
+/* --- the request's way up ------------------------------------------------------------------------------------------ */
+
+static void set_head_deadline(struct exchange *e)
+{
+	deadline_set(upstream_deadlines(e->upstream, e->wait), &e->deadline);
+}
+
+static size_t unsent(const struct exchange *e)
+{
+	return e->up.len - e->up_sent;
+}
+
+static bool request_is_out(const struct exchange *e)
+{
+	return e->body_done && unsent(e) == 0 && !e->up_broken;
+}
+
+static void begin_lease(struct exchange *e, bool fresh);
+
+/* Whether sending the whole request once more cannot make it run twice. */
+static bool may_repeat(const struct exchange *e)
+{
+	if (e->report.repeated || !e->conn || !upstream_conn_reused(e->conn) || e->response.len || e->interim)
+		return false;
+	return e->sent_total == 0 || (!e->has_body && route_is_safe(e->method));
+}
+
+/* The connection failed before a response head. */
+static void broken(struct exchange *e, const char *why)
+{
+	if (!may_repeat(e)) {
+		fail(e, EXCHANGE_END_BROKEN, 502, why);
+		return;
+	}
+	e->report.repeated = true;
+	e->up_sent = 0;
+	e->sent_total = 0;
+	e->up_broken = false;
+	upstream_release(&e->conn, false);
+	move(e, EXCHANGE_LEASE);
+	begin_lease(e, true);
+}
+
+static void send_up(struct exchange *e)
+{
+	while (unsent(e) && !e->up_broken) {
+		ssize_t n = upstream_conn_send(e->conn, buf_data(&e->up) + e->up_sent, unsent(e));
+		if (n == -EAGAIN)
+			break;
+		if (n < 0) {
+			/* It may have answered already and closed: what it sent is still to be read. */
+			e->up_broken = true;
+			break;
+		}
+		e->up_sent += (size_t)n;
+		/* What cannot be repeated anyway need not be kept. */
+		e->sent_total += (uint64_t)n;
+		if (e->has_body) {
+			buf_consume(&e->up, e->up_sent);
+			e->up_sent = 0;
+		}
+		set_head_deadline(e);
+	}
+	upstream_conn_want_write(e->conn, unsent(e) && !e->up_broken);
+	if (e->up_broken || (!e->body_done && unsent(e) < UP_LOW_WATER))
+		client_pause_body(e->client, false);
+}
+
+static void on_conn_writable(void *arg)
+{
+	struct exchange *e = arg;
+
+	send_up(e);
+}
+
+static void add_body(struct exchange *e, const char *p, size_t n)
+{
+	if (e->up_broken || n == 0)
+		return;
+	if (e->rechunk)
+		buf_addf(&e->up, "%zx\r\n", n);
+	buf_add(&e->up, p, n);
+	if (e->rechunk)
+		buf_add_str(&e->up, STR("\r\n"));
+	if (unsent(e) > UP_HIGH_WATER)
+		client_pause_body(e->client, true);
+}
+
+static void gather(struct exchange *e, const char *p, size_t n)
+{
+	const struct answer_to to = {e->client, e->request_id, e->method == METHOD_HEAD};
+
+	buf_add(&e->gathered, p, n);
+	if (e->gathered.len <= GATHER_MAX_BYTES && !e->gathered.failed)
+		return;
+	e->report.status = e->gathered.failed ? 503 : 413;
+	answer_error(&to, e->report.status,
+		     e->gathered.failed ? "out of memory" : "the request body is larger than the 2 MiB allowed here");
+	end(e, e->gathered.failed ? EXCHANGE_END_NO_MEMORY : EXCHANGE_END_REQUEST_FAULT, false);
+}
+
+void exchange_body(struct exchange *e, const char *p, size_t n)
+{
+	if (e->state == EXCHANGE_ENDED)
+		return;
+	if (e->state == EXCHANGE_GATHER) {
+		gather(e, p, n);
+		return;
+	}
+	e->report.bytes_up += n;
+	add_body(e, p, n);
+	if (e->conn)
+		send_up(e);
+}
+
+void exchange_body_end(struct exchange *e)
+{
+	if (e->state == EXCHANGE_ENDED)
+		return;
+	e->body_done = true;
+	if (e->state == EXCHANGE_GATHER) {
+		e->report.bytes_up = e->gathered.len;
+		http_write_header_u64(&e->up, STR("Content-Length"), e->gathered.len);
+		http_write_end(&e->up);
+		buf_add_str(&e->up, buf_str(&e->gathered));
+		buf_fini(&e->gathered);
+		if (e->up.failed) {
+			fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+			return;
+		}
+		move(e, EXCHANGE_LEASE);
+		begin_lease(e, false);
+		return;
+	}
+	if (e->rechunk && !e->up_broken)
+		buf_add_str(&e->up, STR("0\r\n\r\n"));
+	if (e->conn)
+		send_up(e);
+}
+
+/* --- getting a connection ------------------------------------------------------------------------------------------- */
+
+static void on_conn_readable(void *arg);
+
+static const struct upstream_events conn_events = {
+	.on_readable = on_conn_readable,
+	.on_writable = on_conn_writable,
+};
+
+static void use_conn(struct exchange *e, struct upstream_conn *c)
+{
+	e->conn = c;
+	upstream_conn_listen(c, &conn_events, e);
+	move(e, EXCHANGE_HEAD);
+	http_parser_init(&e->parser, HTTP_RESPONSE);
+	set_head_deadline(e);
+	send_up(e);
+}
+
+static void on_lease(struct upstream_ticket *t, struct upstream_conn *c)
+{
+	use_conn(CONTAINER_OF(t, struct exchange, ticket), c);
+}
+
+static void on_lease_failed(struct upstream_ticket *t, enum upstream_failure failure, const char *why)
+{
+	struct exchange *e = CONTAINER_OF(t, struct exchange, ticket);
+
+	switch (failure) {
+	case UPSTREAM_REFUSED:
+		fail(e, EXCHANGE_END_NO_UPSTREAM, 502, why);
+		return;
+	case UPSTREAM_TIMEOUT:
+		fail(e, EXCHANGE_END_DIAL_TIMEOUT, 504, "connecting took longer than timeouts.connect");
+		return;
+	case UPSTREAM_WAITED:
+		fail(e, EXCHANGE_END_NO_PLACE, 503, "no connection became free within pool.wait_timeout");
+		return;
+	case UPSTREAM_NO_MEMORY:
+		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+		return;
+	}
+}
+
+static void begin_lease(struct exchange *e, bool fresh)
+{
+	struct upstream_conn *c;
+
+	e->ticket.on_lease = on_lease;
+	e->ticket.on_failure = on_lease_failed;
+	switch (upstream_lease(e->upstream, &e->ticket, fresh, &c)) {
+	case UPSTREAM_LEASE_NOW:
+		use_conn(e, c);
+		return;
+	case UPSTREAM_LEASE_WAIT:
+		return;
+	case UPSTREAM_LEASE_FULL:
+		fail(e, EXCHANGE_END_NO_PLACE, 503, "the pool and its queue are full (pool.max_connections, "
+						    "pool.max_waiting)");
+		return;
+	}
+}
+
+/* --- the answer's way down ------------------------------------------------------------------------------------------- */
+
+static bool is_stream(const struct http_head *head)
+{
+	const struct http_header *type = http_head_find(head, STR("content-type"));
+
+	return type && (str_starts(type->value, STR("application/x-ndjson")) ||
+			str_starts(type->value, STR("text/event-stream")));
+}
+
+static void set_body_deadline(struct exchange *e)
+{
+	deadline_set(upstream_deadlines(e->upstream, e->wait), &e->deadline);
+}
+
+static void write_framing(struct exchange *e, const struct http_head *head, struct buf *out)
+{
+	bool old_client = client_minor(e->client) == 0;
+
+	e->down = DOWN_AS_IS;
+	switch (head->framing) {
+	case HTTP_BODY_NONE:
+		return;
+	case HTTP_BODY_LENGTH:
+		http_write_header_u64(out, STR("Content-Length"), head->content_length);
+		return;
+	case HTTP_BODY_CHUNKED:
+	case HTTP_BODY_UNTIL_CLOSE:
+		if (e->method == METHOD_HEAD && head->framing == HTTP_BODY_UNTIL_CLOSE)
+			return;
+		if (old_client)
+			e->down = DOWN_PLAIN;
+		else if (head->framing == HTTP_BODY_UNTIL_CLOSE)
+			e->down = DOWN_CHUNK;
+		if (!old_client)
+			http_write_header(out, STR("Transfer-Encoding"), STR("chunked"));
+		return;
+	}
+}
+
+/* The head for the client: the upstream's, without what is hop by hop, and with ours. */
+static void write_response_head(struct exchange *e, const struct http_head *head, struct buf *out)
+{
+	struct headers_hop hop;
+
+	buf_add_str(out, STR("HTTP/1.1 "));
+	buf_add_u64(out, head->status);
+	buf_add_char(out, ' ');
+	buf_add_str(out, head->reason);
+	buf_add_str(out, STR("\r\n"));
+	if (headers_hop_collect(head, &hop))
+		hop.n = 0; /* more names than anybody means; none of the fixed ones passes in any case */
+	for (size_t i = 0; i < head->nheaders; i++)
+		if (headers_pass_response(head->headers[i].name, &hop))
+			http_write_header(out, head->headers[i].name, head->headers[i].value);
+	write_framing(e, head, out);
+	e->client_keeps = client_may_keep_alive(e->client) && e->down != DOWN_PLAIN && e->body_done;
+	answer_add_common(out, e->client, e->request_id, e->client_keeps);
+	http_write_end(out);
+}
+
+/* Both messages are over, or the response is and the request can no longer matter. */
+static void finish(struct exchange *e)
+{
+	bool reusable = e->server_keeps && !e->left_over && request_is_out(e);
+
+	client_finish(e->client, e->client_keeps);
+	end(e, EXCHANGE_END_DONE, reusable);
+}
+
+static void collect_data(void *arg, const char *p, size_t n)
+{
+	struct buf *out = arg;
+
+	buf_add(out, p, n);
+}
+
+/* Sends head (may be empty) and body bytes that were agreed to, framed as this client needs it. */
+static void send_down(struct exchange *e, struct str head, struct str wire, const struct buf *data, bool last)
+{
+	struct buf framed = BUF_EMPTY;
+	bool more = true;
+
+	switch (e->down) {
+	case DOWN_AS_IS:
+		more = client_send(e->client, head, wire);
+		break;
+	case DOWN_PLAIN:
+		more = client_send(e->client, head, buf_str(data));
+		break;
+	case DOWN_CHUNK:
+		if (data->len) {
+			buf_addf(&framed, "%zx\r\n", data->len);
+			buf_add_str(&framed, buf_str(data));
+			buf_add_str(&framed, STR("\r\n"));
+		}
+		if (last)
+			buf_add_str(&framed, STR("0\r\n\r\n"));
+		more = client_send(e->client, head, buf_str(&framed));
+		break;
+	}
+	if (framed.failed)
+		client_cut(e->client, CLIENT_END_NO_MEMORY);
+	buf_fini(&framed);
+	if (!more && !last)
+		upstream_conn_pause_read(e->conn, true);
+}
+
+/* Body bytes from the upstream; `head` goes out before them in the same send. */
+static void relay(struct exchange *e, struct str head, const char *p, size_t n)
+{
+	struct buf data = BUF_EMPTY;
+	bool convert = e->down != DOWN_AS_IS;
+	size_t used;
+	enum http_result rc = http_parse_body(&e->parser, p, n, &used, convert ? collect_data : NULL, &data);
+
+	e->report.bytes_down += used;
+	send_down(e, head, str_of(p, used), &data, rc == HTTP_DONE);
+	if (data.failed)
+		rc = HTTP_BAD;
+	buf_fini(&data);
+	switch (rc) {
+	case HTTP_MORE:
+		set_body_deadline(e);
+		return;
+	case HTTP_DONE:
+		e->left_over = used < n;
+		finish(e);
+		return;
+	case HTTP_BAD:
+		cut(e);
+		return;
+	}
+}
+
+/* A complete response head; the bytes behind it are body. */
+static void on_head(struct exchange *e, const struct http_head *head, const char *p, size_t n)
+{
+	struct buf out = BUF_EMPTY;
+
+	e->report.upstream_status = head->status;
+	e->report.status = head->status;
+	e->server_keeps = head->keep_alive;
+	if (e->method == METHOD_HEAD)
+		http_parser_no_body(&e->parser);
+	write_response_head(e, head, &out);
+	if (out.failed) {
+		buf_fini(&out);
+		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+		return;
+	}
+	move(e, EXCHANGE_BODY);
+	e->wait = is_stream(head) ? UPSTREAM_WAIT_STREAM : UPSTREAM_WAIT_BODY;
+	relay(e, buf_str(&out), p, n);
+	buf_fini(&out);
+}
+
+/* Looks for a response head in the bytes at hand; how many were used, all of them in the end. */
+static void parse_head(struct exchange *e, const char *p, size_t n)
+{
+	static struct http_head head; /* used within this call only */
+	size_t used;
+
+	for (;;) {
+		switch (http_parse_head(&e->parser, p, n, &head, &used)) {
+		case HTTP_MORE:
+			if (e->response.len == 0 && n)
+				buf_add(&e->response, p, n);
+			if (e->response.failed)
+				fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+			return;
+		case HTTP_BAD:
+			fail(e, EXCHANGE_END_BROKEN, 502, e->parser.why);
+			return;
+		case HTTP_DONE:
+			break;
+		}
+		if (head.status == 101 || (head.status < 200 && ++e->interim > INTERIM_MAX)) {
+			fail(e, EXCHANGE_END_BROKEN, 502,
+			     head.status == 101 ? "switched protocols unasked" : "too many interim responses");
+			return;
+		}
+		if (head.status >= 200) {
+			on_head(e, &head, p + used, n - used);
+			return;
+		}
+		/* Interim responses were not asked for: Expect is not passed on (RFC 9110 15.2). */
+		http_parser_init(&e->parser, HTTP_RESPONSE);
+		p += used;
+		n -= used;
+	}
+}
+
+static void take_response(struct exchange *e, const char *p, size_t n)
+{
+	struct buf kept;
+
+	if (e->state == EXCHANGE_BODY) {
+		relay(e, str_of(NULL, 0), p, n);
+		return;
+	}
+	if (e->response.len == 0) {
+		parse_head(e, p, n);
+		return;
+	}
+	buf_add(&e->response, p, n);
+	if (e->response.failed) {
+		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+		return;
+	}
+	/* The head may end in here and the rest be kept anew, so the old bytes move out of the way. */
+	kept = e->response;
+	e->response = BUF_EMPTY;
+	parse_head(e, buf_data(&kept), kept.len);
+	buf_fini(&kept);
+}
+
+static void on_response_eof(struct exchange *e, const char *why)
+{
+	struct buf nothing = BUF_EMPTY;
+
+	if (e->state == EXCHANGE_HEAD) {
+		broken(e, why);
+		return;
+	}
+	if (http_parse_eof(&e->parser) != HTTP_DONE) {
+		cut(e);
+		return;
+	}
+	send_down(e, str_of(NULL, 0), str_of(NULL, 0), &nothing, true);
+	finish(e);
+}
+
+static void on_conn_readable(void *arg)
+{
+	struct exchange *e = arg;
+	ssize_t n = upstream_conn_recv(e->conn, scratch, sizeof(scratch));
+
+	if (n == -EAGAIN)
+		return;
+	if (n <= 0)
+		on_response_eof(e, n == 0 ? "closed the connection before it answered" : "the connection broke");
+	else
+		take_response(e, scratch, (size_t)n);
+}
+
+static void on_deadline(struct deadline *d)
+{
+	struct exchange *e = CONTAINER_OF(d, struct exchange, deadline);
+
+	if (e->state == EXCHANGE_HEAD) {
+		fail(e, EXCHANGE_END_TIMEOUT, 504, "did not answer in time (timeouts)");
+		return;
+	}
+	CHECK(e->state == EXCHANGE_BODY);
+	cut(e);
+}
+
+/* --- the client's side ------------------------------------------------------------------------------------------------ */
+
+void exchange_drained(struct exchange *e)
+{
+	if (e->state == EXCHANGE_BODY)
+		upstream_conn_pause_read(e->conn, false);
+}
+
+void exchange_gone(struct exchange *e)
+{
+	if (e->state != EXCHANGE_ENDED)
+		end(e, EXCHANGE_END_CLIENT_GONE, false);
+}
+
+void exchange_abort(struct exchange *e)
+{
+	if (e->state != EXCHANGE_ENDED)
+		end(e, EXCHANGE_END_REQUEST_FAULT, false);
+}
+
+/* --- beginning --------------------------------------------------------------------------------------------------------- */
+
+static int write_request_head(struct exchange *e, const struct exchange_grant *grant,
+			      const struct exchange_request *request)
+{
+	const struct http_head *head = request->head;
+	struct headers_hop hop;
+	struct buf *out = &e->up;
+
+	if (headers_hop_collect(head, &hop))
+		return -E2BIG;
+	http_write_request_line(out, head->method_text, request->target->origin);
+	http_write_header(out, STR("Host"), str_from(upstream_authority(grant->upstream)));
+	for (size_t i = 0; i < head->nheaders; i++)
+		if (headers_pass_request(head->headers[i].name, &hop))
+			http_write_header(out, head->headers[i].name, head->headers[i].value);
+	if (grant->key)
+		http_write_header_secret(out, STR("X-API-Key"), grant->key);
+	http_write_header(out, STR("X-User-ID"), str_from(grant->user_id));
+	http_write_header(out, STR("X-Request-ID"), str_from(e->request_id));
+	return 0;
+}
+
+/* Says how the body is framed, unless it is to be gathered first. */
+static void write_request_framing(struct exchange *e, const struct http_head *head)
+{
+	if (e->state == EXCHANGE_GATHER)
+		return;
+	if (head->framing == HTTP_BODY_LENGTH)
+		http_write_header_u64(&e->up, STR("Content-Length"), head->content_length);
+	else if (e->rechunk)
+		http_write_header(&e->up, STR("Transfer-Encoding"), STR("chunked"));
+	http_write_end(&e->up);
+}
+
+static enum upstream_wait wait_of(enum route_class class)
+{
+	switch (class) {
+	case ROUTE_CLASS_PLAIN:
+		return UPSTREAM_WAIT_RESPONSE;
+	case ROUTE_CLASS_SPAWN:
+		return UPSTREAM_WAIT_SPAWN;
+	case ROUTE_CLASS_EXEC:
+		return UPSTREAM_WAIT_EXEC;
+	}
+	return UPSTREAM_WAIT_RESPONSE;
+}
+
+struct exchange *exchange_new(struct loop *loop, struct client *client, const struct exchange_grant *grant,
+			      const struct exchange_request *request, const struct exchange_events *events, void *arg)
+{
+	struct exchange *e = calloc(1, sizeof(*e));
+	const struct http_head *head = request->head;
+
+	if (!e)
+		return NULL;
+	e->loop = loop;
+	e->client = client;
+	e->events = events;
+	e->arg = arg;
+	e->id = client_id(client);
+	e->upstream = upstream_ref(grant->upstream);
+	e->method = head->method;
+	e->wait = wait_of(request->route->class);
+	e->has_body = head->framing != HTTP_BODY_NONE;
+	e->rechunk = head->framing == HTTP_BODY_CHUNKED && !request->route->read_whole;
+	e->state = head->framing == HTTP_BODY_CHUNKED && !e->rechunk ? EXCHANGE_GATHER : EXCHANGE_LEASE;
+	snprintf(e->request_id, sizeof(e->request_id), "%s", request->request_id);
+	deadline_init(&e->deadline, on_deadline);
+	deferred_init(&e->destroy, on_destroy);
+	list_init(&e->ticket.link);
+	if (write_request_head(e, grant, request) == 0)
+		write_request_framing(e, head);
+	else
+		e->up.failed = true;
+	if (e->up.failed) {
+		on_destroy(&e->destroy);
+		return NULL;
+	}
+	e->body_done = !e->has_body;
+	return e;
+}
+
+void exchange_start(struct exchange *e)
+{
+	if (e->state == EXCHANGE_LEASE)
+		begin_lease(e, false);
+}

@@ -1,0 +1,620 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ *   STARTING --> RUNNING --> DRAINING --> STOPPING --> STOPPED
+ *       |                                    ^
+ *       +------------------------------------+
+ *
+ * Start: the launcher is forked while this process holds nothing that it must not inherit; then the lock in the state
+ * directory says that no other gateway runs on it; then loop, dialler, embedded server, pools; the sockets come last, when
+ * the embedded server has answered. Stop: sockets, then requests (they may finish), then the embedded server, then the rest
+ * in the opposite order. A second signal skips the waiting.
+ *
+ * A reload makes a whole new snapshot and the listeners that it adds; only when all that is there is anything changed.
+ */
+#include "gateway/gateway.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/check.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/sm.h"
+#include "common/unix_socket.h"
+#include "gateway/config.h"
+#include "gateway/config_yaml.h"
+#include "gateway/dial.h"
+#include "gateway/front.h"
+#include "gateway/launcher.h"
+#include "gateway/listener.h"
+#include "gateway/local_server.h"
+#include "gateway/snapshot.h"
+
+enum { LOCAL_START_MS = 10000, SIGNALS = 4 };
+
+enum gateway_state {
+	GATEWAY_STARTING,
+	GATEWAY_RUNNING,
+	GATEWAY_DRAINING,
+	GATEWAY_STOPPING,
+	GATEWAY_STOPPED,
+	GATEWAY_STATES,
+};
+
+static const char *const state_names[GATEWAY_STATES] = {"starting", "running", "draining", "stopping", "stopped"};
+
+static const uint32_t state_edges[GATEWAY_STATES] = {
+	[GATEWAY_STARTING] = SM_TO(GATEWAY_RUNNING) | SM_TO(GATEWAY_STOPPING),
+	[GATEWAY_RUNNING] = SM_TO(GATEWAY_DRAINING),
+	[GATEWAY_DRAINING] = SM_TO(GATEWAY_STOPPING),
+	[GATEWAY_STOPPING] = SM_TO(GATEWAY_STOPPED),
+	[GATEWAY_STOPPED] = 0,
+};
+
+static const struct sm sm = {"gateway", state_names, state_edges, GATEWAY_STATES};
+
+struct gateway {
+	const struct gateway_options *options; /* borrowed */
+	struct config *config;             /* owned reference; in force, or about to be while STARTING */
+	enum gateway_state state;
+	int exit_status;
+	int lock_fd;                       /* owned; holds the lock of the state directory */
+	char *local_socket;                /* owned; private path of the embedded server */
+	char *local_state;                 /* owned */
+	struct launcher *launcher;         /* owned */
+	struct loop *loop;                 /* owned */
+	struct dialer *dialer;             /* owned */
+	struct local_server *local;        /* owned; NULL while no upstream is `local` */
+	struct event *signals[SIGNALS];    /* owned */
+	struct event *timer;               /* owned; patience while starting and draining */
+	size_t nlisteners;
+	struct listener **listeners;       /* owned */
+	struct front_shared fronts;
+	bool fronts_made;
+	char listener_trouble[160];
+};
+
+static void move(struct gateway *g, enum gateway_state to)
+{
+	g->state = sm_move(&sm, 0, g->state, to);
+}
+
+/* --- directories and the lock ----------------------------------------------------------------------------------------- */
+
+/* mkdir -p; what exists is left as it is. */
+static int make_directories(const char *path, mode_t mode)
+{
+	char part[PATH_MAX];
+
+	if (strlen(path) >= sizeof(part))
+		return -ENAMETOOLONG;
+	for (size_t n = 1; n <= strlen(path); n++) {
+		if (path[n] != '/' && path[n] != '\0')
+			continue;
+		memcpy(part, path, n);
+		part[n] = '\0';
+		if (mkdir(part, mode) < 0 && errno != EEXIST)
+			return -errno;
+	}
+	return 0;
+}
+
+static bool start_failed(struct gateway *g, const char *what, const char *why)
+{
+	log_error("cannot start: %s: %s", what, why);
+	g->exit_status = GATEWAY_EXIT_START;
+	return false;
+}
+
+static bool lock_state(struct gateway *g)
+{
+	const char *dir = g->options->places->state_dir;
+	char path[PATH_MAX];
+	int rc = make_directories(dir, 0700);
+
+	if (rc)
+		return start_failed(g, dir, strerror(-rc));
+	if ((size_t)snprintf(path, sizeof(path), "%s/lock", dir) >= sizeof(path))
+		return start_failed(g, dir, strerror(ENAMETOOLONG));
+	g->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (g->lock_fd < 0)
+		return start_failed(g, path, strerror(errno));
+	if (flock(g->lock_fd, LOCK_EX | LOCK_NB) < 0)
+		return start_failed(g, path, errno == EWOULDBLOCK ? "another stacygated is running on this state directory"
+								  : strerror(errno));
+	return true;
+}
+
+/* Keeps the host name of the first start, since a renamed machine must not make strangers of its users. */
+static void keep_host(struct gateway *g)
+{
+	char *path = config_host_file(g->options->places);
+	char now[HOST_NAME_MAX + 1] = "";
+	int fd = path ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
+
+	if (fd >= 0) {
+		if (fd_write_all(fd, g->config->host, strlen(g->config->host)) || fd_write_all(fd, "\n", 1))
+			log_warn("%s: cannot be written: {host} may change with the machine's name", path);
+		close(fd);
+	}
+	free(path);
+	if (gethostname(now, sizeof(now) - 1) == 0 && !g->config->host_written && now[0] &&
+	    strcmp(now, g->config->host) != 0)
+		log_warn("this machine is called \"%s\" now; {host} stays \"%s\" as at the first start (write host: to "
+			 "change it)", now, g->config->host);
+}
+
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+			log_warn("the limit of descriptors cannot be raised: %s", strerror(errno));
+	}
+}
+
+/* --- the embedded server ------------------------------------------------------------------------------------------------- */
+
+static bool has_local(const struct config *c)
+{
+	for (size_t i = 0; i < c->nupstreams; i++)
+		if (c->upstreams[i].scheme == CONFIG_LOCAL)
+			return true;
+	return false;
+}
+
+/* Beside the daemon in a build tree, else where it is installed. */
+static void find_program(char out[PATH_MAX])
+{
+	char self[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char *slash;
+
+	if (n > 0) {
+		self[n] = '\0';
+		slash = strrchr(self, '/');
+		if (slash && (size_t)snprintf(out, PATH_MAX, "%.*s/stacygate-local", (int)(slash - self), self) <
+				     PATH_MAX &&
+		    access(out, X_OK) == 0)
+			return;
+	}
+	snprintf(out, PATH_MAX, "%s/stacygate-local", SG_LIBEXECDIR);
+}
+
+static bool fork_launcher(struct gateway *g)
+{
+	const struct config_places *places = g->options->places;
+	struct launcher_program program = {.verbose = g->options->verbose};
+	char path[PATH_MAX];
+	int rc;
+
+	if (asprintf(&g->local_socket, "%s/local.sock", places->runtime_dir ? places->runtime_dir : places->state_dir) <
+		    0 ||
+	    asprintf(&g->local_state, "%s/local", places->state_dir) < 0)
+		return start_failed(g, "launcher", strerror(ENOMEM));
+	if (has_local(g->config) && strlen(g->local_socket) > UNIX_SOCKET_PATH_MAX)
+		return start_failed(g, g->local_socket, "longer than the 107 bytes that a socket path may have");
+	find_program(path);
+	program.program = path;
+	program.socket = g->local_socket;
+	program.state_dir = g->local_state;
+	rc = launcher_fork(&program, &g->launcher);
+	return rc ? start_failed(g, "launcher", strerror(-rc)) : true;
+}
+
+static void begin_listening(struct gateway *g);
+static void stop_loop(struct gateway *g);
+
+static void on_local_ready(void *arg)
+{
+	struct gateway *g = arg;
+
+	g->fronts.stats.local_trouble = NULL;
+	if (g->state == GATEWAY_STARTING)
+		begin_listening(g);
+}
+
+static void on_local_stopped(void *arg)
+{
+	struct gateway *g = arg;
+
+	if (g->state == GATEWAY_STOPPING)
+		stop_loop(g);
+}
+
+static const struct local_server_events local_events = {on_local_ready, on_local_stopped};
+
+static int make_local(struct gateway *g)
+{
+	const char *dir = g->options->places->runtime_dir;
+	int rc = make_directories(dir ? dir : g->options->places->state_dir, geteuid() == 0 ? 0755 : 0700);
+
+	if (rc == 0)
+		rc = local_server_new(g->loop, g->launcher, g->local_socket, &local_events, g, &g->local);
+	return rc;
+}
+
+static struct snapshot_local local_of(const struct gateway *g)
+{
+	return (struct snapshot_local){g->local_socket, g->local ? local_server_key(g->local) : NULL};
+}
+
+/* --- listeners --------------------------------------------------------------------------------------------------------------- */
+
+static void on_accept(void *arg, struct listener *l, int fd)
+{
+	struct gateway *g = arg;
+
+	g->fronts.stats.local_trouble = g->local ? local_server_trouble(g->local) : NULL;
+	front_accept(&g->fronts, fd, listener_name(l));
+}
+
+static struct listener *kept_listener(const struct gateway *g, const struct config_listener *entry)
+{
+	for (size_t i = 0; i < g->nlisteners; i++)
+		if (g->listeners[i] && listener_same(g->listeners[i], entry))
+			return g->listeners[i];
+	return NULL;
+}
+
+/* Whether a listener is one of the set. */
+static bool is_among(const struct listener *l, struct listener *const *set, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (set[i] == l)
+			return true;
+	return false;
+}
+
+/*
+ * Makes the listeners of a configuration: those that mean a present one keep it, the others are bound. At start one that
+ * cannot be bound beside others is an error in log and health; on a reload it fails the whole.
+ */
+static int make_listeners(struct gateway *g, const struct config *c, bool all_or_nothing, struct listener **set, char *why,
+			  size_t why_size)
+{
+	size_t bound = 0;
+	int rc = 0;
+
+	g->listener_trouble[0] = '\0';
+	for (size_t i = 0; i < c->nlisteners; i++) {
+		set[i] = kept_listener(g, &c->listeners[i]);
+		rc = set[i] ? 0 : listener_start(g->loop, &c->listeners[i], on_accept, g, &set[i], why, why_size);
+		if (rc == 0) {
+			bound++;
+			continue;
+		}
+		log_error("listener %s: %s", c->listeners[i].name, why);
+		snprintf(g->listener_trouble, sizeof(g->listener_trouble), "%s", why);
+		if (all_or_nothing)
+			break;
+	}
+	if (bound && !(rc && all_or_nothing))
+		return 0;
+	for (size_t i = 0; i < c->nlisteners; i++)
+		if (set[i] && !is_among(set[i], g->listeners, g->nlisteners))
+			listener_stop(set[i]);
+	return rc;
+}
+
+static void use_listeners(struct gateway *g, struct listener **set, size_t n)
+{
+	for (size_t i = 0; i < g->nlisteners; i++)
+		if (g->listeners[i] && !is_among(g->listeners[i], set, n))
+			listener_stop(g->listeners[i]);
+	free(g->listeners);
+	g->listeners = set;
+	g->nlisteners = n;
+	g->fronts.stats.listener_trouble = g->listener_trouble[0] ? g->listener_trouble : NULL;
+}
+
+static void stop_listeners(struct gateway *g)
+{
+	use_listeners(g, NULL, 0);
+}
+
+/* --- start ------------------------------------------------------------------------------------------------------------------- */
+
+static void begin_listening(struct gateway *g)
+{
+	struct listener **set = calloc(g->config->nlisteners, sizeof(*set));
+	char why[256] = "out of memory";
+
+	event_del(g->timer);
+	if (!set || make_listeners(g, g->config, false, set, why, sizeof(why))) {
+		free(set);
+		start_failed(g, "no listener", why);
+		move(g, GATEWAY_STOPPING);
+		if (g->local)
+			local_server_stop(g->local);
+		else
+			stop_loop(g);
+		return;
+	}
+	use_listeners(g, set, g->config->nlisteners);
+	move(g, GATEWAY_RUNNING);
+	for (size_t i = 0; i < g->nlisteners; i++)
+		if (g->listeners[i])
+			log_info("listening on %s", listener_path(g->listeners[i]));
+	log_info("ready");
+}
+
+/* --- reload -------------------------------------------------------------------------------------------------------------------- */
+
+static void log_lines(enum log_level level, const struct buf *lines)
+{
+	for (struct str rest = buf_str(lines); rest.n;) {
+		struct str line = str_cut(&rest, '\n');
+		log_write(level, "%.*s", STR_ARG(line));
+	}
+}
+
+/* Puts a loaded configuration in force, or changes nothing and says why. */
+static int apply(struct gateway *g, struct config *config, char *why, size_t why_size)
+{
+	struct listener **set = calloc(config->nlisteners, sizeof(*set));
+	struct snapshot *snapshot = NULL;
+	struct snapshot_local local;
+	bool new_local = has_local(config) && !g->local;
+	int rc = set ? 0 : -ENOMEM;
+
+	snprintf(why, why_size, "out of memory");
+	if (rc == 0 && new_local)
+		rc = make_local(g);
+	local = local_of(g);
+	if (rc == 0)
+		rc = snapshot_new(g->loop, g->dialer, config, &local, g->fronts.snapshot, &snapshot, why, why_size);
+	if (rc == 0)
+		rc = make_listeners(g, config, true, set, why, why_size);
+	if (rc) {
+		snapshot_unref(snapshot);
+		free(set);
+		if (new_local) {
+			local_server_free(g->local);
+			g->local = NULL;
+		}
+		return rc;
+	}
+	if (new_local)
+		local_server_start(g->local);
+	else if (g->local && !has_local(config))
+		log_info("no upstream is local any more: the embedded server runs on until this daemon stops");
+	use_listeners(g, set, config->nlisteners);
+	front_use_snapshot(&g->fronts, snapshot);
+	snapshot_unref(snapshot);
+	config_unref(g->config);
+	g->config = config_ref(config);
+	log_set_level(g->options->verbose ? LOG_LEVEL_DEBUG : config->log_level);
+	return 0;
+}
+
+static void reload(struct gateway *g)
+{
+	struct config *config = NULL;
+	struct buf faults = BUF_EMPTY;
+	char why[256];
+	int rc = config_load(g->options->file, g->options->places, &config, &faults);
+
+	if (rc == 0) {
+		config_warnings(config, &faults);
+		log_lines(LOG_LEVEL_WARN, &faults);
+		rc = apply(g, config, why, sizeof(why));
+		if (rc)
+			log_error("reload: %s", why);
+		config_unref(config);
+	} else {
+		log_lines(LOG_LEVEL_ERROR, &faults);
+	}
+	buf_fini(&faults);
+	if (rc) {
+		g->fronts.stats.reloads_failed++;
+		log_error("reload failed: the old configuration stays in force");
+	} else {
+		log_info("reloaded: configuration %llu is in force", (unsigned long long)g->fronts.stats.generation);
+	}
+}
+
+/* --- stop ---------------------------------------------------------------------------------------------------------------------- */
+
+static void stop_loop(struct gateway *g)
+{
+	move(g, GATEWAY_STOPPED);
+	loop_stop(g->loop);
+}
+
+/* Every request has ended. */
+static void on_fronts_idle(void *arg)
+{
+	struct gateway *g = arg;
+
+	if (g->state != GATEWAY_DRAINING)
+		return;
+	event_del(g->timer);
+	move(g, GATEWAY_STOPPING);
+	if (g->local)
+		local_server_stop(g->local);
+	else
+		stop_loop(g);
+}
+
+static void drain(struct gateway *g)
+{
+	uint64_t ms = g->config->drain_timeout_ms;
+	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+
+	log_info("stopping: no new connections; %llu present ones may finish within the drain_timeout",
+		 (unsigned long long)g->fronts.stats.connections);
+	move(g, GATEWAY_DRAINING);
+	stop_listeners(g);
+	event_add(g->timer, &tv);
+	if (list_empty(&g->fronts.fronts))
+		on_fronts_idle(g);
+	else
+		front_drain_all(&g->fronts);
+}
+
+static void stop_at_once(struct gateway *g)
+{
+	log_info("stopping at once");
+	if (g->launcher)
+		launcher_kill(g->launcher);
+	if (g->state == GATEWAY_DRAINING || g->state == GATEWAY_STARTING)
+		move(g, GATEWAY_STOPPING);
+	stop_loop(g);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct gateway *g = arg;
+	const char *trouble;
+
+	(void)fd;
+	(void)what;
+	if (g->state == GATEWAY_STARTING) {
+		trouble = g->local ? local_server_trouble(g->local) : NULL;
+		start_failed(g, "upstream local does not answer within 10 s", trouble ? trouble : "no answer");
+		move(g, GATEWAY_STOPPING);
+		local_server_stop(g->local);
+	} else if (g->state == GATEWAY_DRAINING) {
+		log_warn("drain_timeout passed: %llu connections are cut",
+			 (unsigned long long)g->fronts.stats.connections);
+		front_cut_all(&g->fronts);
+	}
+}
+
+static void on_signal(evutil_socket_t number, short what, void *arg)
+{
+	struct gateway *g = arg;
+
+	(void)what;
+	switch (number) {
+	case SIGHUP:
+		if (g->state == GATEWAY_RUNNING)
+			reload(g);
+		return;
+	case SIGUSR1:
+		return; /* reopens log files; this version writes none */
+	default:
+		if (g->state == GATEWAY_RUNNING)
+			drain(g);
+		else if (g->state != GATEWAY_STOPPED)
+			stop_at_once(g);
+	}
+}
+
+/* --- the whole ------------------------------------------------------------------------------------------------------------------ */
+
+static bool build_loop(struct gateway *g)
+{
+	static const int numbers[SIGNALS] = {SIGHUP, SIGUSR1, SIGTERM, SIGINT};
+
+	g->loop = loop_new();
+	g->dialer = g->loop ? dialer_new(g->loop) : NULL;
+	if (!g->dialer)
+		return start_failed(g, "event loop", strerror(ENOMEM));
+	for (size_t i = 0; i < SIGNALS; i++) {
+		g->signals[i] = evsignal_new(loop_base(g->loop), numbers[i], on_signal, g);
+		if (!g->signals[i] || event_add(g->signals[i], NULL) < 0)
+			return start_failed(g, "signals", strerror(ENOMEM));
+	}
+	g->timer = evtimer_new(loop_base(g->loop), on_timer, g);
+	if (!g->timer)
+		return start_failed(g, "timer", strerror(ENOMEM));
+	front_shared_init(&g->fronts, g->loop);
+	g->fronts.on_idle = on_fronts_idle;
+	g->fronts.arg = g;
+	g->fronts_made = true;
+	return true;
+}
+
+static bool build_snapshot(struct gateway *g)
+{
+	struct snapshot *snapshot;
+	struct snapshot_local local;
+	char why[256];
+
+	if (has_local(g->config)) {
+		int rc = make_local(g);
+		if (rc)
+			return start_failed(g, "local server", strerror(-rc));
+	}
+	local = local_of(g);
+	if (snapshot_new(g->loop, g->dialer, g->config, &local, NULL, &snapshot, why, sizeof(why))) {
+		log_error("%s", why);
+		g->exit_status = GATEWAY_EXIT_CONFIG;
+		return false;
+	}
+	front_use_snapshot(&g->fronts, snapshot);
+	snapshot_unref(snapshot);
+	return true;
+}
+
+static void run(struct gateway *g)
+{
+	struct timeval patience = {.tv_sec = LOCAL_START_MS / 1000};
+
+	if (g->local) {
+		event_add(g->timer, &patience);
+		local_server_start(g->local);
+	} else {
+		begin_listening(g);
+	}
+	if (g->state != GATEWAY_STOPPED)
+		loop_run(g->loop);
+}
+
+/* The one place that says in which order things go; each step also for what was only half built. */
+static void take_down(struct gateway *g)
+{
+	stop_listeners(g);
+	if (g->fronts_made) {
+		front_cut_all(&g->fronts);
+		loop_run_deferred(g->loop);
+		front_shared_fini(&g->fronts);
+		loop_run_deferred(g->loop);
+	}
+	local_server_free(g->local);
+	dialer_free(g->dialer);
+	if (g->timer)
+		event_free(g->timer);
+	for (size_t i = 0; i < SIGNALS; i++)
+		if (g->signals[i])
+			event_free(g->signals[i]);
+	launcher_free(g->launcher);
+	loop_free(g->loop);
+	config_unref(g->config);
+	fd_close(&g->lock_fd);
+	free(g->local_socket);
+	free(g->local_state);
+}
+
+int gateway_run(struct config *config, const struct gateway_options *options)
+{
+	struct gateway g = {.options = options, .config = config, .lock_fd = -1, .state = GATEWAY_STARTING};
+
+	if (geteuid() == 0)
+		log_warn("running as root: whoever finds a fault in this daemon has the machine");
+	raise_descriptor_limit();
+	if (fork_launcher(&g) && lock_state(&g)) {
+		keep_host(&g);
+		if (build_loop(&g) && build_snapshot(&g))
+			run(&g);
+	}
+	take_down(&g);
+	if (g.exit_status == GATEWAY_EXIT_OK)
+		log_info("stopped");
+	return g.exit_status;
+}

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ *   STOPPED --> STARTING --> READY
+ *      ^           |  |        |
+ *      |           |  +--------+--> BACKOFF --> STARTING ...     it ended by itself: again, after a while
+ *      |           +---------------------+
+ *      +--- STOPPING <-------------------+                       local_server_stop
+ *
+ * Its keys go through pipes, so they are in no file, argument or environment. While STARTING a short timer tries a request
+ * with the key; the first 200 makes it READY. The wait before a restart doubles from 100 ms to 10 s and starts over once a
+ * server has stayed READY for a minute.
+ */
+#include "gateway/local_server.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/buf.h"
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/fd.h"
+#include "common/http_write.h"
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/secret.h"
+#include "common/unix_socket.h"
+#include "gateway/launcher.h"
+
+enum server_state {
+	SERVER_STOPPED,
+	SERVER_STARTING,
+	SERVER_READY,
+	SERVER_BACKOFF,
+	SERVER_STOPPING,
+	SERVER_STATES,
+};
+
+static const char *const state_names[SERVER_STATES] = {"stopped", "starting", "ready", "backoff", "stopping"};
+
+static const uint32_t state_edges[SERVER_STATES] = {
+	[SERVER_STOPPED] = SM_TO(SERVER_STARTING),
+	[SERVER_STARTING] = SM_TO(SERVER_READY) | SM_TO(SERVER_BACKOFF) | SM_TO(SERVER_STOPPING),
+	[SERVER_READY] = SM_TO(SERVER_BACKOFF) | SM_TO(SERVER_STOPPING),
+	[SERVER_BACKOFF] = SM_TO(SERVER_STARTING) | SM_TO(SERVER_STOPPED),
+	[SERVER_STOPPING] = SM_TO(SERVER_STOPPED),
+};
+
+static const struct sm sm = {"local server", state_names, state_edges, SERVER_STATES};
+
+enum { PROBE_MS = 10, BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 10000, STABLE_MS = 60000, STOP_MS = 5000 };
+
+struct local_server {
+	struct loop *loop;          /* borrowed */
+	struct launcher *launcher;  /* borrowed */
+	const char *socket;         /* borrowed */
+	struct secret *key;         /* owned */
+	struct secret *admin_key;   /* owned */
+	enum server_state state;
+	int life_fd;                /* owned; its end of file ends the server */
+	int probe_fd;               /* owned; a request under way, or -1 */
+	struct event *timer;        /* owned; probing, back-off or the patience of a stop */
+	struct event *from_launcher; /* owned */
+	uint64_t ready_at_ms;
+	unsigned backoff_ms;
+	bool launcher_gone;
+	char trouble[128];
+	const struct local_server_events *events; /* borrowed */
+	void *arg;
+};
+
+const struct sm *local_server_sm(void)
+{
+	return &sm;
+}
+
+static void set_timer(struct local_server *s, unsigned ms)
+{
+	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+
+	event_add(s->timer, &tv);
+}
+
+static void move(struct local_server *s, enum server_state to)
+{
+	s->state = sm_move(&sm, 0, s->state, to);
+	event_del(s->timer);
+	if (to != SERVER_STARTING)
+		fd_close(&s->probe_fd);
+	switch (to) {
+	case SERVER_STARTING:
+		set_timer(s, PROBE_MS);
+		break;
+	case SERVER_READY:
+		s->trouble[0] = '\0';
+		s->ready_at_ms = clock_ms();
+		break;
+	case SERVER_BACKOFF:
+		fd_close(&s->life_fd);
+		set_timer(s, s->backoff_ms);
+		s->backoff_ms = s->backoff_ms * 2 < BACKOFF_MAX_MS ? s->backoff_ms * 2 : BACKOFF_MAX_MS;
+		break;
+	case SERVER_STOPPING:
+		fd_close(&s->life_fd);
+		set_timer(s, STOP_MS);
+		break;
+	case SERVER_STOPPED:
+		fd_close(&s->life_fd);
+		break;
+	case SERVER_STATES:
+		CHECK(!"not a state");
+	}
+}
+
+/* --- starting ------------------------------------------------------------------------------------------------------------ */
+
+/* A pipe that holds the key and ends behind it; the reading end, or negative. */
+static int key_pipe(const struct secret *key)
+{
+	struct str bytes = secret_bytes(key);
+	int ends[2];
+	int rc;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
+	rc = fd_write_all(ends[1], bytes.p, bytes.n);
+	close(ends[1]);
+	if (rc) {
+		close(ends[0]);
+		return rc;
+	}
+	return ends[0];
+}
+
+static int launch(struct local_server *s)
+{
+	int pair[2] = {-1, -1};
+	int key = key_pipe(s->key);
+	int admin = key_pipe(s->admin_key);
+	int rc = key < 0 ? key : admin < 0 ? admin : 0;
+
+	if (rc == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		rc = -errno;
+	if (rc == 0)
+		rc = launcher_start(s->launcher, pair[1], key, admin);
+	fd_close(&key);
+	fd_close(&admin);
+	fd_close(&pair[1]);
+	if (rc) {
+		fd_close(&pair[0]);
+		return rc;
+	}
+	s->life_fd = pair[0];
+	return 0;
+}
+
+static void begin(struct local_server *s)
+{
+	int rc;
+
+	move(s, SERVER_STARTING);
+	rc = s->launcher_gone ? -ESRCH : launch(s);
+	if (rc == 0)
+		return;
+	snprintf(s->trouble, sizeof(s->trouble), "cannot be started: %s",
+		 s->launcher_gone ? "the launcher process is gone; restart the daemon" : strerror(-rc));
+	log_error("local server: %s", s->trouble);
+	move(s, SERVER_BACKOFF);
+}
+
+/* Sends the request that tells whether it answers. */
+static void send_probe(struct local_server *s)
+{
+	struct buf request = BUF_EMPTY;
+	int rc = -ENOMEM;
+
+	s->probe_fd = unix_socket_connect(s->socket);
+	if (s->probe_fd < 0)
+		return;
+	http_write_request_line(&request, STR("GET"), STR("/api/v1/live"));
+	http_write_header(&request, STR("Host"), STR("localhost"));
+	http_write_header_secret(&request, STR("X-API-Key"), s->key);
+	http_write_header(&request, STR("Connection"), STR("close"));
+	http_write_end(&request);
+	if (!request.failed)
+		rc = fd_set_nonblock(s->probe_fd);
+	if (rc == 0)
+		rc = fd_write_all(s->probe_fd, buf_data(&request), request.len);
+	buf_wipe(&request);
+	if (rc)
+		fd_close(&s->probe_fd);
+}
+
+static void probe(struct local_server *s)
+{
+	char head[16];
+	ssize_t n;
+
+	if (s->probe_fd < 0)
+		send_probe(s);
+	if (s->probe_fd >= 0) {
+		n = recv(s->probe_fd, head, sizeof(head), MSG_DONTWAIT);
+		if (n >= 12 && memcmp(head, "HTTP/1.1 200", 12) == 0) {
+			move(s, SERVER_READY);
+			log_info("local server: ready");
+			s->events->on_ready(s->arg);
+			return;
+		}
+		if (n >= 0 || (errno != EAGAIN && errno != EINTR))
+			fd_close(&s->probe_fd);
+	}
+	set_timer(s, PROBE_MS);
+}
+
+/* --- what happens to it ---------------------------------------------------------------------------------------------------- */
+
+static void on_ended(struct local_server *s, enum launcher_event event, int status)
+{
+	if (event == LAUNCHER_FAILED)
+		snprintf(s->trouble, sizeof(s->trouble), "cannot be started: %s", strerror(status));
+	else if (event == LAUNCHER_GONE)
+		snprintf(s->trouble, sizeof(s->trouble), "the launcher process is gone; restart the daemon");
+	else if (WIFSIGNALED(status))
+		snprintf(s->trouble, sizeof(s->trouble), "ended by signal %d", WTERMSIG(status));
+	else
+		snprintf(s->trouble, sizeof(s->trouble), "exited with status %d", WEXITSTATUS(status));
+	switch (s->state) {
+	case SERVER_STARTING:
+	case SERVER_READY:
+		if (s->state == SERVER_READY && clock_ms() - s->ready_at_ms > STABLE_MS)
+			s->backoff_ms = BACKOFF_MIN_MS;
+		log_error("local server: %s; next start in %u ms", s->trouble, s->backoff_ms);
+		move(s, SERVER_BACKOFF);
+		return;
+	case SERVER_STOPPING:
+		move(s, SERVER_STOPPED);
+		s->events->on_stopped(s->arg);
+		return;
+	case SERVER_STOPPED:
+	case SERVER_BACKOFF:
+	case SERVER_STATES:
+		return;
+	}
+}
+
+static void on_launcher(evutil_socket_t fd, short what, void *arg)
+{
+	struct local_server *s = arg;
+	int status = 0;
+	enum launcher_event event;
+
+	(void)fd;
+	(void)what;
+	while ((event = launcher_next(s->launcher, &status)) != LAUNCHER_NOTHING) {
+		if (event == LAUNCHER_GONE) {
+			s->launcher_gone = true;
+			event_del(s->from_launcher);
+		}
+		on_ended(s, event, status);
+		if (event == LAUNCHER_GONE)
+			return;
+	}
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct local_server *s = arg;
+
+	(void)fd;
+	(void)what;
+	switch (s->state) {
+	case SERVER_STARTING:
+		probe(s);
+		return;
+	case SERVER_BACKOFF:
+		begin(s);
+		return;
+	case SERVER_STOPPING:
+		log_warn("local server: does not end within %d ms, killed", STOP_MS);
+		launcher_kill(s->launcher);
+		set_timer(s, STOP_MS);
+		return;
+	case SERVER_STOPPED:
+	case SERVER_READY:
+	case SERVER_STATES:
+		return;
+	}
+}
+
+void local_server_start(struct local_server *s)
+{
+	begin(s);
+}
+
+void local_server_stop(struct local_server *s)
+{
+	switch (s->state) {
+	case SERVER_STARTING:
+	case SERVER_READY:
+		move(s, SERVER_STOPPING);
+		return;
+	case SERVER_STOPPING:
+		launcher_kill(s->launcher);
+		return;
+	case SERVER_BACKOFF:
+		move(s, SERVER_STOPPED);
+		s->events->on_stopped(s->arg);
+		return;
+	case SERVER_STOPPED:
+		s->events->on_stopped(s->arg);
+		return;
+	case SERVER_STATES:
+		return;
+	}
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------------------- */
+
+int local_server_new(struct loop *loop, struct launcher *launcher, const char *socket,
+		     const struct local_server_events *events, void *arg, struct local_server **out)
+{
+	struct local_server *s = calloc(1, sizeof(*s));
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	s->loop = loop;
+	s->launcher = launcher;
+	s->socket = socket;
+	s->events = events;
+	s->arg = arg;
+	s->life_fd = s->probe_fd = -1;
+	s->backoff_ms = BACKOFF_MIN_MS;
+	rc = secret_random(&s->key);
+	if (rc == 0)
+		rc = secret_random(&s->admin_key);
+	if (rc == 0) {
+		s->timer = evtimer_new(loop_base(loop), on_timer, s);
+		s->from_launcher =
+			event_new(loop_base(loop), launcher_fd(launcher), EV_READ | EV_PERSIST, on_launcher, s);
+		if (!s->timer || !s->from_launcher || event_add(s->from_launcher, NULL) < 0)
+			rc = -ENOMEM;
+	}
+	if (rc) {
+		local_server_free(s);
+		return rc;
+	}
+	*out = s;
+	return 0;
+}
+
+void local_server_free(struct local_server *s)
+{
+	if (!s)
+		return;
+	if (s->timer)
+		event_free(s->timer);
+	if (s->from_launcher)
+		event_free(s->from_launcher);
+	fd_close(&s->life_fd);
+	fd_close(&s->probe_fd);
+	secret_unref(s->key);
+	secret_unref(s->admin_key);
+	free(s);
+}
+
+struct secret *local_server_key(const struct local_server *s)
+{
+	return s->key;
+}
+
+bool local_server_is_ready(const struct local_server *s)
+{
+	return s->state == SERVER_READY;
+}
+
+const char *local_server_trouble(const struct local_server *s)
+{
+	return s->state == SERVER_READY ? NULL : s->trouble[0] ? s->trouble : "starting";
+}

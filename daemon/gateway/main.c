@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* stacygated: arguments, the configuration's check, and the start. */
+#include <errno.h>
+#include <event2/event.h>
+#include <jansson.h>
+#include <llhttp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <yaml.h>
+
+#include "config.h"
+
+#include "common/buf.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/process.h"
+#include "gateway/config.h"
+#include "gateway/config_yaml.h"
+#include "gateway/credential.h"
+#include "gateway/dial.h"
+#include "gateway/gateway.h"
+
+static void print_help(void)
+{
+	puts("Usage: stacygated [-c FILE] [-t] [-T] [-v] [-V] [-h]\n"
+	     "Lets local programs use a StacyVM server through a socket, without its key.\n"
+	     "\n"
+	     "  -c FILE  configuration (default: /etc/stacygate/stacygate.yaml for root, otherwise\n"
+	     "           $XDG_CONFIG_HOME/stacygate/stacygate.yaml; without one the built-in defaults)\n"
+	     "  -t       check the configuration, print every fault, exit 0 or 1\n"
+	     "  -T       print the configuration with every default filled in\n"
+	     "  -v       debug log\n"
+	     "  -V       print the version and those of the libraries\n"
+	     "  -h       print this\n"
+	     "\n"
+	     "Signals: SIGHUP reloads, SIGTERM and SIGINT drain and stop, a second one stops at once.\n"
+	     "Exit status: 0 clean stop, 1 configuration, 2 usage, 3 could not start.");
+}
+
+static void print_version(void)
+{
+	printf("stacygated %s\nlibevent %s\n%s\njansson %s\nlibyaml %s\nllhttp %d.%d.%d\n", PACKAGE_VERSION,
+	       event_get_version(), dial_library(), JANSSON_VERSION, yaml_get_version_string(), LLHTTP_VERSION_MAJOR,
+	       LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH);
+}
+
+struct arguments {
+	const char *file;
+	bool check;
+	bool dump;
+	bool verbose;
+};
+
+/* An exit status, or -1 to go on. */
+static int read_arguments(int argc, char **argv, struct arguments *a)
+{
+	int c;
+
+	while ((c = getopt(argc, argv, "c:tTvVh")) != -1) {
+		switch (c) {
+		case 'c':
+			a->file = optarg;
+			break;
+		case 't':
+			a->check = true;
+			break;
+		case 'T':
+			a->dump = true;
+			break;
+		case 'v':
+			a->verbose = true;
+			break;
+		case 'V':
+			print_version();
+			return GATEWAY_EXIT_OK;
+		case 'h':
+			print_help();
+			return GATEWAY_EXIT_OK;
+		default:
+			fprintf(stderr, "Try 'stacygated -h'.\n");
+			return GATEWAY_EXIT_USAGE;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "stacygated: unexpected argument \"%s\"\nTry 'stacygated -h'.\n", argv[optind]);
+		return GATEWAY_EXIT_USAGE;
+	}
+	return -1;
+}
+
+static void print_all(FILE *to, const struct buf *text)
+{
+	if (text->len)
+		fwrite(buf_data(text), 1, text->len, to);
+}
+
+/* The checks of -t that need more than the file: keys that can be read. */
+static void check_credentials(const struct config *c, struct buf *faults)
+{
+	char why[256];
+
+	for (size_t i = 0; i < c->ncredentials; i++)
+		if (credential_check(&c->credentials[i], why, sizeof(why)))
+			buf_addf(faults, "%s:%u:%u: credential \"%s\": %s\n", c->file, c->credentials[i].at.line,
+				 c->credentials[i].at.column, c->credentials[i].name, why);
+}
+
+static int check_or_dump(const struct arguments *a, struct config *c)
+{
+	struct buf out = BUF_EMPTY;
+	int status = GATEWAY_EXIT_OK;
+
+	if (a->check) {
+		check_credentials(c, &out);
+		status = out.len ? GATEWAY_EXIT_CONFIG : GATEWAY_EXIT_OK;
+		print_all(stderr, &out);
+		buf_reset(&out);
+		config_warnings(c, &out);
+		for (struct str rest = buf_str(&out); rest.n;) {
+			struct str line = str_cut(&rest, '\n');
+			fprintf(stderr, "%s: warning: %.*s\n", c->file ? c->file : "defaults", STR_ARG(line));
+		}
+		buf_reset(&out);
+	}
+	if (a->dump) {
+		config_dump(c, &out);
+		print_all(stdout, &out);
+	}
+	buf_fini(&out);
+	return status;
+}
+
+static int start(const struct arguments *a, const struct config_places *places)
+{
+	struct buf faults = BUF_EMPTY;
+	struct config *config = NULL;
+	char *found = a->file ? NULL : config_default_file();
+	const char *file = a->file ? a->file : found && access(found, F_OK) == 0 ? found : NULL;
+	const struct gateway_options options = {.file = file, .places = places, .verbose = a->verbose};
+	int status;
+
+	if (config_load(file, places, &config, &faults)) {
+		print_all(stderr, &faults);
+		/* Without a place for the socket and without a file there is nothing wrong with a configuration. */
+		status = file ? GATEWAY_EXIT_CONFIG : GATEWAY_EXIT_START;
+	} else if (a->check || a->dump) {
+		status = check_or_dump(a, config);
+		config_unref(config);
+	} else if (places->missing && !places->state_dir) {
+		fprintf(stderr, "stacygated: %s is not set, so there is no place for the state directory\n",
+			places->missing);
+		status = GATEWAY_EXIT_START;
+		config_unref(config);
+	} else {
+		log_set_level(a->verbose ? LOG_LEVEL_DEBUG : config->log_level);
+		config_warnings(config, &faults);
+		for (struct str rest = buf_str(&faults); rest.n;) {
+			struct str line = str_cut(&rest, '\n');
+			log_warn("%.*s", STR_ARG(line));
+		}
+		status = gateway_run(config, &options);
+	}
+	buf_fini(&faults);
+	free(found);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments a = {0};
+	struct config_places places;
+	int status;
+	int rc = process_harden(NULL, 0);
+
+	log_init("stacygated", LOG_LEVEL_INFO);
+	if (rc) {
+		log_error("cannot start: %s", strerror(-rc));
+		return GATEWAY_EXIT_START;
+	}
+	process_clean_environment();
+	status = read_arguments(argc, argv, &a);
+	if (status < 0) {
+		rc = config_places_init(&places);
+		status = rc ? GATEWAY_EXIT_START : start(&a, &places);
+		config_places_fini(&places);
+	}
+	process_before_exit();
+	return status;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/request_id.h"
+
+#include <string.h>
+#include <sys/random.h>
+
+#include "common/check.h"
+
+bool request_id_is_good(struct str id)
+{
+	if (id.n == 0 || id.n > REQUEST_ID_MAX_BYTES)
+		return false;
+	for (size_t i = 0; i < id.n; i++) {
+		char c = id.p[i];
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+		      c == '_' || c == '-'))
+			return false;
+	}
+	return true;
+}
+
+/* A system call for each id would cost more than the rest of it. */
+static void random_bytes(unsigned char out[16])
+{
+	static unsigned char pool[4096];
+	static size_t left;
+
+	if (left == 0) {
+		/* 256 bytes at most are guaranteed to come whole (getrandom(2)). */
+		for (size_t i = 0; i < sizeof(pool); i += 256)
+			CHECK(getrandom(pool + i, 256, 0) == 256);
+		left = sizeof(pool);
+	}
+	left -= 16;
+	memcpy(out, pool + left, 16);
+}
+
+void request_id_make(char out[REQUEST_ID_MAX_BYTES + 1])
+{
+	static const char hex[] = "0123456789abcdef";
+	unsigned char raw[16];
+	size_t o = 0;
+
+	random_bytes(raw);
+	raw[6] = (unsigned char)(0x40 | (raw[6] & 0x0f));
+	raw[8] = (unsigned char)(0x80 | (raw[8] & 0x3f));
+	for (size_t i = 0; i < 16; i++) {
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			out[o++] = '-';
+		out[o++] = hex[raw[i] >> 4];
+		out[o++] = hex[raw[i] & 15];
+	}
+	out[o] = '\0';
+}

@@ -1,0 +1,593 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ *   DIALLING ---> IDLE <---> LEASED
+ *       |           |           |
+ *       +---------> CLOSED <----+
+ *
+ * A connection is dialled when somebody waits and the cap allows one more; it joins the idle ones (last in, first out)
+ * and is matched with the first who waits, at the end of the turn, so that nobody is called from within a release. Its
+ * descriptor is registered once, for reading; while idle, any readability (a close, or a byte that nobody asked for)
+ * evicts it. Who holds the lease says at its end whether it may be used again; that is the only way back.
+ *
+ * A failed dial fails the one who has waited longest; the others' dials go on.
+ */
+#include "gateway/upstream.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "common/check.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "gateway/config.h"
+#include "gateway/dial.h"
+
+enum conn_state {
+	CONN_DIALLING,
+	CONN_IDLE,
+	CONN_LEASED,
+	CONN_CLOSED,
+	CONN_STATES,
+};
+
+static const char *const conn_state_names[CONN_STATES] = {"dialling", "idle", "leased", "closed"};
+
+static const uint32_t conn_edges[CONN_STATES] = {
+	[CONN_DIALLING] = SM_TO(CONN_IDLE) | SM_TO(CONN_CLOSED),
+	[CONN_IDLE] = SM_TO(CONN_LEASED) | SM_TO(CONN_CLOSED),
+	[CONN_LEASED] = SM_TO(CONN_IDLE) | SM_TO(CONN_CLOSED),
+	[CONN_CLOSED] = 0,
+};
+
+static const struct sm conn_sm = {"upstream connection", conn_state_names, conn_edges, CONN_STATES};
+
+struct upstream {
+	unsigned refs;
+	struct loop *loop;             /* borrowed */
+	struct dialer *dialer;         /* borrowed */
+	struct config_upstream config; /* own copy; only the values, name and url are owned copies below */
+	char *name;                    /* owned */
+	char *url;                     /* owned; what libcurl dials */
+	char *unix_path;               /* owned; NULL: TCP */
+	char *authority;               /* owned; for Host */
+	struct list idle;              /* struct upstream_conn, the one used last first */
+	struct list leased;            /* struct upstream_conn */
+	struct list dialling;          /* struct upstream_conn */
+	struct list waiting;           /* struct upstream_ticket, the longest waiting first */
+	size_t nidle;
+	size_t nleased;
+	size_t ndialling;
+	size_t nwaiting;
+	struct deadline_queue idle_deadlines;
+	struct deadline_queue wait_deadlines;
+	struct deadline_queue exchange_deadlines[UPSTREAM_WAITS]; /* of those who hold leases */
+	struct deferred deliver;       /* matches idle connections with tickets */
+	struct upstream_counters counters;
+	char trouble[128];             /* the last dial's error; empty: none */
+};
+
+struct upstream_conn {
+	struct list link;          /* on the list of its state */
+	struct upstream *upstream; /* borrowed; outlives its connections */
+	enum conn_state state;
+	unsigned long long id;
+	struct dial *dial;         /* owned */
+	int fd;                    /* borrowed from the dial */
+	struct event *readable;    /* owned; registered from the end of the dial on */
+	struct event *writable;    /* owned; pending only while the holder wants to write */
+	struct deadline deadline;  /* idle_timeout */
+	struct deferred destroy;
+	uint64_t born_ms;
+	uint64_t served;           /* leases so far */
+	const struct upstream_events *events; /* borrowed; of the holder */
+	void *arg;
+};
+
+static unsigned long long next_conn_id = 1;
+
+const struct sm *upstream_conn_sm(void)
+{
+	return &conn_sm;
+}
+
+/* --- one mover: lists and counts follow the state ----------------------------------------------------------------- */
+
+static void leave_state(struct upstream_conn *c)
+{
+	struct upstream *u = c->upstream;
+
+	list_remove(&c->link);
+	deadline_clear(&c->deadline);
+	switch (c->state) {
+	case CONN_DIALLING:
+		u->ndialling--;
+		break;
+	case CONN_IDLE:
+		u->nidle--;
+		break;
+	case CONN_LEASED:
+		u->nleased--;
+		break;
+	case CONN_CLOSED:
+	case CONN_STATES:
+		break;
+	}
+}
+
+static void conn_move(struct upstream_conn *c, enum conn_state to)
+{
+	struct upstream *u = c->upstream;
+
+	leave_state(c);
+	c->state = sm_move(&conn_sm, c->id, c->state, to);
+	switch (to) {
+	case CONN_IDLE:
+		list_add_head(&u->idle, &c->link);
+		u->nidle++;
+		deadline_set(&u->idle_deadlines, &c->deadline);
+		loop_defer(u->loop, &u->deliver);
+		break;
+	case CONN_LEASED:
+		list_add_head(&u->leased, &c->link);
+		u->nleased++;
+		break;
+	case CONN_CLOSED:
+		/* The event goes before the descriptor: its number may be another's right afterwards. */
+		if (c->readable)
+			event_free(c->readable);
+		if (c->writable)
+			event_free(c->writable);
+		c->readable = c->writable = NULL;
+		loop_defer(u->loop, &c->destroy);
+		break;
+	case CONN_DIALLING:
+	case CONN_STATES:
+		CHECK(!"a connection never goes back to dialling");
+	}
+}
+
+static void on_destroy(struct deferred *d)
+{
+	struct upstream_conn *c = CONTAINER_OF(d, struct upstream_conn, destroy);
+	struct upstream *u = c->upstream;
+
+	dial_close(&c->dial);
+	free(c);
+	upstream_unref(u);
+}
+
+static void conn_close(struct upstream_conn *c)
+{
+	struct upstream *u = c->upstream;
+
+	conn_move(c, CONN_CLOSED);
+	/* A place in the pool is free again. */
+	loop_defer(u->loop, &u->deliver);
+}
+
+static size_t connections(const struct upstream *u)
+{
+	return u->nidle + u->nleased + u->ndialling;
+}
+
+/* --- events of a connection ------------------------------------------------------------------------------------------ */
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct upstream_conn *c = arg;
+
+	(void)fd;
+	(void)what;
+	if (c->state == CONN_LEASED) {
+		if (c->events)
+			c->events->on_readable(c->arg);
+		return;
+	}
+	CHECK(c->state == CONN_IDLE);
+	c->upstream->counters.evicted++;
+	log_debug("upstream %s: idle connection %llu closed or spoke: evicted", c->upstream->name, c->id);
+	conn_close(c);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct upstream_conn *c = arg;
+
+	(void)fd;
+	(void)what;
+	if (c->state == CONN_LEASED && c->events)
+		c->events->on_writable(c->arg);
+}
+
+static void on_idle_expired(struct deadline *d)
+{
+	struct upstream_conn *c = CONTAINER_OF(d, struct upstream_conn, deadline);
+
+	c->upstream->counters.idle_expired++;
+	conn_close(c);
+}
+
+static int watch(struct upstream_conn *c)
+{
+	struct event_base *base = loop_base(c->upstream->loop);
+
+	c->readable = event_new(base, c->fd, EV_READ | EV_PERSIST, on_readable, c);
+	c->writable = event_new(base, c->fd, EV_WRITE | EV_PERSIST, on_writable, c);
+	if (!c->readable || !c->writable || event_add(c->readable, NULL) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+/* --- dialling ---------------------------------------------------------------------------------------------------------- */
+
+static void ticket_done(struct upstream_ticket *t)
+{
+	list_remove(&t->link);
+	deadline_clear(&t->deadline);
+	t->upstream->nwaiting--;
+}
+
+static void fail_first(struct upstream *u, enum upstream_failure failure, const char *why)
+{
+	struct upstream_ticket *t = LIST_FIRST(&u->waiting, struct upstream_ticket, link);
+
+	if (!t)
+		return;
+	ticket_done(t);
+	t->on_failure(t, failure, why);
+}
+
+static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char *why)
+{
+	struct upstream_conn *c = arg;
+	struct upstream *u = c->upstream;
+
+	if (c->state == CONN_CLOSED)
+		return;
+	if (outcome == DIAL_OK) {
+		u->trouble[0] = '\0';
+		c->fd = fd;
+		c->born_ms = clock_ms();
+		if (watch(c) == 0) {
+			conn_move(c, CONN_IDLE);
+			return;
+		}
+		outcome = DIAL_FAILED;
+		why = "out of memory";
+	}
+	u->counters.dial_failures++;
+	if (u->trouble[0] == '\0')
+		log_warn("upstream %s: cannot connect: %s", u->name, why);
+	snprintf(u->trouble, sizeof(u->trouble), "%s", why);
+	conn_close(c);
+	upstream_ref(u);
+	fail_first(u, outcome == DIAL_TIMEOUT ? UPSTREAM_TIMEOUT : UPSTREAM_REFUSED, u->trouble);
+	upstream_unref(u);
+}
+
+static int conn_dial(struct upstream *u)
+{
+	struct upstream_conn *c = calloc(1, sizeof(*c));
+	const struct dial_target target = {
+		.url = u->url, .unix_path = u->unix_path, .timeout_ms = u->config.timeouts.connect_ms};
+
+	if (!c)
+		return -ENOMEM;
+	c->dial = dial_start(u->dialer, &target, on_dialled, c);
+	if (!c->dial) {
+		free(c);
+		return -ENOMEM;
+	}
+	c->upstream = upstream_ref(u);
+	c->id = next_conn_id++;
+	c->fd = -1;
+	c->state = CONN_DIALLING;
+	deadline_init(&c->deadline, on_idle_expired);
+	deferred_init(&c->destroy, on_destroy);
+	list_add_tail(&u->dialling, &c->link);
+	u->ndialling++;
+	u->counters.dials++;
+	if (connections(u) > u->counters.peak)
+		u->counters.peak = connections(u);
+	return 0;
+}
+
+/* --- leasing ------------------------------------------------------------------------------------------------------------ */
+
+static struct upstream_conn *lease_idle(struct upstream *u)
+{
+	struct upstream_conn *c = LIST_FIRST(&u->idle, struct upstream_conn, link);
+
+	/* Too old ones are not used again; with a lifetime of 0 none is. */
+	while (c && u->config.pool.lifetime_ms && clock_ms() - c->born_ms > u->config.pool.lifetime_ms) {
+		u->counters.idle_expired++;
+		conn_close(c);
+		c = LIST_FIRST(&u->idle, struct upstream_conn, link);
+	}
+	if (!c)
+		return NULL;
+	conn_move(c, CONN_LEASED);
+	u->counters.leases++;
+	if (c->served++)
+		u->counters.reused++;
+	return c;
+}
+
+/* Dials as many as are waited for and allowed. */
+static void dial_for_waiting(struct upstream *u)
+{
+	while (u->ndialling + u->nidle < u->nwaiting && connections(u) < u->config.pool.max_connections)
+		if (conn_dial(u)) {
+			fail_first(u, UPSTREAM_NO_MEMORY, "out of memory");
+			return;
+		}
+}
+
+static void on_deliver(struct deferred *d)
+{
+	struct upstream *u = CONTAINER_OF(d, struct upstream, deliver);
+	struct upstream_ticket *t;
+
+	upstream_ref(u);
+	while ((t = LIST_FIRST(&u->waiting, struct upstream_ticket, link))) {
+		struct upstream_conn *c = lease_idle(u);
+		if (!c)
+			break;
+		ticket_done(t);
+		t->on_lease(t, c);
+	}
+	while (u->nidle > u->config.pool.max_idle) {
+		u->counters.idle_expired++;
+		conn_close(CONTAINER_OF(u->idle.prev, struct upstream_conn, link));
+	}
+	dial_for_waiting(u);
+	upstream_unref(u);
+}
+
+static void on_waited(struct deadline *d)
+{
+	struct upstream_ticket *t = CONTAINER_OF(d, struct upstream_ticket, deadline);
+
+	t->upstream->counters.refused++;
+	ticket_done(t);
+	t->on_failure(t, UPSTREAM_WAITED, "no connection became free in time");
+}
+
+/* Those for whom the pool still has room to dial do not count as waiting. */
+static bool queue_is_full(const struct upstream *u)
+{
+	return u->nwaiting >= u->config.pool.max_connections - u->nleased + u->config.pool.max_waiting;
+}
+
+enum upstream_lease upstream_lease(struct upstream *u, struct upstream_ticket *t, bool fresh,
+				   struct upstream_conn **out)
+{
+	list_init(&t->link);
+	deadline_init(&t->deadline, on_waited);
+	t->upstream = u;
+	*out = NULL;
+	if (!fresh && list_empty(&u->waiting)) {
+		*out = lease_idle(u);
+		if (*out)
+			return UPSTREAM_LEASE_NOW;
+	}
+	if (queue_is_full(u)) {
+		u->counters.refused++;
+		return UPSTREAM_LEASE_FULL;
+	}
+	/* A fresh one is asked for after a kept one failed: the others were kept by the same server, so they go too. */
+	while (fresh && u->nidle)
+		conn_close(LIST_FIRST(&u->idle, struct upstream_conn, link));
+	list_add_tail(&u->waiting, &t->link);
+	u->nwaiting++;
+	deadline_set(&u->wait_deadlines, &t->deadline);
+	loop_defer(u->loop, &u->deliver);
+	return UPSTREAM_LEASE_WAIT;
+}
+
+void upstream_ticket_cancel(struct upstream_ticket *t)
+{
+	if (!t->upstream || list_empty(&t->link))
+		return;
+	ticket_done(t);
+}
+
+void upstream_conn_listen(struct upstream_conn *c, const struct upstream_events *events, void *arg)
+{
+	CHECK(c->state == CONN_LEASED);
+	c->events = events;
+	c->arg = arg;
+}
+
+ssize_t upstream_conn_recv(struct upstream_conn *c, void *to, size_t n)
+{
+	ssize_t got;
+
+	do
+		got = recv(c->fd, to, n, MSG_DONTWAIT);
+	while (got < 0 && errno == EINTR);
+	return got < 0 ? -errno : got;
+}
+
+ssize_t upstream_conn_send(struct upstream_conn *c, const void *from, size_t n)
+{
+	ssize_t sent;
+
+	do
+		sent = send(c->fd, from, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (sent < 0 && errno == EINTR);
+	return sent < 0 ? -errno : sent;
+}
+
+void upstream_conn_want_write(struct upstream_conn *c, bool want)
+{
+	if (want)
+		event_add(c->writable, NULL);
+	else
+		event_del(c->writable);
+}
+
+void upstream_conn_pause_read(struct upstream_conn *c, bool paused)
+{
+	if (paused)
+		event_del(c->readable);
+	else
+		event_add(c->readable, NULL);
+}
+
+bool upstream_conn_reused(const struct upstream_conn *c)
+{
+	return c->served > 1;
+}
+
+void upstream_release(struct upstream_conn **conn, bool reusable)
+{
+	struct upstream_conn *c = *conn;
+
+	*conn = NULL;
+	if (!c)
+		return;
+	CHECK(c->state == CONN_LEASED);
+	c->events = NULL;
+	c->arg = NULL;
+	if (!reusable) {
+		conn_close(c);
+		return;
+	}
+	event_del(c->writable);
+	event_add(c->readable, NULL);
+	conn_move(c, CONN_IDLE);
+}
+
+/* --- life ---------------------------------------------------------------------------------------------------------------- */
+
+static char *make_authority(const struct config_upstream *config)
+{
+	char *text;
+
+	if (config->scheme != CONFIG_HTTP)
+		return strdup("localhost");
+	if (config->port == 80)
+		return strdup(config->host);
+	return asprintf(&text, "%s:%u", config->host, config->port) < 0 ? NULL : text;
+}
+
+struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const struct config_upstream *config,
+			      const char *unix_path)
+{
+	struct upstream *u = calloc(1, sizeof(*u));
+
+	if (!u)
+		return NULL;
+	u->refs = 1;
+	u->loop = loop;
+	u->dialer = dialer;
+	u->config = *config;
+	list_init(&u->idle);
+	list_init(&u->leased);
+	list_init(&u->dialling);
+	list_init(&u->waiting);
+	deferred_init(&u->deliver, on_deliver);
+	deadline_queue_init(&u->idle_deadlines, loop, config->pool.idle_timeout_ms);
+	deadline_queue_init(&u->wait_deadlines, loop, config->pool.wait_timeout_ms);
+	const struct config_timeouts *t = &config->timeouts;
+	const uint64_t waits[UPSTREAM_WAITS] = {t->response_ms, t->spawn_ms, t->exec_ms, t->body_idle_ms,
+						t->stream_idle_ms};
+	for (size_t i = 0; i < UPSTREAM_WAITS; i++)
+		deadline_queue_init(&u->exchange_deadlines[i], loop, waits[i]);
+	u->name = strdup(config->name);
+	u->authority = make_authority(config);
+	u->unix_path = unix_path ? strdup(unix_path) : NULL;
+	if (u->authority && asprintf(&u->url, "http://%s/", u->authority) < 0)
+		u->url = NULL;
+	u->config.name = u->name;
+	u->config.url = NULL;
+	u->config.path = NULL;
+	u->config.host = NULL;
+	if (!u->name || !u->authority || !u->url || (unix_path && !u->unix_path)) {
+		upstream_unref(u);
+		return NULL;
+	}
+	return u;
+}
+
+struct upstream *upstream_ref(struct upstream *u)
+{
+	u->refs++;
+	return u;
+}
+
+/*
+ * Connections hold references, so the count alone does not end it: when only idle and dialling ones are left, nobody
+ * can ask any more, and they are closed; the last one's destruction frees.
+ */
+static bool only_unleased_left(const struct upstream *u)
+{
+	return u->refs > 0 && u->refs == u->nidle + u->ndialling && u->nwaiting == 0;
+}
+
+void upstream_unref(struct upstream *u)
+{
+	if (!u)
+		return;
+	CHECK(u->refs > 0);
+	u->refs--;
+	if (u->refs == 0) {
+		deferred_cancel(&u->deliver);
+		deadline_queue_fini(&u->idle_deadlines);
+		deadline_queue_fini(&u->wait_deadlines);
+		for (size_t i = 0; i < UPSTREAM_WAITS; i++)
+			deadline_queue_fini(&u->exchange_deadlines[i]);
+		free(u->name);
+		free(u->url);
+		free(u->unix_path);
+		free(u->authority);
+		free(u);
+		return;
+	}
+	if (!only_unleased_left(u))
+		return;
+	while (u->nidle)
+		conn_close(LIST_FIRST(&u->idle, struct upstream_conn, link));
+	while (u->ndialling)
+		conn_close(LIST_FIRST(&u->dialling, struct upstream_conn, link));
+}
+
+const char *upstream_name(const struct upstream *u)
+{
+	return u->name;
+}
+
+const char *upstream_authority(const struct upstream *u)
+{
+	return u->authority;
+}
+
+const struct config_upstream *upstream_config(const struct upstream *u)
+{
+	return &u->config;
+}
+
+struct deadline_queue *upstream_deadlines(struct upstream *u, enum upstream_wait wait)
+{
+	return &u->exchange_deadlines[wait];
+}
+
+struct upstream_counters upstream_counters(const struct upstream *u)
+{
+	return u->counters;
+}
+
+struct upstream_gauges upstream_gauges(const struct upstream *u)
+{
+	return (struct upstream_gauges){connections(u), u->nidle, u->nleased, u->nwaiting};
+}
+
+const char *upstream_trouble(const struct upstream *u)
+{
+	return u->trouble[0] ? u->trouble : NULL;
+}

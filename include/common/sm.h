@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* State machines: one table of allowed moves per machine, and one function that makes a move. */
+#ifndef COMMON_SM_H
+#define COMMON_SM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct sm {
+	const char *name;          /* of the machine, for the trace */
+	const char *const *states; /* names, indexed by state */
+	const uint32_t *edges;     /* indexed by state: bit N is set when a move to state N is allowed */
+	unsigned nstates;          /* at most 32 */
+};
+
+#define SM_TO(state) (UINT32_C(1) << (state))
+
+bool sm_allows(const struct sm *sm, unsigned from, unsigned to);
+
+/* Asserts that the move is allowed, traces it at debug level, and returns `to`. `id` names the object. */
+unsigned sm_move(const struct sm *sm, unsigned long long id, unsigned from, unsigned to);
+
+#endif

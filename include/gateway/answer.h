@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Answers that the gateway makes itself, in the API's own shape. */
+#ifndef GATEWAY_ANSWER_H
+#define GATEWAY_ANSWER_H
+
+#include <stdbool.h>
+
+#include "common/buf.h"
+#include "common/err.h"
+
+struct client;
+
+struct answer_to {
+	struct client *client;  /* borrowed */
+	const char *request_id; /* borrowed; NULL: none yet */
+	bool head_only;         /* the request was HEAD */
+};
+
+/* The code that goes with a status that the gateway gives (interface.md, HTTP on the socket). */
+const char *answer_code(unsigned status);
+
+/*
+ * Answers {"code":...,"message":...} with Stacygate-Error and finishes. The message is text of ours. 503 and 429 carry
+ * Retry-After.
+ */
+void answer_error(const struct answer_to *to, unsigned status, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* Answers 200 with that JSON text and a newline, and finishes; empties the buffer. */
+void answer_json(const struct answer_to *to, struct buf *json);
+
+/* Answers OPTIONS: 204 with the methods that the API knows. */
+void answer_options(const struct answer_to *to);
+
+/* Adds X-Request-ID and, as the client's version needs it, Connection to a head. `keep` is whether it stays open. */
+void answer_add_common(struct buf *head, const struct client *c, const char *request_id, bool keep);
+
+#endif

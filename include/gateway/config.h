@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration: an immutable snapshot, shared by reference by everything that began under it. */
+#ifndef GATEWAY_CONFIG_H
+#define GATEWAY_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/buf.h"
+#include "common/err.h"
+#include "common/log.h"
+
+/* Where something stands in the file; line 0: nowhere, it is a default. */
+struct config_mark {
+	unsigned line;   /* from 1 */
+	unsigned column; /* from 1 */
+};
+
+struct config_listener {
+	struct config_mark at;
+	char *path;      /* owned; absolute path of a Unix socket */
+	char *name;      /* owned; the path when not written */
+	mode_t mode;     /* permission bits of the socket */
+	char *group;     /* owned; NULL: the daemon's own */
+	gid_t gid;       /* of `group`; (gid_t)-1 without one */
+};
+
+enum config_scheme {
+	CONFIG_LOCAL, /* stacygate-local, started by the daemon */
+	CONFIG_UNIX,
+	CONFIG_HTTP,
+};
+
+struct config_pool {
+	uint64_t max_connections; /* idle, leased and being dialled, together */
+	uint64_t max_idle;
+	uint64_t idle_timeout_ms;
+	uint64_t lifetime_ms;     /* a connection older than this is not used again; 0: no limit */
+	uint64_t max_waiting;     /* requests that wait for a connection */
+	uint64_t wait_timeout_ms;
+};
+
+/* 0 in a timeout means none; config.c says which may be 0. */
+struct config_timeouts {
+	uint64_t connect_ms;
+	uint64_t response_ms;    /* end of request to response head, other routes */
+	uint64_t spawn_ms;       /* the same for spawns */
+	uint64_t exec_ms;        /* the same for exec */
+	uint64_t body_idle_ms;   /* between two bytes of a response body */
+	uint64_t stream_idle_ms; /* the same for NDJSON and SSE */
+};
+
+struct config_upstream {
+	struct config_mark at;
+	char *name;              /* owned */
+	char *url;               /* owned; as written */
+	enum config_scheme scheme;
+	char *path;              /* owned; CONFIG_UNIX: the socket's path */
+	char *host;              /* owned; CONFIG_HTTP: name or address, IPv6 in brackets */
+	uint16_t port;           /* CONFIG_HTTP */
+	bool allow_plaintext;
+	struct config_pool pool;
+	struct config_timeouts timeouts;
+};
+
+enum config_source {
+	CONFIG_SOURCE_FILE,
+	CONFIG_SOURCE_ENV,
+};
+
+struct config_credential {
+	struct config_mark at;
+	char *name;                /* owned */
+	enum config_source source; /* of the API key */
+	char *from;                /* owned; path of a file or name of a variable */
+};
+
+struct config_ids {
+	size_t n;
+	uint32_t *ids; /* owned; uids or gids */
+};
+
+struct config_rule {
+	struct config_mark at;
+	char *name;               /* owned */
+	bool match_uids;          /* `user` or `uid` was written: the peer's uid must be one of uids */
+	struct config_ids uids;
+	bool match_gids;          /* `group` or `gid` was written: the peer must be in one of gids */
+	struct config_ids gids;
+	bool match_listeners;
+	size_t nlisteners;
+	char **listeners;         /* owned; names of listeners */
+	size_t upstream;          /* index into upstreams */
+	bool has_credential;
+	size_t credential;        /* index into credentials, with has_credential */
+	char *user_id;            /* owned; the template, checked */
+	char **user_names;        /* owned; what {user} is for each of uids; NULL when the template has no {user} */
+};
+
+enum config_output {
+	CONFIG_OUTPUT_OFF,
+	CONFIG_OUTPUT_STDERR,
+};
+
+/* What bounds memory and descriptors; always on. */
+struct config_bounds {
+	uint64_t connections;         /* client connections in all */
+	uint64_t connections_per_uid;
+	uint64_t body_bytes;          /* of one request */
+	uint64_t client_head_ms;      /* for a whole request head, from its first byte */
+	uint64_t client_body_idle_ms; /* between two bytes of a request body */
+	uint64_t idle_client_ms;      /* between two requests of a connection */
+};
+
+struct config {
+	unsigned refs;
+	char *file;               /* owned; NULL: no file, all defaults */
+	char *host;               /* owned; what {host} expands to */
+	bool host_written;        /* the file says so; else it is the one of the first start, or the machine's name */
+	uint64_t drain_timeout_ms;
+	size_t nlisteners;
+	struct config_listener *listeners;
+	size_t nupstreams;
+	struct config_upstream *upstreams;
+	size_t ncredentials;
+	struct config_credential *credentials;
+	size_t nrules;
+	struct config_rule *rules;
+	enum log_level log_level;
+	enum config_output access;
+	struct config_bounds bounds;
+};
+
+/*
+ * What the environment decides, gathered once at start: interface.md "Names". Paths are owned; those that could not
+ * be determined are NULL and `missing` names the variable.
+ */
+struct config_places {
+	char *socket;          /* default socket */
+	char *runtime_dir;     /* where the private socket of the local server goes */
+	char *state_dir;
+	const char *missing;   /* literal; NULL when nothing is missing */
+};
+
+MUST_CHECK int config_places_init(struct config_places *places);
+
+/* The file in the state directory that keeps the host name of the first start; owned by the caller, NULL without. */
+char *config_host_file(const struct config_places *places);
+void config_places_fini(struct config_places *places);
+
+/* The path of the default configuration file, owned by the caller; NULL when there is no home to look in. */
+char *config_default_file(void);
+
+/* An empty configuration with every default that needs no list; NULL without memory. Filled by config_yaml. */
+struct config *config_new(void);
+void config_upstream_defaults(struct config_upstream *u);
+struct config *config_ref(struct config *c);
+void config_unref(struct config *c);
+
+/*
+ * Fills what the file left out: the default listener, the upstream `local`, a rule for the own uid, the host name. 0
+ * or -ENOMEM, or -EINVAL with `why` when the default socket has no place.
+ */
+MUST_CHECK int config_complete(struct config *c, const struct config_places *places, char *why, size_t why_size);
+
+/* Fills user_names where the rule's user_id has {user}. 0, -ENOMEM, or -EIO when the name service fails. Blocking. */
+MUST_CHECK int config_rule_resolve_users(struct config_rule *r);
+
+/* Writes the effective configuration as YAML; secrets are not in it, so none can be shown. */
+void config_dump(const struct config *c, struct buf *out);
+
+/* Writes a line per thing that is allowed but probably not meant: a host name that many machines have, and such. */
+void config_warnings(const struct config *c, struct buf *out);
+
+/* Whether two upstream entries mean the same connections, so that a reload may keep the pool. */
+bool config_upstream_same(const struct config_upstream *a, const struct config_upstream *b);
+
+#endif

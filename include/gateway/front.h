@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A client connection with its identity, its rule, and the one request that is under way on it. */
+#ifndef GATEWAY_FRONT_H
+#define GATEWAY_FRONT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/err.h"
+#include "common/list.h"
+#include "gateway/client.h"
+#include "gateway/control.h"
+
+struct loop;
+struct snapshot;
+
+/* Open connections of one uid. */
+struct front_uid {
+	struct list link;     /* on front_shared.uids */
+	uid_t uid;
+	uint64_t connections; /* never 0 */
+};
+
+/* What all fronts share; owned by the gateway. */
+struct front_shared {
+	struct loop *loop;         /* borrowed */
+	struct snapshot *snapshot; /* owned reference; the one in force */
+	struct client_shared clients;
+	struct control_stats stats;
+	struct list fronts;        /* every open connection */
+	struct list uids;          /* struct front_uid */
+	unsigned long long next_id;
+	void (*on_idle)(void *arg); /* called when the last connection has gone */
+	void *arg;
+};
+
+void front_shared_init(struct front_shared *s, struct loop *loop);
+/* After the last connection has gone. */
+void front_shared_fini(struct front_shared *s);
+
+/* Puts a new snapshot in force (a reference is taken): each connection's next request is judged by it. */
+void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot);
+
+/* Takes an accepted descriptor. `listener` names where it came in, borrowed for the call. */
+void front_accept(struct front_shared *s, int fd, const char *listener);
+
+/* Closes what is idle, and every other connection after its present request. */
+void front_drain_all(struct front_shared *s);
+/* Ends every connection now. */
+void front_cut_all(struct front_shared *s);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Accepts connections on one Unix socket. */
+#ifndef GATEWAY_LISTENER_H
+#define GATEWAY_LISTENER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/err.h"
+
+struct config_listener;
+struct listener;
+struct loop;
+
+/*
+ * Binds the socket, makes its missing parent directory, and begins to accept. on_accept gets each new descriptor
+ * (non-blocking, CLOEXEC) and owns it. 0, or a negative errno and `why` for people.
+ */
+MUST_CHECK int listener_start(struct loop *loop, const struct config_listener *config,
+			      void (*on_accept)(void *arg, struct listener *l, int fd), void *arg,
+			      struct listener **out, char *why, size_t why_size);
+
+/* Its name, borrowed. */
+const char *listener_name(const struct listener *l);
+const char *listener_path(const struct listener *l);
+
+/* Whether a configuration entry means this very socket, so that a reload may keep it. */
+bool listener_same(const struct listener *l, const struct config_listener *config);
+
+/* Stops accepting for good, unlinks the socket if it is still ours, frees. NULL is fine. */
+void listener_stop(struct listener *l);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Keeps the embedded server running: starts it, waits until it answers, starts it again when it ends, stops it. */
+#ifndef GATEWAY_LOCAL_SERVER_H
+#define GATEWAY_LOCAL_SERVER_H
+
+#include <stdbool.h>
+
+#include "common/err.h"
+#include "common/sm.h"
+
+struct launcher;
+struct local_server;
+struct loop;
+struct secret;
+
+struct local_server_events {
+	void (*on_ready)(void *arg);   /* it answers; also after each restart */
+	void (*on_stopped)(void *arg); /* after local_server_stop: its process has ended */
+};
+
+/* Makes its keys. 0 or a negative errno. `launcher` and `socket` are borrowed for its life. */
+MUST_CHECK int local_server_new(struct loop *loop, struct launcher *launcher, const char *socket,
+				const struct local_server_events *events, void *arg, struct local_server **out);
+void local_server_start(struct local_server *s);
+/* Ends it in order: it destroys its sandboxes first. A second call has it killed. on_stopped follows in any case. */
+void local_server_stop(struct local_server *s);
+/* When it is stopped or was never started. NULL is fine. */
+void local_server_free(struct local_server *s);
+
+/* The key it demands; borrowed. */
+struct secret *local_server_key(const struct local_server *s);
+bool local_server_is_ready(const struct local_server *s);
+/* Why it does not run, for people; NULL when it does. Borrowed until the next event. */
+const char *local_server_trouble(const struct local_server *s);
+
+/* The table of states, for the test that walks it. */
+const struct sm *local_server_sm(void);
+
+#endif

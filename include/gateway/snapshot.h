@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A configuration together with what it needs to be in force: pools and credentials. Immutable, swapped on reload. */
+#ifndef GATEWAY_SNAPSHOT_H
+#define GATEWAY_SNAPSHOT_H
+
+#include <stddef.h>
+
+#include "common/err.h"
+
+struct config;
+struct config_rule;
+struct dialer;
+struct loop;
+struct secret;
+struct snapshot;
+struct upstream;
+
+struct snapshot_local {
+	const char *socket; /* borrowed; where `local` is reached */
+	struct secret *key; /* borrowed; NULL when the server has not been set up */
+};
+
+/*
+ * Takes a reference to the configuration, loads its credentials and makes its pools; those of `previous` (may be NULL) that
+ * mean the same are kept. 0 and *out, the caller's reference; or a negative errno and `why`, and nothing has changed.
+ */
+MUST_CHECK int snapshot_new(struct loop *loop, struct dialer *dialer, struct config *config,
+			    const struct snapshot_local *local, const struct snapshot *previous, struct snapshot **out,
+			    char *why, size_t why_size);
+struct snapshot *snapshot_ref(struct snapshot *s);
+void snapshot_unref(struct snapshot *s);
+
+const struct config *snapshot_config(const struct snapshot *s);
+/* Borrowed. */
+struct upstream *snapshot_upstream(const struct snapshot *s, size_t index);
+/* The key that a rule's requests carry, borrowed; NULL when its upstream needs none. */
+const struct secret *snapshot_key(const struct snapshot *s, const struct config_rule *rule);
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The pool of keep-alive connections to one upstream: dialled on demand, watched while idle, leased to one exchange. */
+#ifndef GATEWAY_UPSTREAM_H
+#define GATEWAY_UPSTREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/err.h"
+#include "common/list.h"
+#include "common/loop.h"
+#include "common/sm.h"
+
+struct config_upstream;
+struct dialer;
+struct upstream;
+struct upstream_conn;
+
+enum upstream_failure {
+	UPSTREAM_REFUSED,   /* the dial failed */
+	UPSTREAM_TIMEOUT,   /* the dial took longer than timeouts.connect */
+	UPSTREAM_WAITED,    /* waited for pool.wait_timeout */
+	UPSTREAM_NO_MEMORY,
+};
+
+/*
+ * A place in the queue for a connection; embedded in who waits. on_lease gives a connection, which is then the waiter's
+ * until upstream_release; on_failure says why there is none, `why` being text for people. Either ends the ticket; neither
+ * is called from within upstream_lease.
+ */
+struct upstream_ticket {
+	struct list link;         /* on the upstream's queue while waiting */
+	struct deadline deadline; /* pool.wait_timeout */
+	struct upstream *upstream; /* borrowed while waiting */
+	void (*on_lease)(struct upstream_ticket *t, struct upstream_conn *c);
+	void (*on_failure)(struct upstream_ticket *t, enum upstream_failure failure, const char *why);
+};
+
+/* What the holder of a lease is told; both run from the loop. */
+struct upstream_events {
+	void (*on_readable)(void *arg);
+	void (*on_writable)(void *arg); /* only after upstream_conn_want_write */
+};
+
+/* The waits that timeouts bounds, one queue of deadlines each. */
+enum upstream_wait {
+	UPSTREAM_WAIT_RESPONSE,
+	UPSTREAM_WAIT_SPAWN,
+	UPSTREAM_WAIT_EXEC,
+	UPSTREAM_WAIT_BODY,
+	UPSTREAM_WAIT_STREAM,
+	UPSTREAM_WAITS,
+};
+
+struct upstream_counters {
+	uint64_t dials;
+	uint64_t dial_failures;
+	uint64_t leases;
+	uint64_t reused;        /* leases of a connection that had served before */
+	uint64_t evicted;       /* idle connections that closed or spoke */
+	uint64_t idle_expired;  /* idle connections closed by us */
+	uint64_t refused;       /* tickets turned away: queue full or waited too long */
+	uint64_t peak;          /* most connections at once */
+};
+
+struct upstream_gauges {
+	size_t connections; /* dialling, idle and leased */
+	size_t idle;
+	size_t leased;
+	size_t waiting;
+};
+
+/*
+ * unix_path is borrowed for the call: where `local` or a unix:// upstream is reached; NULL for TCP. The configuration's
+ * values are copied. NULL without memory.
+ */
+struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const struct config_upstream *config,
+			      const char *unix_path);
+struct upstream *upstream_ref(struct upstream *u);
+/* The last reference closes every idle connection. NULL is fine. */
+void upstream_unref(struct upstream *u);
+
+const char *upstream_name(const struct upstream *u);
+/* What Host says to it. */
+const char *upstream_authority(const struct upstream *u);
+const struct config_upstream *upstream_config(const struct upstream *u);
+struct deadline_queue *upstream_deadlines(struct upstream *u, enum upstream_wait wait);
+struct upstream_counters upstream_counters(const struct upstream *u);
+struct upstream_gauges upstream_gauges(const struct upstream *u);
+/* NULL while the last dial went well or none was tried; else its error, borrowed until the next dial ends. */
+const char *upstream_trouble(const struct upstream *u);
+
+enum upstream_lease {
+	UPSTREAM_LEASE_NOW,  /* *out is the connection */
+	UPSTREAM_LEASE_WAIT, /* the ticket waits */
+	UPSTREAM_LEASE_FULL, /* pool and queue are full; the ticket does not wait */
+};
+
+/*
+ * Asks for a connection. `fresh` wants one that has served nobody, and drops the idle ones: a kept one has just failed.
+ * The caller has set the ticket's callbacks.
+ */
+MUST_CHECK enum upstream_lease upstream_lease(struct upstream *u, struct upstream_ticket *t, bool fresh,
+					      struct upstream_conn **out);
+/* Gives up waiting; harmless when the ticket does not wait. */
+void upstream_ticket_cancel(struct upstream_ticket *t);
+
+/* Who is told about the leased connection from now on. */
+void upstream_conn_listen(struct upstream_conn *c, const struct upstream_events *events, void *arg);
+/* recv(2), send(2) without waiting: bytes, 0 at the end of the stream (recv), or a negative errno. */
+MUST_CHECK ssize_t upstream_conn_recv(struct upstream_conn *c, void *to, size_t n);
+MUST_CHECK ssize_t upstream_conn_send(struct upstream_conn *c, const void *from, size_t n);
+void upstream_conn_want_write(struct upstream_conn *c, bool want);
+void upstream_conn_pause_read(struct upstream_conn *c, bool paused);
+/* Whether it had served an exchange before this lease. */
+bool upstream_conn_reused(const struct upstream_conn *c);
+
+/*
+ * Ends a lease; *c becomes NULL. `reusable` is the holder's word that both messages ended cleanly and nothing is left
+ * over; otherwise the connection is closed.
+ */
+void upstream_release(struct upstream_conn **c, bool reusable);
+
+/* The table of a connection's states, for the test that walks it. */
+const struct sm *upstream_conn_sm(void);
+
+#endif

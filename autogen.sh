@@ -233,11 +233,11 @@ demo_with_curl() {
 	api "$url/exec" -d '{"command":"/workspace/hello.sh"}'
 	expect script '"exit_code":3'
 	expect script 'Hello from'
-	api -N "$url/exec" -d '{"command":"for i in 1 2 3; do echo line $i; done","stream":true}'
+	api "$url/exec" -N -d '{"command":"for i in 1 2 3; do echo line $i; sleep 0.2; done","stream":true}'
 	expect stream 'line 3'
-	api -X DELETE "$url"
+	api "$url" -X DELETE
 	api "$url"
-	expect 'a destroyed sandbox' '"state":"destroyed"'
+	expect 'a destroyed sandbox' NOT_FOUND
 }
 
 demo_with_client() {
@@ -248,7 +248,13 @@ demo_with_client() {
 	show ./stacygate run -- sh -c 'echo "the exit code comes back too"; exit 7'
 	test "$code" -eq 7 || die "stacygate run: expected exit code 7, got $code"
 	echo "(exit code $code)"
+	say 'A sandbox that is still busy when the gateway stops'
+	show ./stacygate spawn
+	test "$code" -eq 0 || die "stacygate spawn ended with $code"
+	show ./stacygate exec "$out" -- sh -c 'sleep 1000 >/dev/null 2>&1 & echo left running'
+	expect exec 'left running'
 	show ./stacygate ls
+	expect ls 'running'
 }
 
 demo_start() {
@@ -274,6 +280,7 @@ no_longer_running() {
 demo_stop() {
 	say 'Stopping it, and looking for anything left behind'
 	running=$(with_start_time $(process_tree "$gateway"))
+	test "$(echo "$running" | wc -l)" -ge 4 || die 'the gateway, its server and a sandbox should have been running'
 	kill "$gateway"
 	code=0
 	wait "$gateway" || code=$?

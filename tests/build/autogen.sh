@@ -39,6 +39,20 @@ echo "installed 10.0"'
 	demo_programs
 }
 
+# gateway_stand_in AT-START AT-TERM: a daemon with three children, which it ends itself.
+gateway_stand_in() {
+	cat >"$top/src/build-demo/stacygated" <<-END
+	#!/bin/sh
+	sleep 100 & a=\$!; sleep 100 & b=\$!; sleep 100 & c=\$!
+	$1
+	stop() { kill \$a \$b \$c; $2; }
+	trap stop TERM
+	: >"\$STACYGATE_SOCKET"
+	while :; do sleep 0.05; done
+	END
+	chmod +x "$top/src/build-demo/stacygated"
+}
+
 # Stand-ins that give the answers which the demo looks for.
 demo_programs() {
 	stub curl 'for a; do :; done
@@ -50,15 +64,14 @@ case $* in
 */exec*) echo "{\"exit_code\":3,\"stdout\":\"Hello from x\"}" ;;
 */files*) echo "{}" ;;
 *-X*) echo "{}" ;;
-*/sandboxes/sb-*) echo "{\"state\":\"destroyed\"}" ;;
+*/sandboxes/sb-*) echo "{\"code\":\"NOT_FOUND\"}" ;;
 */sandboxes*) echo "{\"id\":\"sb-0a1b2c3d\",\"state\":\"running\"}" ;;
 *) exit 7 ;;
 esac'
-	stub stacygate 'case $* in *"exit 7"*) echo x; exit 7 ;; *node*) echo "node v1" ;; esac'
-	stub stacygated 'trap "rm -f \"\$STACYGATE_SOCKET\"; exit 0" TERM
-: >"$STACYGATE_SOCKET"
-while :; do sleep 0.05; done'
-	mv "$top/bin/stacygate" "$top/bin/stacygated" "$top/src/build-demo/"
+	stub stacygate 'case $* in *"exit 7"*) echo x; exit 7 ;; *node*) echo "node v1" ;;
+spawn) echo sb-0a1b2c3d ;; exec*) echo "left running" ;; ls) echo "sb-0a1b2c3d running" ;; esac'
+	gateway_stand_in : 'rm -f "$STACYGATE_SOCKET"; exit 0'
+	mv "$top/bin/stacygate" "$top/src/build-demo/"
 }
 
 run() { # COMMAND...: leaves $status and $top/facts/output
@@ -173,16 +186,14 @@ says 'cannot bind'
 left_nothing
 
 prepare 'the gateway ends with an error'
-printf '#!/bin/sh\ntrap "rm -f \\"\\$STACYGATE_SOCKET\\"; exit 4" TERM\n: >"$STACYGATE_SOCKET"\nwhile :; do sleep 0.05; done\n' \
-	>"$top/src/build-demo/stacygated"
+gateway_stand_in : 'rm -f "$STACYGATE_SOCKET"; exit 4'
 run demo
 fails
 says 'stacygated ended with 4'
 left_nothing
 
 prepare 'a process outlives the gateway'
-printf '#!/bin/sh\nsleep 60 &\necho $! >%s\ntrap "rm -f \\"\\$STACYGATE_SOCKET\\"; exit 0" TERM\n: >"$STACYGATE_SOCKET"\nwhile :; do sleep 0.05; done\n' \
-	"$top/facts/outliving" >"$top/src/build-demo/stacygated"
+gateway_stand_in "sleep 60 & echo \$! >$top/facts/outliving" 'rm -f "$STACYGATE_SOCKET"; exit 0'
 run demo
 fails
 says 'a process outlived the gateway'
@@ -190,14 +201,14 @@ kill "$(cat "$top/facts/outliving")"
 left_nothing
 
 prepare 'the socket stays'
-printf '#!/bin/sh\ntrap "exit 0" TERM\n: >"$STACYGATE_SOCKET"\nwhile :; do sleep 0.05; done\n' >"$top/src/build-demo/stacygated"
+gateway_stand_in : 'exit 0'
 run demo
 fails
 says 'the socket file was left'
 left_nothing
 
 prepare 'a sandbox directory stays'
-sed -i 's/^trap /mkdir -p "$STATE_DIRECTORY\/sandboxes\/sb-1"; trap /' "$top/src/build-demo/stacygated"
+gateway_stand_in 'mkdir -p "$STATE_DIRECTORY/sandboxes/sb-1"' 'rm -f "$STACYGATE_SOCKET"; exit 0'
 run demo
 fails
 says 'left behind'

@@ -226,21 +226,50 @@ class Gateway:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def main(tests):
-    """Runs functions named test_*; a generator or class is not needed here. Ends with the summary line."""
-    wanted = sys.argv[1:]
-    passed = failed = 0
-    for name, function in sorted(tests.items(), key=lambda item: getattr(item[1], "__code__", None).co_firstlineno
-                                 if callable(item[1]) and hasattr(item[1], "__code__") else 0):
-        if not name.startswith("test_") or (wanted and name not in wanted):
-            continue
+class Tally:
+    """Runs test functions and counts."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def run(self, name, function):
         began = time.monotonic()
         try:
             function()
-            passed += 1
+            self.passed += 1
             print(f"ok   {name} ({time.monotonic() - began:.2f} s)", flush=True)
         except Exception:  # a test's failure must not keep the others from running
-            failed += 1
+            self.failed += 1
             print(f"FAIL {name}\n{traceback.format_exc()}", flush=True)
-    print(f"{passed} passed, {failed} failed", flush=True)
-    return 1 if failed or not passed else 0
+
+    def summary(self):
+        print(f"{self.passed} passed, {self.failed} failed", flush=True)
+        return 1 if self.failed or not self.passed else 0
+
+
+def main(tests, last=None):
+    """Runs the functions named test_* in the order of the file (or those named as arguments), then `last`, whatever came
+    of them; ends with the summary line. Returns the exit status."""
+    tally = Tally()
+    for name, function in tests.items():
+        if name.startswith("test_") and callable(function) and (len(sys.argv) < 2 or name in sys.argv[1:]):
+            tally.run(name, function)
+    if last:
+        tally.run(last.__name__, last)
+    return tally.summary()
+
+
+def main_with_gateway(tests, set_gateway):
+    """The same around one gateway for all tests; that it leaves nothing behind is the last of them."""
+    need_user_namespaces()
+    gateway = Gateway()
+
+    def stop_leaves_nothing():
+        left = gateway.stop()
+        assert not left, f"left behind: {left}"
+        assert not mounts_below(gateway.dir), mounts_below(gateway.dir)
+    try:
+        set_gateway(gateway.start())
+        return main(tests, stop_leaves_nothing)
+    finally:
+        gateway.remove()

@@ -259,8 +259,8 @@ static void cell_time(struct term_table *t, const json_t *sandbox, const char *k
 		term_table_cell(t, STR("-"));
 		return;
 	}
-	show_age(at_s < now_s ? now_s - at_s : at_s - now_s, age);
-	snprintf(text, sizeof(text), at_s < now_s ? "%s ago" : "in %s", age);
+	show_age(at_s <= now_s ? now_s - at_s : at_s - now_s, age);
+	snprintf(text, sizeof(text), at_s <= now_s ? "%s ago" : "in %s", age);
 	term_table_cell(t, str_from(text));
 }
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -216,8 +217,13 @@ class Gateway:
         check_clean(self.log(), "stacygated")
         assert status == expect, f"stacygated ended with {status}: {self.log()[-4000:]}"
         wait_until(lambda: not alive(family), "all processes of the gateway have gone", 5)
-        left = [os.path.join(folder, name) for folder, folders, files in os.walk(self.dir) for name in files + folders]
-        return [p for p in left if not p.startswith(self.log_path)]
+        return self.leftovers()
+
+    def leftovers(self):
+        """What must not stay: sockets, anything in the runtime directory, anything of a sandbox. Locks, the host's name and
+        templates are meant to stay in the state directory."""
+        paths = [os.path.join(folder, name) for folder, folders, files in os.walk(self.dir) for name in files + folders]
+        return [p for p in paths if p.startswith(self.runtime + "/") or "/sandboxes/" in p or stat.S_ISSOCK(os.lstat(p).st_mode)]
 
     def remove(self):
         if self.process and self.process.poll() is None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start, load, violent ends and clean ones: what the gateway uses upstream, and what it leaves behind."""
 import http.client
+import json
 import os
 import secrets
 import signal
@@ -17,7 +18,7 @@ import sg  # noqa: E402
 MARK = "sgmark" + secrets.token_hex(8)
 POOL = f"""
 upstreams:
-  main: {{ url: local, pool: {{ max_connections: 4, max_per_identity: 4 }} }}
+  main: {{ url: local, pool: {{ max_connections: 4 }} }}
 clients:
   - {{ name: me, match: {{ uid: {os.getuid()} }}, upstream: main, user_id: "me", allow: [all], isolation: none }}
 """
@@ -117,8 +118,7 @@ def test_64_parallel_requests_never_exceed_the_pool():
                 peak.append((p["connections"], p["leased"]))
         watcher = threading.Thread(target=watch)
         watcher.start()
-        body = {"command": "sleep 0.1; echo $0", "mode": ""}
-        answers = Parallel([lambda i=i: g.request("POST", f"/api/v1/sandboxes/{sandbox}/exec", {**body, "command": f"sleep 0.1; echo {i}"})
+        answers = Parallel([lambda i=i: g.request("POST", f"/api/v1/sandboxes/{sandbox}/exec", {"command": f"sleep 0.1; echo {i}"})
                             for i in range(64)]).finish()
         done.set()
         watcher.join()
@@ -165,13 +165,23 @@ def gone_within_two_seconds(family, g):
 
 
 def busy(g, mark):
-    """Sandboxes with background processes, a plain exec and a stream under way."""
+    """Sandboxes with background processes, a plain exec and a stream under way, the stream's head with the client."""
     sandboxes = [g.spawn() for _ in range(2)]
     background(g, sandboxes[0], mark)
-    run = Parallel([lambda stream=stream: g.request("POST", f"/api/v1/sandboxes/{sandboxes[1]}/exec", {
-        "command": f"sh -c 'while :; do sleep 600; done' {mark}{stream}", "stream": stream}) for stream in (False, True)])
-    for stream in (False, True):
-        sg.wait_until(lambda: host_processes(mark + str(stream)), "the commands run")
+    path = f"/api/v1/sandboxes/{sandboxes[1]}/exec"
+    head_is_here = threading.Event()
+
+    def stream():
+        c = sg.UnixConnection(g.socket)
+        c.request("POST", path, body=json.dumps({"command": loop + "stream", "stream": True}))
+        r = c.getresponse()
+        head_is_here.set()
+        return sg.Answer(r.status, r.headers, r.read())
+    loop = f"sh -c 'while :; do sleep 600; done' {mark}"
+    run = Parallel([lambda: g.request("POST", path, {"command": loop + "plain"}), stream])
+    for kind in ("plain", "stream"):
+        sg.wait_until(lambda: host_processes(mark + kind), "the commands run")
+    assert head_is_here.wait(30)
     return sandboxes, run
 
 
@@ -233,7 +243,7 @@ def test_kill_9_of_the_local_server_is_502_and_recovers():
         assert plain.status == 502 and plain.json["code"] == "CONNECTION_ERROR", (plain.status, plain.body)
         assert plain.headers["Stacygate-Error"] == "CONNECTION_ERROR", plain.headers
         # Its head was out: it must look cut.
-        assert isinstance(stream, http.client.IncompleteRead), stream
+        assert isinstance(stream, http.client.IncompleteRead), (stream.status, stream.headers, stream.body)
         sg.wait_until(lambda: not sg.alive(inside), "the sandboxes go with their server", 2)
         assert host_processes(MARK) == [] and family
         seen = set()

@@ -232,6 +232,10 @@ class Gateway:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+class Skip(Exception):
+    """One test cannot run here; it counts neither as passed nor as failed."""
+
+
 class Tally:
     """Runs test functions and counts."""
 
@@ -244,6 +248,8 @@ class Tally:
             function()
             self.passed += 1
             print(f"ok   {name} ({time.monotonic() - began:.2f} s)", flush=True)
+        except Skip as why:
+            print(f"SKIP {name}: {why}", flush=True)
         except Exception:  # a test's failure must not keep the others from running
             self.failed += 1
             print(f"FAIL {name}\n{traceback.format_exc()}", flush=True)

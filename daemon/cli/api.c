@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One easy handle in a multi handle, so that waiting for the socket and for a signal is one wait; the connection is
- * kept between requests. Happy path: the handle is set up, added, driven until libcurl reports it done, taken out.
+ * One easy handle in a multi handle, so that waiting for the socket and for a signal is one wait; the
+ * connection is kept between requests. Happy path: the handle is set up, added, driven until libcurl reports
+ * it done, taken out.
  *
- * Failures: no connection (the gateway does not run), a broken one (it died, or cut the answer on purpose: never
- * taken for an end), an answer that is no 2xx (its body is read for code and message, at most ERROR_BODY_MAX), a sink
- * that gives up (its own fault is kept), a signal (the connection is closed, which is what ends the command behind it).
+ * Failures: no connection (the gateway does not run), a broken one (it died, or cut the answer on purpose:
+ * never taken for an end), an answer that is no 2xx (its body is read for code and message, at most
+ * ERROR_BODY_MAX), a sink that gives up (its own fault is kept), a signal (the connection is closed, which is
+ * what ends the command behind it).
  */
 #include "cli/api.h"
 
@@ -19,7 +21,11 @@
 #include "common/clock.h"
 #include "config.h"
 
-enum { ERROR_BODY_MAX = 64 << 10, ANSWER_MAX = 64 << 20, WAIT_MS = 1000 };
+enum {
+	ERROR_BODY_MAX = 64 << 10,
+	ANSWER_MAX = 64 << 20,
+	WAIT_MS = 1000
+};
 
 struct api {
 	char *socket_path; /* owned */
@@ -208,7 +214,8 @@ static void wait_for_something(struct api *a)
 	bool watch = !interrupt_pending() && extra.fd >= 0;
 
 	/* The descriptor stays readable after a signal: watching it on would spin. */
-	curl_multi_poll(a->multi, watch ? &extra : NULL, watch ? 1 : 0, interrupt_pending() ? 50 : WAIT_MS, NULL);
+	curl_multi_poll(a->multi, watch ? &extra : NULL, watch ? 1 : 0, interrupt_pending() ? 50 : WAIT_MS,
+			NULL);
 }
 
 enum drive_end {
@@ -253,7 +260,8 @@ static int broken(struct api *a, CURLcode result)
 static int refused(struct api *a, long status)
 {
 	const char *from = a->gateway_made ? " (said by the gateway)" : "";
-	json_t *body = json_loadb(a->error_body.len ? buf_data(&a->error_body) : "", a->error_body.len, 0, NULL);
+	json_t *body =
+		json_loadb(a->error_body.len ? buf_data(&a->error_body) : "", a->error_body.len, 0, NULL);
 	const char *code = json_string_value(json_object_get(body, "code"));
 	const char *message = json_string_value(json_object_get(body, "message"));
 

@@ -57,8 +57,8 @@ static void add_cksum_script(struct buf *script, struct str path)
 	buf_add_cstr(script, "; }");
 }
 
-int copy_remote_cksum(struct api *a, const char *id, struct str path, bool *has_crc, uint32_t *crc, uint64_t *bytes,
-		      struct fault *f)
+int copy_remote_cksum(struct api *a, const char *id, struct str path, bool *has_crc, uint32_t *crc,
+		      uint64_t *bytes, struct fault *f)
 {
 	struct buf script = BUF_EMPTY;
 	struct buf out = BUF_EMPTY;
@@ -68,7 +68,8 @@ int copy_remote_cksum(struct api *a, const char *id, struct str path, bool *has_
 	add_cksum_script(&script, path);
 	rc = script.failed ? fault_memory(f) : remote_sh(a, id, buf_str(&script), &code, &out, NULL, f);
 	if (rc == 0 && (code != 0 || encode_cksum_parse(buf_str(&out), has_crc, crc, bytes) < 0))
-		rc = fault_set(f, FAULT_ERROR, "COPY_FAILED", "the sandbox cannot tell the size of %.*s", STR_ARG(path));
+		rc = fault_set(f, FAULT_ERROR, "COPY_FAILED", "the sandbox cannot tell the size of %.*s",
+			       STR_ARG(path));
 	buf_fini(&script);
 	buf_fini(&out);
 	return rc;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file API's read is binary safe, so a file comes as it is, streamed to a temporary name beside its target. Size
- * and, where the sandbox has cksum(1), checksum are compared; then mode and name are given. Any fault removes the
- * temporary file. To standard output everything goes as it comes, and a fault is told at the end.
+ * The file API's read is binary safe, so a file comes as it is, streamed to a temporary name beside its
+ * target. Size and, where the sandbox has cksum(1), checksum are compared; then mode and name are given. Any
+ * fault removes the temporary file. To standard output everything goes as it comes, and a fault is told at
+ * the end.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -49,7 +50,8 @@ static int add_dir_target(struct download *d, const char *dir)
 	return 0;
 }
 
-/* What stands at the path may be replaced only if it is a regular file: a rename over a device would remove it. */
+/* What stands at the path may be replaced only if it is a regular file: a rename over a device would remove
+ * it. */
 static int check_replaceable(struct download *d)
 {
 	struct stat st;
@@ -126,15 +128,18 @@ static int check_sum(struct download *d)
 	uint32_t crc = 0;
 	uint64_t bytes = d->stat.bytes;
 
-	/* A sandbox whose commands do not work, or see other files, can still be read: then the size must do. */
-	if (copy_remote_cksum(d->api, d->id, d->remote, &has_crc, &crc, &bytes, &f) < 0 && f.kind == FAULT_INTERRUPTED) {
+	/* A sandbox whose commands do not work, or see other files, can still be read: then the size must do.
+	 */
+	if (copy_remote_cksum(d->api, d->id, d->remote, &has_crc, &crc, &bytes, &f) < 0 &&
+	    f.kind == FAULT_INTERRUPTED) {
 		*d->fault = f;
 		return -1;
 	}
 	if (d->sum.bytes != bytes || (has_crc && crc != encode_cksum_value(&d->sum)))
 		return fault_set(d->fault, FAULT_ERROR, "COPY_FAILED",
 				 "%.*s: what came (%llu bytes) is not what the sandbox holds (%llu bytes)",
-				 STR_ARG(d->remote), (unsigned long long)d->sum.bytes, (unsigned long long)bytes);
+				 STR_ARG(d->remote), (unsigned long long)d->sum.bytes,
+				 (unsigned long long)bytes);
 	return 0;
 }
 
@@ -176,11 +181,13 @@ static int check_remote(struct download *d)
 	if (remote_stat(d->api, d->id, d->remote, &d->stat, d->fault) < 0)
 		return -1;
 	if (d->stat.is_dir)
-		return fault_set(d->fault, FAULT_ERROR, "COPY_FAILED", "%.*s is a directory", STR_ARG(d->remote));
+		return fault_set(d->fault, FAULT_ERROR, "COPY_FAILED", "%.*s is a directory",
+				 STR_ARG(d->remote));
 	return 0;
 }
 
-int copy_down(struct api *a, const char *id, const char *remote, const char *local, uint64_t *bytes, struct fault *f)
+int copy_down(struct api *a, const char *id, const char *remote, const char *local, uint64_t *bytes,
+	      struct fault *f)
 {
 	struct download d = {.api = a, .id = id, .fault = f, .fd = 1};
 	struct buf path = BUF_EMPTY;

@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 /* The least that POLLOUT promises of a pipe: PIPE_BUF bytes go in without waiting. */
-enum { WRITE_STEP = 4096 };
+enum {
+	WRITE_STEP = 4096
+};
 
 /* Process-wide because signals are; written by the handler only. */
 static volatile sig_atomic_t caught;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One table of all options says which command takes which and where the value goes. argv is walked once: options,
- * operands up to the number that the command has, then, for run and exec, the command to run, untouched.
+ * One table of all options says which command takes which and where the value goes. argv is walked once:
+ * options, operands up to the number that the command has, then, for run and exec, the command to run,
+ * untouched.
  */
 #include "cli/options.h"
 
@@ -20,7 +21,7 @@ enum option_kind {
 };
 
 #define ON(verb) (1u << (verb))
-#define ON_ALL (ON(VERB_COUNT) - 1)
+#define ON_ALL   (ON(VERB_COUNT) - 1)
 
 struct option_row {
 	const char *name;
@@ -108,7 +109,8 @@ static const struct option_row *find_row(enum verb verb, const char *word, const
 		if (word[1] != '-') {
 			if (rows[i].letter && word[1] == rows[i].letter && word[2] == 0)
 				return &rows[i];
-		} else if (strncmp(word + 2, rows[i].name, len) == 0 && (word[2 + len] == 0 || word[2 + len] == '=')) {
+		} else if (strncmp(word + 2, rows[i].name, len) == 0 &&
+			   (word[2 + len] == 0 || word[2 + len] == '=')) {
 			*value = word[2 + len] ? word + 3 + len : NULL;
 			return &rows[i];
 		}
@@ -229,7 +231,9 @@ static int check_copy(const struct walk *w)
 	if (!up && !down)
 		return usage(w, "neither is ID:PATH", NULL);
 	/* The path in the sandbox goes into JSON; the local one may be anything. */
-	return is_text(w->o->operands.at[up ? 1 : 0]) ? 0 : usage(w, "not valid UTF-8, which the API cannot carry", NULL);
+	return is_text(w->o->operands.at[up ? 1 : 0])
+		       ? 0
+		       : usage(w, "not valid UTF-8, which the API cannot carry", NULL);
 }
 
 static int check_operands(const struct walk *w)
@@ -292,8 +296,8 @@ static bool is_id_span(struct str s)
 	for (size_t i = 0; i < s.n; i++) {
 		char c = s.p[i];
 
-		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' ||
-		      c == '_' || c == '-'))
+		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+		      c == '.' || c == '_' || c == '-'))
 			return false;
 	}
 	return true;

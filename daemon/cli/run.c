@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * spawn -> copy the files -> run the command, streamed -> destroy. From the moment that the sandbox has a name every
- * way out leads through the destroy: a refused copy, a broken stream, a reader that has gone, SIGINT, SIGTERM, SIGHUP
- * (which end the step under way and are then put off). A spawn under way is waited for, since only its answer names what
- * has to be destroyed. What cannot be destroyed is named on stderr; its ttl ends it.
+ * spawn -> copy the files -> run the command, streamed -> destroy. From the moment that the sandbox has a
+ * name every way out leads through the destroy: a refused copy, a broken stream, a reader that has gone,
+ * SIGINT, SIGTERM, SIGHUP (which end the step under way and are then put off). A spawn under way is waited
+ * for, since only its answer names what has to be destroyed. What cannot be destroyed is named on stderr; its
+ * ttl ends it.
  */
 #include "cli/run.h"
 
@@ -56,8 +57,8 @@ static void destroy(struct api *a, const char *id, bool json)
 	/* 404: it is gone already, by its ttl or by somebody's kill. */
 	if (remote_destroy(a, id, &f) == 0 || f.status == 404)
 		return;
-	fault_set(&told, FAULT_ERROR, f.code, "the sandbox %s could not be destroyed and lives to its ttl: %.900s", id,
-		  f.message);
+	fault_set(&told, FAULT_ERROR, f.code,
+		  "the sandbox %s could not be destroyed and lives to its ttl: %.900s", id, f.message);
 	fault_print(&told, json);
 }
 

@@ -84,9 +84,7 @@ static bool is_plain_list(const json_t *list)
 	size_t i;
 	const json_t *value;
 
-	json_array_foreach((json_t *)list, i, value)
-		if (!is_scalar(value))
-			return false;
+	json_array_foreach((json_t *)list, i, value) if (!is_scalar(value)) return false;
 	return true;
 }
 
@@ -95,7 +93,8 @@ static void add_list(struct buf *out, const json_t *list)
 	size_t i;
 	const json_t *value;
 
-	json_array_foreach((json_t *)list, i, value) {
+	json_array_foreach((json_t *)list, i, value)
+	{
 		if (i > 0)
 			buf_add_cstr(out, ", ");
 		add_scalar(out, value);
@@ -111,7 +110,8 @@ static void add_members(struct buf *out, struct buf *key, const json_t *object)
 	const char *name;
 	json_t *value;
 
-	json_object_foreach((json_t *)object, name, value) {
+	json_object_foreach((json_t *)object, name, value)
+	{
 		if (length > 0)
 			buf_add_char(key, '.');
 		term_escape(key, str_from(name), TERM_LINE);
@@ -126,7 +126,8 @@ static void add_elements(struct buf *out, struct buf *key, const json_t *list)
 	size_t i;
 	const json_t *value;
 
-	json_array_foreach((json_t *)list, i, value) {
+	json_array_foreach((json_t *)list, i, value)
+	{
 		buf_addf(key, "[%zu]", i);
 		add_pair(out, key, value);
 		key->len = length;
@@ -266,7 +267,8 @@ static void cell_time(struct term_table *t, const json_t *sandbox, const char *k
 
 int show_sandboxes(struct buf *out, struct str answer, int64_t now_s, struct fault *f)
 {
-	static const char *const heads[] = {"ID", "STATE", "IMAGE", "VCPUS", "MEMORY", "OWNER", "CREATED", "EXPIRES"};
+	static const char *const heads[] = {"ID",     "STATE", "IMAGE",   "VCPUS",
+					    "MEMORY", "OWNER", "CREATED", "EXPIRES"};
 	json_t *root = parse(answer, f);
 	struct term_table table;
 	size_t i;
@@ -281,7 +283,8 @@ int show_sandboxes(struct buf *out, struct str answer, int64_t now_s, struct fau
 	term_table_init(&table, sizeof(heads) / sizeof(heads[0]));
 	for (i = 0; i < table.columns; i++)
 		term_table_cell(&table, str_from(heads[i]));
-	json_array_foreach(root, i, sandbox) {
+	json_array_foreach(root, i, sandbox)
+	{
 		cell_text(&table, sandbox, "id");
 		cell_text(&table, sandbox, "state");
 		cell_text(&table, sandbox, "image");

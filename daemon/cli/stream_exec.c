@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * NDJSON carries no exit code. So the command runs below a small shell script, which waits for it and writes its
- * status to a file of an unguessable name; after the stream's clean end that file is read through the file API, or by a
- * second command where a server's file API and its commands see different roots, and removed.
+ * NDJSON carries no exit code. So the command runs below a small shell script, which waits for it and writes
+ * its status to a file of an unguessable name; after the stream's clean end that file is read through the
+ * file API, or by a second command where a server's file API and its commands see different roots, and
+ * removed.
  *
- *    ( exec 'prog' 'arg' ... )     a subshell that becomes the program: exactly the words, no builtin, no alias;
- *    s=$?                          the shell outside survives an exec, an exit and the death of the program
- *    umask 077; echo $s >FILE
- *    exit $s
+ *    ( exec 'prog' 'arg' ... )     a subshell that becomes the program: exactly the words, no builtin, no
+ * alias; s=$?                          the shell outside survives an exec, an exit and the death of the
+ * program umask 077; echo $s >FILE exit $s
  *
- * Failures: the program kills its whole process group or the server does (timeout): no file. The server tells a
- * timeout by a last record "exec timeout: ID" on stderr; such a record is held back until it is known to be the last
- * and the file is missing, so a program that prints the same text is not misread. A status that cannot be learnt is
- * said so and ends as 255. The stream breaks off: a fault, whatever the program did.
+ * Failures: the program kills its whole process group or the server does (timeout): no file. The server tells
+ * a timeout by a last record "exec timeout: ID" on stderr; such a record is held back until it is known to be
+ * the last and the file is missing, so a program that prints the same text is not misread. A status that
+ * cannot be learnt is said so and ends as 255. The stream breaks off: a fault, whatever the program did.
  */
 #include "cli/stream_exec.h"
 
@@ -33,7 +33,9 @@
 #include "common/json_write.h"
 #include "common/units.h"
 
-enum { STATUS_PATH_SIZE = 64 };
+enum {
+	STATUS_PATH_SIZE = 64
+};
 
 struct run {
 	struct api *api;
@@ -135,7 +137,8 @@ static int on_line(void *user, struct str line)
 
 	if (!json_is_object(record)) {
 		json_decref(record);
-		return fault_set(r->fault, FAULT_ERROR, "BAD_ANSWER", "the stream holds a line that is no record");
+		return fault_set(r->fault, FAULT_ERROR, "BAD_ANSWER",
+				 "the stream holds a line that is no record");
 	}
 	rc = on_record(r, record);
 	json_decref(record);
@@ -146,7 +149,8 @@ static int on_line(void *user, struct str line)
 static int checked(struct run *r, int rc)
 {
 	if (rc == -EMSGSIZE)
-		return fault_set(r->fault, FAULT_ERROR, "BAD_ANSWER", "the stream holds a line that is too long");
+		return fault_set(r->fault, FAULT_ERROR, "BAD_ANSWER",
+				 "the stream holds a line that is too long");
 	if (rc == -ENOMEM)
 		return fault_memory(r->fault);
 	return rc;
@@ -222,8 +226,8 @@ static bool parse_status(struct str text, int *code)
 {
 	uint64_t value;
 
-	if (text.n == 0 || text.p[text.n - 1] != '\n' || str_parse_u64(str_of(text.p, text.n - 1), &value) < 0 ||
-	    value > 255)
+	if (text.n == 0 || text.p[text.n - 1] != '\n' ||
+	    str_parse_u64(str_of(text.p, text.n - 1), &value) < 0 || value > 255)
 		return false;
 	*code = (int)value;
 	return true;
@@ -251,7 +255,8 @@ static int find_status(struct run *r, int *code)
 	struct fault f = {0};
 	struct buf text = BUF_EMPTY;
 	struct str path = str_from(r->status_path);
-	int found = remote_read(r->api, r->id, path, collect, &text, &f) == 0 && parse_status(buf_str(&text), code);
+	int found = remote_read(r->api, r->id, path, collect, &text, &f) == 0 &&
+		    parse_status(buf_str(&text), code);
 
 	buf_fini(&text);
 	if (found) {
@@ -263,7 +268,8 @@ static int find_status(struct run *r, int *code)
 	}
 	if (f.kind == FAULT_NONE || f.status == 500)
 		found = ask_a_shell(r, code, &f);
-	/* 500 is how the server says that there is no such file; anything else is an outage or the sandbox's end. */
+	/* 500 is how the server says that there is no such file; anything else is an outage or the sandbox's
+	 * end. */
 	if (found || f.kind == FAULT_NONE || f.status == 500)
 		return found;
 	*r->fault = f;
@@ -338,7 +344,8 @@ static int make_status_path(struct run *r)
 
 int stream_exec(struct api *a, const char *id, const struct options *o, int *code, struct fault *f)
 {
-	struct run r = {.api = a, .id = id, .options = o, .fault = f, .lines = NDJSON_EMPTY, .scratch = BUF_EMPTY};
+	struct run r = {
+		.api = a, .id = id, .options = o, .fault = f, .lines = NDJSON_EMPTY, .scratch = BUF_EMPTY};
 	uint64_t started_ms = clock_ms();
 	int rc = make_status_path(&r);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sends one request at a time over the gateway's socket and tells answers, refusals and lost connections apart. */
+/* Sends one request at a time over the gateway's socket and tells answers, refusals and lost connections
+ * apart. */
 #ifndef CLI_API_H
 #define CLI_API_H
 
@@ -17,25 +18,28 @@ typedef int (*api_sink_fn)(void *user, struct str bytes);
 
 struct api_request {
 	const char *method;
-	const char *path;    /* below http://localhost, escaped already */
-	struct str body;     /* borrowed; sent as JSON if p is not NULL */
-	api_sink_fn sink;    /* NULL: the body is collected in `answer` */
-	void *user;          /* for the sink */
-	struct buf *answer;  /* borrowed; may be NULL when nobody wants the body */
-	long timeout_ms;     /* for all of it; 0: none, the gateway has its own */
-	long linger_ms;      /* how long a signal is put off: 0 ends the request at once */
+	const char *path;   /* below http://localhost, escaped already */
+	struct str body;    /* borrowed; sent as JSON if p is not NULL */
+	api_sink_fn sink;   /* NULL: the body is collected in `answer` */
+	void *user;         /* for the sink */
+	struct buf *answer; /* borrowed; may be NULL when nobody wants the body */
+	long timeout_ms;    /* for all of it; 0: none, the gateway has its own */
+	long linger_ms;     /* how long a signal is put off: 0 ends the request at once */
 };
 
 /* How long an ordinary request may take, a little more than the gateway gives the server. */
-enum { API_TIMEOUT_MS = 150000 };
+enum {
+	API_TIMEOUT_MS = 150000
+};
 
 /* NULL without memory. Nothing is connected yet. `socket_path` is copied. */
 struct api *api_new(const char *socket_path);
 void api_free(struct api *a);
 
 /*
- * Sends the request and waits. 0 for a 2xx answer that ended cleanly; otherwise -1 and the fault: the answer's
- * code and message for a refusal, CONNECTION_ERROR when there was no whole answer, FAULT_INTERRUPTED.
+ * Sends the request and waits. 0 for a 2xx answer that ended cleanly; otherwise -1 and the fault: the
+ * answer's code and message for a refusal, CONNECTION_ERROR when there was no whole answer,
+ * FAULT_INTERRUPTED.
  */
 MUST_CHECK int api_call(struct api *a, const struct api_request *request, struct fault *f);
 

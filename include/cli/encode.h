@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How bytes travel through the API: text as it is, anything else as base64; and the checksum that proves it. */
+/* How bytes travel through the API: text as it is, anything else as base64; and the checksum that proves it.
+ */
 #ifndef CLI_ENCODE_H
 #define CLI_ENCODE_H
 
@@ -10,8 +11,12 @@
 #include "common/err.h"
 #include "common/str.h"
 
-/* Largest file that is written as one JSON string, and the raw bytes of one piece of base64 (1 MiB encoded). */
-enum { ENCODE_TEXT_MAX = 1 << 20, ENCODE_PIECE_BYTES = 768 << 10 };
+/* Largest file that is written as one JSON string, and the raw bytes of one piece of base64 (1 MiB encoded).
+ */
+enum {
+	ENCODE_TEXT_MAX = 1 << 20,
+	ENCODE_PIECE_BYTES = 768 << 10
+};
 
 /* Whether the API's write keeps these bytes: valid UTF-8 without NUL. */
 bool encode_is_text(struct str bytes);

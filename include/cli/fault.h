@@ -24,7 +24,8 @@ struct fault {
 };
 
 /* Says what went wrong, over anything said before; always returns -1, so that a function can return it. */
-int fault_set(struct fault *f, enum fault_kind kind, const char *code, const char *fmt, ...) PRINTF_LIKE(4, 5);
+int fault_set(struct fault *f, enum fault_kind kind, const char *code, const char *fmt, ...)
+	PRINTF_LIKE(4, 5);
 
 /* The same for a local file: "PATH: No such file or directory"; `err` is a positive errno. */
 int fault_errno(struct fault *f, const char *path, int err);
@@ -33,8 +34,8 @@ int fault_errno(struct fault *f, const char *path, int err);
 int fault_memory(struct fault *f);
 
 /*
- * Writes the fault to stderr, escaped: "stacygate: CODE: message", or as a JSON object. Nothing for FAULT_NONE, for an
- * interrupt and a closed pipe, which the caller of the program knows about.
+ * Writes the fault to stderr, escaped: "stacygate: CODE: message", or as a JSON object. Nothing for
+ * FAULT_NONE, for an interrupt and a closed pipe, which the caller of the program knows about.
  */
 void fault_print(const struct fault *f, bool json);
 

@@ -8,14 +8,16 @@
 
 #include "common/err.h"
 
-/* Once, at the start. A signal that the parent has set to be ignored (nohup) stays ignored. 0 or negative errno. */
+/* Once, at the start. A signal that the parent has set to be ignored (nohup) stays ignored. 0 or negative
+ * errno. */
 MUST_CHECK int interrupt_init(void);
 
 /* Readable for good after the first of them; borrowed. -1 before interrupt_init(). */
 int interrupt_fd(void);
 bool interrupt_pending(void);
 
-/* Ends the process by the signal that came (SIGPIPE if none), as if it had never been caught; does not return. */
+/* Ends the process by the signal that came (SIGPIPE if none), as if it had never been caught; does not
+ * return. */
 _Noreturn void interrupt_die(void);
 
 /*

@@ -8,7 +8,9 @@
 #include "common/str.h"
 
 /* A longer line is an error: the server sends pieces of a few KiB. */
-enum { NDJSON_LINE_MAX = 8 << 20 };
+enum {
+	NDJSON_LINE_MAX = 8 << 20
+};
 
 struct ndjson {
 	struct buf partial; /* owned; the line that has not ended yet */
@@ -16,7 +18,8 @@ struct ndjson {
 
 #define NDJSON_EMPTY ((struct ndjson){0})
 
-/* Called for each line without its end; blank ones (keep-alives) are left out. 0, or a negative value to stop. */
+/* Called for each line without its end; blank ones (keep-alives) are left out. 0, or a negative value to
+ * stop. */
 typedef int (*ndjson_line_fn)(void *user, struct str line);
 
 void ndjson_fini(struct ndjson *n);

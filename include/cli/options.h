@@ -29,21 +29,21 @@ struct words {
 };
 
 struct options {
-	bool help;           /* -h: nothing else is set */
-	bool json;           /* --json */
-	const char *image;   /* texts are NULL where the option was not given */
+	bool help;         /* -h: nothing else is set */
+	bool json;         /* --json */
+	const char *image; /* texts are NULL where the option was not given */
 	const char *provider;
 	const char *ttl;     /* a Go duration, checked */
 	const char *timeout; /* a Go duration, checked */
 	const char *workdir;
-	uint64_t memory_mb;     /* 0: not given */
-	uint64_t vcpus;         /* 0: not given */
-	struct words env;       /* "K=V" */
-	struct words metadata;  /* "K=V" */
-	struct words files;     /* "LOCAL:REMOTE" */
-	struct words operands;  /* ids, paths */
-	char **command;         /* borrowed: what stands behind the operands of run and exec, ended by NULL */
-	size_t command_words;   /* how many */
+	uint64_t memory_mb;    /* 0: not given */
+	uint64_t vcpus;        /* 0: not given */
+	struct words env;      /* "K=V" */
+	struct words metadata; /* "K=V" */
+	struct words files;    /* "LOCAL:REMOTE" */
+	struct words operands; /* ids, paths */
+	char **command;        /* borrowed: what stands behind the operands of run and exec, ended by NULL */
+	size_t command_words;  /* how many */
 };
 
 /* "run", "ls", ...; false if there is no such command. */
@@ -51,8 +51,8 @@ bool options_verb(const char *name, enum verb *verb);
 const char *options_verb_name(enum verb verb);
 
 /*
- * Reads argv[0..argc), the words behind the command's name. 0, or -1 with a FAULT_USAGE. Options may stand before
- * and between operands; those of run and exec end where the command begins, with or without "--".
+ * Reads argv[0..argc), the words behind the command's name. 0, or -1 with a FAULT_USAGE. Options may stand
+ * before and between operands; those of run and exec end where the command begins, with or without "--".
  */
 MUST_CHECK int options_parse(enum verb verb, int argc, char **argv, struct options *o, struct fault *f);
 void options_fini(struct options *o);
@@ -65,8 +65,8 @@ struct str options_pair_value(const char *pair);
 bool options_is_id(const char *text);
 
 /*
- * Whether "ID:PATH" names a file in a sandbox: a colon with an id before it and no slash. A local file of such a
- * name is written "./a:b". On true *id_len is the length of the id.
+ * Whether "ID:PATH" names a file in a sandbox: a colon with an id before it and no slash. A local file of
+ * such a name is written "./a:b". On true *id_len is the length of the id.
  */
 bool options_is_remote(const char *text, size_t *id_len);
 

@@ -14,20 +14,28 @@
 #include "common/err.h"
 #include "common/str.h"
 
-enum { REMOTE_ID_SIZE = 129 };
+enum {
+	REMOTE_ID_SIZE = 129
+};
 
-/* All return 0, or -1 with the fault. A sandbox's id is one that options_is_id() accepts; paths are any UTF-8 text. */
+/* All return 0, or -1 with the fault. A sandbox's id is one that options_is_id() accepts; paths are any UTF-8
+ * text. */
 
 /*
- * Makes a sandbox from image, provider, memory, vcpus, ttl and metadata of the options; `answer` is the server's JSON.
- * A signal is put off until the answer is there, at most REMOTE_SPAWN_LINGER_MS, so that the sandbox gets an owner.
+ * Makes a sandbox from image, provider, memory, vcpus, ttl and metadata of the options; `answer` is the
+ * server's JSON. A signal is put off until the answer is there, at most REMOTE_SPAWN_LINGER_MS, so that the
+ * sandbox gets an owner.
  */
-enum { REMOTE_SPAWN_LINGER_MS = 60000 };
-MUST_CHECK int remote_spawn(struct api *a, const struct options *o, struct buf *answer, char id[REMOTE_ID_SIZE],
-			    struct fault *f);
+enum {
+	REMOTE_SPAWN_LINGER_MS = 60000
+};
+MUST_CHECK int remote_spawn(struct api *a, const struct options *o, struct buf *answer,
+			    char id[REMOTE_ID_SIZE], struct fault *f);
 
 /* Goes on for up to REMOTE_CLEAN_UP_MS although a signal has come. */
-enum { REMOTE_CLEAN_UP_MS = 15000 };
+enum {
+	REMOTE_CLEAN_UP_MS = 15000
+};
 MUST_CHECK int remote_destroy(struct api *a, const char *id, struct fault *f);
 
 /* Writes a whole file. `content` is text (encode_is_text). */
@@ -38,8 +46,8 @@ MUST_CHECK int remote_read(struct api *a, const char *id, struct str path, api_s
 MUST_CHECK int remote_move(struct api *a, const char *id, struct str from, struct str to, struct fault *f);
 
 /*
- * For what is to vanish, there or not: goes on for up to REMOTE_CLEAN_UP_MS although a signal has come. The result may
- * be left alone where there is nothing else to try.
+ * For what is to vanish, there or not: goes on for up to REMOTE_CLEAN_UP_MS although a signal has come. The
+ * result may be left alone where there is nothing else to try.
  */
 int remote_delete(struct api *a, const char *id, struct str path, struct fault *f);
 
@@ -49,11 +57,12 @@ struct remote_stat {
 	bool is_dir;
 };
 
-MUST_CHECK int remote_stat(struct api *a, const char *id, struct str path, struct remote_stat *out, struct fault *f);
+MUST_CHECK int remote_stat(struct api *a, const char *id, struct str path, struct remote_stat *out,
+			   struct fault *f);
 
 /* Runs a shell script to its end; its output, both streams, is small. *code is its exit code. */
-MUST_CHECK int remote_sh(struct api *a, const char *id, struct str script, int *code, struct buf *out, struct buf *err,
-			 struct fault *f);
+MUST_CHECK int remote_sh(struct api *a, const char *id, struct str script, int *code, struct buf *out,
+			 struct buf *err, struct fault *f);
 
 /* Adds "/api/v1/sandboxes/ID" and a tail such as "/exec", ended by a NUL. */
 void remote_path(struct buf *out, const char *id, const char *tail);

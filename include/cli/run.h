@@ -7,7 +7,8 @@
 #include "cli/fault.h"
 #include "cli/options.h"
 
-/* Returns the exit status of the command, or -1 with the fault; in both cases the sandbox is gone, or stderr names it. */
+/* Returns the exit status of the command, or -1 with the fault; in both cases the sandbox is gone, or stderr
+ * names it. */
 int run_command(struct api *a, const struct options *o, struct fault *f);
 
 /* Cuts "LOCAL:REMOTE" at its first colon. */

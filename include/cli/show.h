@@ -15,7 +15,8 @@
 /* One line of compact JSON; only ASCII if `terminal`. */
 MUST_CHECK int show_json(struct buf *out, struct str answer, bool terminal, struct fault *f);
 
-/* An object, one "key: value" line for each scalar; what lies deeper has a dotted key, a list of scalars one line. */
+/* An object, one "key: value" line for each scalar; what lies deeper has a dotted key, a list of scalars one
+ * line. */
 MUST_CHECK int show_pairs(struct buf *out, struct str answer, struct fault *f);
 
 /* An array of sandboxes; `now_s` is the wall clock in seconds since 1970. */

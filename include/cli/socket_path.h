@@ -8,11 +8,13 @@
 #include "cli/fault.h"
 #include "common/err.h"
 
-enum { SOCKET_PATH_SIZE = 4096 };
+enum {
+	SOCKET_PATH_SIZE = 4096
+};
 
 /*
- * STACYGATE_SOCKET, else the first that exists of $XDG_RUNTIME_DIR/stacygate.sock and /run/stacygate/stacygate.sock.
- * 0, or -1 with a fault that names what was looked for.
+ * STACYGATE_SOCKET, else the first that exists of $XDG_RUNTIME_DIR/stacygate.sock and
+ * /run/stacygate/stacygate.sock. 0, or -1 with a fault that names what was looked for.
  */
 MUST_CHECK int socket_path_find(char out[SOCKET_PATH_SIZE], struct fault *f);
 

@@ -14,8 +14,8 @@ enum term_text {
 };
 
 /*
- * Adds s to out with control characters (C0, DEL, C1) and bytes that are not UTF-8 as \xNN; so nothing in it can
- * move the cursor, change the title or answer for the user. A backslash stays one.
+ * Adds s to out with control characters (C0, DEL, C1) and bytes that are not UTF-8 as \xNN; so nothing in it
+ * can move the cursor, change the title or answer for the user. A backslash stays one.
  */
 void term_escape(struct buf *out, struct str s, enum term_text kind);
 

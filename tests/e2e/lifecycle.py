@@ -262,6 +262,44 @@ def test_kill_9_of_the_local_server_is_502_and_recovers():
         assert g.sandboxes() == [s]
 
 
+def killed_at(moment, whom):
+    """Spawn, exec, copy and destroy are under way all the time; after `moment` seconds of that somebody is killed."""
+    forever = f"sh -c 'while :; do sleep 600; done' {MARK}"
+    with Started() as g:
+        # stderr goes nowhere: what these say about a gateway that dies is not the question.
+        clients = [subprocess.Popen([sg.program("stacygate"), "run", "--file", f"{__file__}:/app/f", "--", "sh", "-c",
+                                     f"{forever}{n} & cat /app/f; setsid {forever}s{n} & exit 3"], env=g.env, stdin=subprocess.DEVNULL,
+                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for n in range(2)]
+        time.sleep(moment)
+        family = g.family()
+        server = g.local_server()
+        if "server" in whom and server:
+            kill(server)
+        if "gateway" in whom:
+            g.process.kill()
+            g.process.wait()
+            gone_within_two_seconds(family, g)
+        elif server:
+            inside = sg.descendants(server)
+            sg.wait_until(lambda: not sg.alive([server, *inside]), "everything of the server has gone", 2)
+        for c in clients:
+            # 3: it was through; 1: it was told of the end; 255: the sandbox went under the command.
+            assert c.wait(30) in (1, 3, 255), c.returncode
+        if "gateway" in whom:
+            again(g)
+        else:
+            sg.wait_until(lambda: g.request("GET", "/api/v1/health").status == 200, "it recovers", 30)
+            assert g.sandboxes() == [] and host_processes(MARK) == []
+
+
+def test_b6_kills_at_many_moments_leave_nothing():
+    # The moments are swept over the length of one run of the clients; SG_LONG=1 sweeps in finer steps.
+    steps = 60 if os.environ.get("SG_LONG") else 6
+    for i in range(steps):
+        for whom in (("gateway",), ("server",), ("server", "gateway")):
+            killed_at(0.12 * i / steps, whom)
+
+
 def test_a_server_killed_again_and_again_recovers_each_time():
     with Started() as g:
         for _ in range(3):

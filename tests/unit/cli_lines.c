@@ -108,8 +108,8 @@ struct parsed {
 };
 
 /*
- * Words separated by '|' (so that they may be empty or hold spaces), the first the command. What was parsed points
- * into the array of words: it is good until the next call.
+ * Words separated by '|' (so that they may be empty or hold spaces), the first the command. What was parsed
+ * points into the array of words: it is good until the next call.
  */
 static struct parsed parse(char *line)
 {

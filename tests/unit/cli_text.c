@@ -53,11 +53,12 @@ static void assert_text(const struct buf *b, const char *expected)
 /* A real shell reads every quoted word back byte for byte. */
 Test(cli_text, quoted_words_survive_a_shell)
 {
-	static const char *const words[] = {"",          "plain",      "two words",    "it's",         "'",
-					    "''",        "\"$HOME\"",  "`id`",         "$(id)",        "a\nb\n",
-					    "*",         "-n",         "\\",           "\\n\\0",       "tab\there",
-					    "~",         "#c",         "h\xc3\xa9llo", "\xff\xfe",     "a\xc3",
-					    "\xe2\x82'", "!!",         "\x01\x7f",     "x=1;y && z|w", "%s%d"};
+	static const char *const words[] = {
+		"",          "plain",     "two words",    "it's",         "'",
+		"''",        "\"$HOME\"", "`id`",         "$(id)",        "a\nb\n",
+		"*",         "-n",        "\\",           "\\n\\0",       "tab\there",
+		"~",         "#c",        "h\xc3\xa9llo", "\xff\xfe",     "a\xc3",
+		"\xe2\x82'", "!!",        "\x01\x7f",     "x=1;y && z|w", "%s%d"};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		struct buf script = BUF_EMPTY;
@@ -86,7 +87,8 @@ Test(cli_text, quoted_words_are_utf8)
 	}
 }
 
-/* The script of an exec leaves the program's status in the file whatever the program does to its own process. */
+/* The script of an exec leaves the program's status in the file whatever the program does to its own process.
+ */
 Test(cli_text, exec_script_leaves_the_status)
 {
 	static const struct {
@@ -134,7 +136,9 @@ Test(cli_text, terminal_escaping)
 		{"a\x1b[31mb", 7, "a\\x1b[31mb", "a\\x1b[31mb"},
 		{"a\nb\tc\rd", 7, "a\\x0ab\\x09c\\x0dd", "a\nb\tc\rd"},
 		{"\x00\x07\x08\x7f", 4, "\\x00\\x07\\x08\\x7f", "\\x00\\x07\\x08\\x7f"},
-		{"\xc2\x9b" "31m", 5, "\\xc2\\x9b31m", "\\xc2\\x9b31m"},
+		{"\xc2\x9b"
+		 "31m",
+		 5, "\\xc2\\x9b31m", "\\xc2\\x9b31m"},
 		{"\xc2\xa0\xc3\xa9", 4, "\xc2\xa0\xc3\xa9", "\xc2\xa0\xc3\xa9"},
 		{"\x9b\xff", 2, "\\x9b\\xff", "\\x9b\\xff"},
 		{"\xe2\x82", 2, "\\xe2\\x82", "\\xe2\\x82"},
@@ -176,9 +180,14 @@ Test(cli_text, table)
 /* RFC 4648 section 10. */
 Test(cli_text, base64)
 {
-	static const char *const pairs[][2] = {{"", ""},         {"f", "Zg=="},     {"fo", "Zm8="},
-					       {"foo", "Zm9v"},  {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="},
-					       {"foobar", "Zm9vYmFy"}, {"\xff\xef\xbe", "/+++"}};
+	static const char *const pairs[][2] = {{"", ""},
+					       {"f", "Zg=="},
+					       {"fo", "Zm8="},
+					       {"foo", "Zm9v"},
+					       {"foob", "Zm9vYg=="},
+					       {"fooba", "Zm9vYmE="},
+					       {"foobar", "Zm9vYmFy"},
+					       {"\xff\xef\xbe", "/+++"}};
 
 	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
 		struct buf out = BUF_EMPTY;
@@ -197,7 +206,8 @@ Test(cli_text, text_or_bytes)
 	memset(large, 'a', sizeof(large));
 	cr_assert(encode_is_text(STR("")));
 	cr_assert(encode_is_text(STR("h\xc3\xa9llo\r\n\x01\x7f")));
-	cr_assert(encode_is_text(STR("\xef\xbb\xbf""bom")));
+	cr_assert(encode_is_text(STR("\xef\xbb\xbf"
+				     "bom")));
 	cr_assert(encode_is_text(STR("\xf4\x8f\xbf\xbf")));
 	cr_assert_not(encode_is_text(as_str("a\0b", 3)));
 	cr_assert_not(encode_is_text(STR("\xff")));
@@ -242,11 +252,16 @@ Test(cli_text, cksum_answers)
 		uint32_t crc;
 		uint64_t bytes;
 	} cases[] = {
-		{"4294967295 0\n", 0, true, 4294967295u, 0}, {"1 2", 0, true, 1, 2},
-		{"- 17\n", 0, false, 0, 17},                  {"-    17\n", 0, false, 0, 17},
-		{"", -1, false, 0, 0},                        {"12\n", -1, false, 0, 0},
-		{"4294967296 1\n", -1, false, 0, 0},          {"x 1\n", -1, false, 0, 0},
-		{"1 2 3\n", -1, false, 0, 0},                 {"1 -2\n", -1, false, 0, 0},
+		{"4294967295 0\n", 0, true, 4294967295u, 0},
+		{"1 2", 0, true, 1, 2},
+		{"- 17\n", 0, false, 0, 17},
+		{"-    17\n", 0, false, 0, 17},
+		{"", -1, false, 0, 0},
+		{"12\n", -1, false, 0, 0},
+		{"4294967296 1\n", -1, false, 0, 0},
+		{"x 1\n", -1, false, 0, 0},
+		{"1 2 3\n", -1, false, 0, 0},
+		{"1 -2\n", -1, false, 0, 0},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -329,7 +344,8 @@ Test(cli_text, times)
 
 		cr_assert_eq(rc < 0, cases[i].seconds < 0, "%s", cases[i].text);
 		if (rc == 0)
-			cr_assert_eq(seconds, cases[i].seconds, "%s: %lld", cases[i].text, (long long)seconds);
+			cr_assert_eq(seconds, cases[i].seconds, "%s: %lld", cases[i].text,
+				     (long long)seconds);
 	}
 	show_age(59, age);
 	cr_assert_str_eq(age, "59s");
@@ -360,7 +376,8 @@ Test(cli_text, pairs)
 	assert_pairs("{}", "");
 	assert_pairs("{\"uid\":1000,\"groups\":[1,2],\"exe\":null,\"x\":1.5,\"admin\":true}",
 		     "uid: 1000\ngroups: 1, 2\nexe: null\nx: 1.5\nadmin: true\n");
-	assert_pairs("{\"a\":{\"b\":{\"c\":\"d\"}},\"l\":[],\"u\":[{\"name\":\"m\",\"ok\":false},{\"name\":\"n\"}]}",
+	assert_pairs("{\"a\":{\"b\":{\"c\":\"d\"}},\"l\":[],\"u\":[{\"name\":\"m\",\"ok\":false},{\"name\":"
+		     "\"n\"}]}",
 		     "a.b.c: d\nl: \nu[0].name: m\nu[0].ok: false\nu[1].name: n\n");
 	assert_pairs("{\"k\\u001b\":\"\\u001b[2J\\n\"}", "k\\x1b: \\x1b[2J\\x0a\n");
 	cr_assert_eq(show_pairs(&out, STR("[]"), &f), -1);
@@ -375,11 +392,14 @@ Test(cli_text, sandboxes)
 	struct buf out = BUF_EMPTY;
 	struct fault f = {0};
 
-	cr_assert_eq(show_sandboxes(&out, STR("[{\"id\":\"sb-1\",\"state\":\"running\",\"image\":\"a\\u001b]0;x\\u0007\","
-					      "\"vcpus\":2,\"memory_mb\":512,\"created_at\":\"1970-01-01T00:00:40Z\","
-					      "\"expires_at\":\"1970-01-01T00:31:40Z\"},{\"id\":\"sb-2\",\"vcpus\":\"x\"}]"),
-				    100, &f),
-		     0);
+	cr_assert_eq(
+		show_sandboxes(
+			&out,
+			STR("[{\"id\":\"sb-1\",\"state\":\"running\",\"image\":\"a\\u001b]0;x\\u0007\","
+			    "\"vcpus\":2,\"memory_mb\":512,\"created_at\":\"1970-01-01T00:00:40Z\","
+			    "\"expires_at\":\"1970-01-01T00:31:40Z\"},{\"id\":\"sb-2\",\"vcpus\":\"x\"}]"),
+			100, &f),
+		0);
 	assert_text(&out, "ID    STATE    IMAGE          VCPUS  MEMORY  OWNER  CREATED  EXPIRES\n"
 			  "sb-1  running  a\\x1b]0;x\\x07  2      512 MB  -      1m ago   in 30m\n"
 			  "sb-2  -        -              -      -       -      -        -\n");

@@ -298,16 +298,37 @@ static int conn_dial(struct upstream *u)
 
 /* --- leasing ------------------------------------------------------------------------------------------------------------ */
 
+/*
+ * Whether nothing has come on an idle connection. The loop tells of it too, but perhaps later in the same turn, behind
+ * the client whose request would then be answered with those bytes.
+ */
+static bool is_silent(const struct upstream_conn *c)
+{
+	char byte;
+
+	return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
+/* Too old ones are not used again (a lifetime of 0 is none), nor those that the server has closed or spoken on. */
+static bool evict_unusable(struct upstream *u, struct upstream_conn *c)
+{
+	if (u->config.pool.lifetime_ms && clock_ms() - c->born_ms > u->config.pool.lifetime_ms)
+		u->counters.idle_expired++;
+	else if (!is_silent(c))
+		u->counters.evicted++;
+	else
+		return false;
+	conn_close(c);
+	return true;
+}
+
 static struct upstream_conn *lease_idle(struct upstream *u)
 {
-	struct upstream_conn *c = LIST_FIRST(&u->idle, struct upstream_conn, link);
+	struct upstream_conn *c;
 
-	/* Too old ones are not used again; with a lifetime of 0 none is. */
-	while (c && u->config.pool.lifetime_ms && clock_ms() - c->born_ms > u->config.pool.lifetime_ms) {
-		u->counters.idle_expired++;
-		conn_close(c);
+	do
 		c = LIST_FIRST(&u->idle, struct upstream_conn, link);
-	}
+	while (c && evict_unusable(u, c));
 	if (!c)
 		return NULL;
 	conn_move(c, CONN_LEASED);

@@ -1179,6 +1179,13 @@ static int read_file(const char *file, struct buf *text, struct buf *faults)
 	return rc ? -EINVAL : 0;
 }
 
+static void bad_yaml(struct reader *r, const yaml_parser_t *parser)
+{
+	struct config_mark at = {(unsigned)parser->problem_mark.line + 1, (unsigned)parser->problem_mark.column + 1};
+
+	fault_at(r, at, "not valid YAML: %s", parser->problem ? parser->problem : "unreadable");
+}
+
 static void parse(struct reader *r, const struct buf *text)
 {
 	yaml_parser_t parser;
@@ -1190,10 +1197,7 @@ static void parse(struct reader *r, const struct buf *text)
 	}
 	yaml_parser_set_input_string(&parser, (const unsigned char *)buf_data(text), text->len);
 	if (!yaml_parser_load(&parser, &r->doc)) {
-		fault_at(r,
-			 (struct config_mark){(unsigned)parser.problem_mark.line + 1,
-					      (unsigned)parser.problem_mark.column + 1},
-			 "not valid YAML: %s", parser.problem ? parser.problem : "unreadable");
+		bad_yaml(r, &parser);
 		yaml_parser_delete(&parser);
 		return;
 	}
@@ -1205,10 +1209,26 @@ static void parse(struct reader *r, const struct buf *text)
 			if (yaml_document_get_root_node(&second))
 				fault(r, yaml_document_get_root_node(&second), "a second document, expected one");
 			yaml_document_delete(&second);
+		} else {
+			bad_yaml(r, &parser);
 		}
 	}
 	yaml_document_delete(&r->doc);
 	yaml_parser_delete(&parser);
+}
+
+/* The default socket lies where the environment says; a listener of the file was checked when it was read. */
+static int check_default_socket(const struct config *c, char *why, size_t why_size)
+{
+	for (size_t i = 0; i < c->nlisteners; i++) {
+		size_t n = strlen(c->listeners[i].path);
+		if (n <= UNIX_SOCKET_PATH_MAX)
+			continue;
+		snprintf(why, why_size, "the default socket path has %zu bytes, a socket path may have at most %d", n,
+			 UNIX_SOCKET_PATH_MAX);
+		return -ENAMETOOLONG;
+	}
+	return 0;
 }
 
 int config_load(const char *file, const struct config_places *places, struct config **out, struct buf *faults)
@@ -1231,6 +1251,8 @@ int config_load(const char *file, const struct config_places *places, struct con
 	buf_fini(&text);
 	if (rc == 0) {
 		rc = config_complete(r.c, places, why, sizeof(why));
+		if (rc == 0)
+			rc = check_default_socket(r.c, why, sizeof(why));
 		if (rc)
 			buf_addf(faults, "%s: %s\n", file ? file : "defaults", why);
 	} else if (rc == -ENOMEM) {

@@ -139,12 +139,13 @@ static int start(const struct arguments *a, const struct config_places *places)
 	char *found = a->file ? NULL : config_default_file();
 	const char *file = a->file ? a->file : found && access(found, F_OK) == 0 ? found : NULL;
 	const struct gateway_options options = {.file = file, .places = places, .verbose = a->verbose};
+	int rc = config_load(file, places, &config, &faults);
 	int status;
 
-	if (config_load(file, places, &config, &faults)) {
+	if (rc) {
 		print_all(stderr, &faults);
 		/* Without a place for the socket and without a file there is nothing wrong with a configuration. */
-		status = file ? GATEWAY_EXIT_CONFIG : GATEWAY_EXIT_START;
+		status = file || rc == -ENAMETOOLONG ? GATEWAY_EXIT_CONFIG : GATEWAY_EXIT_START;
 	} else if (a->check || a->dump) {
 		status = check_or_dump(a, config);
 		config_unref(config);

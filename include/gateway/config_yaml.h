@@ -12,7 +12,8 @@ struct config_places;
 /*
  * Reads `file` (at most 1 MiB) and completes it with the defaults; file NULL gives the configuration of a daemon without
  * one. 0 and *out, the caller's reference; or -EINVAL and one line per fault in `faults`, each
- * "FILE:LINE:COLUMN: what is wrong, what was expected\n". Resolves user and group names (blocking).
+ * "FILE:LINE:COLUMN: what is wrong, what was expected\n"; or -ENAMETOOLONG when the default socket's path is too long.
+ * Resolves user and group names (blocking).
  */
 MUST_CHECK int config_load(const char *file, const struct config_places *places, struct config **out,
 			   struct buf *faults);

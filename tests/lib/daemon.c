@@ -24,16 +24,27 @@ static struct daemon *all; /* those that run or were not freed, so that a failed
 
 struct launch {
 	char program[512];
+	int program_fd;
 	char run[600], state[600];
 	const char *argv[MAX_ARGS];
 	char *env[MAX_ENV];
 	size_t nenv;
 };
 
+/* Sets NAME=VALUE, or takes `name` as both when value is NULL; replaces one of that name. */
 static void add_env(struct launch *l, const char *name, const char *value)
 {
-	cr_assert_lt(l->nenv, MAX_ENV - 1);
-	cr_assert_geq(asprintf(&l->env[l->nenv++], "%s%s%s", name, value ? "=" : "", value ? value : ""), 0);
+	size_t n = strcspn(name, "="), at = 0;
+	char *entry;
+
+	cr_assert_geq(asprintf(&entry, "%s%s%s", name, value ? "=" : "", value ? value : ""), 0);
+	while (at < l->nenv && (strncmp(l->env[at], name, n) != 0 || l->env[at][n] != '='))
+		at++;
+	if (at < l->nenv)
+		free(l->env[at]);
+	else
+		cr_assert_lt(l->nenv++, MAX_ENV - 1);
+	l->env[at] = entry;
 }
 
 static void add_inherited(struct launch *l, const char *name)
@@ -55,9 +66,15 @@ static void prepare(struct launch *l, struct scratch *s, const struct daemon_spe
 	const char *build = getenv("SG_BUILDDIR");
 	size_t n = 1;
 
-	snprintf(l->program, sizeof(l->program), "%s/%s", build ? build : ".",
-		 spec->program ? spec->program : "stacygated");
+	if (spec->program && spec->program[0] == '/')
+		snprintf(l->program, sizeof(l->program), "%s", spec->program);
+	else
+		snprintf(l->program, sizeof(l->program), "%s/%s", build ? build : ".",
+			 spec->program ? spec->program : "stacygated");
 	cr_assert_eq(access(l->program, X_OK), 0, "%s is not built", l->program);
+	/* Run by descriptor: another uid need not reach the build tree. */
+	l->program_fd = open(l->program, O_RDONLY | O_CLOEXEC);
+	cr_assert_geq(l->program_fd, 0);
 	l->argv[0] = l->program;
 	for (const char *const *a = spec->argv; a && *a; a++) {
 		cr_assert_lt(n, MAX_ARGS - 1);
@@ -91,13 +108,14 @@ static void become(const struct launch *l, const struct daemon *d, uid_t uid)
 	if (in < 0 || out < 0 || err < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
 		_exit(126);
 	for (int fd = 3; fd < 1024; fd++)
-		close(fd);
+		if (fd != l->program_fd)
+			close(fd);
 	if (uid && (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0))
 		_exit(126);
 	/* Behind the change of identity, which clears it: the program never outlives its test. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGPIPE, SIG_DFL);
-	execve(l->program, (char *const *)(const void *)l->argv, l->env);
+	fexecve(l->program_fd, (char *const *)(const void *)l->argv, l->env);
 	_exit(127);
 }
 
@@ -123,6 +141,7 @@ struct daemon *daemon_spawn(struct scratch *s, const struct daemon_spec *spec)
 	cr_assert_geq(d->pid, 0);
 	if (d->pid == 0)
 		become(&l, d, spec->uid);
+	close(l.program_fd);
 	for (size_t i = 0; i < l.nenv; i++)
 		free(l.env[i]);
 	d->next = all;
@@ -182,6 +201,15 @@ void daemon_signal(struct daemon *d, int signal)
 {
 	cr_assert_neq(d->pid, 0, "it has ended already");
 	cr_assert_eq(kill(d->pid, signal), 0);
+}
+
+void daemon_freeze(struct daemon *d)
+{
+	int status;
+
+	daemon_signal(d, SIGSTOP);
+	cr_assert_eq(waitpid(d->pid, &status, WUNTRACED), d->pid);
+	cr_assert(WIFSTOPPED(status));
 }
 
 /* Everything that a program wrote is held to the same rules. */

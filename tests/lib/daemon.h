@@ -14,9 +14,9 @@
 #include "lib/scratch.h"
 
 struct daemon_spec {
-	const char *program;      /* name in the build tree; NULL is stacygated */
+	const char *program;      /* name in the build tree, or an absolute path; NULL is stacygated */
 	const char *const *argv;  /* arguments behind the program's name, NULL at the end; NULL is none */
-	const char *const *env;   /* NAME=VALUE added to the clean environment, NULL at the end; NULL is none */
+	const char *const *env;   /* NAME=VALUE added to (or replacing one of) the clean environment, NULL at the end; NULL is none */
 	uid_t uid;                /* 0: as the test itself; otherwise that uid, gid the same, no groups (needs root) */
 	const char *ready_socket; /* wait until this path accepts connections; NULL does not wait */
 	bool no_directories;      /* leave RUNTIME_DIRECTORY and STATE_DIRECTORY unset */
@@ -38,6 +38,8 @@ struct daemon *daemon_spawn(struct scratch *s, const struct daemon_spec *spec);
 /* Waits for its end, judges its output, and returns its exit status; 128+N for signal N. */
 int daemon_wait(struct daemon *d, unsigned ms);
 void daemon_signal(struct daemon *d, int signal);
+/* SIGSTOP, and waits until it stands still; SIGCONT lets it go on. */
+void daemon_freeze(struct daemon *d);
 bool daemon_running(struct daemon *d);
 /* SIGTERM, then daemon_wait; the exit status must be 0. Frees it. NULL is fine. */
 void daemon_stop(struct daemon *d);

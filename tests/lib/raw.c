@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -39,6 +40,29 @@ struct raw raw_unix(const char *path)
 	int rc = raw_try_unix(&r, path);
 
 	cr_assert_eq(rc, 0, "no connection to %s: %s", path, strerror(-rc));
+	return r;
+}
+
+/*
+ * The kernel keeps the effective ids and the groups of the thread that connects, so they are changed by system call,
+ * for this thread alone, and changed back; the threads of an upstream are not touched.
+ */
+struct raw raw_unix_as(const char *path, uid_t uid, gid_t gid, const gid_t *groups, size_t ngroups)
+{
+	gid_t own[64];
+	int nown = getgroups(64, own);
+	struct raw r;
+	int rc;
+
+	cr_assert_geq(nown, 0);
+	cr_assert_eq(syscall(SYS_setgroups, ngroups, groups), 0);
+	cr_assert_eq(syscall(SYS_setresgid, -1, gid, -1), 0);
+	cr_assert_eq(syscall(SYS_setresuid, -1, uid, -1), 0);
+	rc = raw_try_unix(&r, path);
+	cr_assert_eq(syscall(SYS_setresuid, -1, 0, -1), 0);
+	cr_assert_eq(syscall(SYS_setresgid, -1, 0, -1), 0);
+	cr_assert_eq(syscall(SYS_setgroups, nown, own), 0);
+	cr_assert_eq(rc, 0, "no connection to %s as uid %u: %s", path, (unsigned)uid, strerror(-rc));
 	return r;
 }
 

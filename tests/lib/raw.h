@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "common/buf.h"
 #include "common/str.h"
@@ -39,6 +40,8 @@ struct raw raw_unix(const char *path);
 struct raw raw_tcp(unsigned port);
 /* Connects without failing: 0 or negative errno. */
 int raw_try_unix(struct raw *r, const char *path);
+/* The same as another uid and gid, with these groups (needs root); the connection keeps that identity. */
+struct raw raw_unix_as(const char *path, uid_t uid, gid_t gid, const gid_t *groups, size_t ngroups);
 void raw_close(struct raw *r);
 /* Closes with a reset where the transport has one (TCP), else with unread input. */
 void raw_reset(struct raw *r);

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -38,7 +39,7 @@ struct up_connection {
 	unsigned index;               /* in order of accept */
 	int fd;                       /* owned by its thread */
 	pthread_t thread;
-	const struct up_step *script; /* borrowed; NULL echoes */
+	const struct up_step *script; /* the upstream's copy; NULL echoes */
 	struct buf received;          /* everything, below the mutex */
 	size_t taken;                 /* bytes of `received` that whole requests used */
 	unsigned requests;            /* whole requests on this connection */
@@ -54,7 +55,7 @@ struct upstream {
 	int listener;
 	int stop_pipe[2]; /* readable at its end 0: everybody stops */
 	pthread_t acceptor;
-	const struct up_step *const *scripts;
+	struct up_step **scripts; /* owned, copies: a failed test's stack is gone before its threads are */
 	size_t nscripts;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -441,6 +442,8 @@ static void listen_unix(struct upstream *u, const char *path)
 	unlink(path);
 	u->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	cr_assert_eq(bind(u->listener, (struct sockaddr *)&at, sizeof(at)), 0, "bind %s: %s", path, strerror(errno));
+	/* For gateways that run as somebody else. */
+	cr_assert_eq(chmod(path, 0666), 0);
 }
 
 static void listen_tcp(struct upstream *u)
@@ -456,14 +459,36 @@ static void listen_tcp(struct upstream *u)
 	snprintf(u->url, sizeof(u->url), "http://127.0.0.1:%u", u->port);
 }
 
+/* A copy of one script with the step that ends it. */
+static struct up_step *copy_script(const struct up_step *script)
+{
+	size_t n = 1;
+	struct up_step *copy;
+
+	while (script[n - 1].op != UP_END && script[n - 1].op != UP_FOREVER)
+		n++;
+	copy = malloc(n * sizeof(*copy));
+	cr_assert_not_null(copy);
+	memcpy(copy, script, n * sizeof(*copy));
+	return copy;
+}
+
+static void copy_scripts(struct upstream *u, const struct up_step *const *scripts, size_t nscripts)
+{
+	u->scripts = calloc(nscripts ? nscripts : 1, sizeof(*u->scripts));
+	cr_assert_not_null(u->scripts);
+	for (size_t i = 0; i < nscripts; i++)
+		u->scripts[i] = copy_script(scripts[i]);
+	u->nscripts = nscripts;
+}
+
 struct upstream *upstream_start(const char *path, const struct up_step *const *scripts, size_t nscripts)
 {
 	struct upstream *u = calloc(1, sizeof(*u));
 	pthread_condattr_t attr;
 
 	cr_assert_not_null(u);
-	u->scripts = scripts;
-	u->nscripts = nscripts;
+	copy_scripts(u, scripts, nscripts);
 	pthread_mutex_init(&u->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -522,6 +547,9 @@ void upstream_stop(struct upstream *u)
 		buf_fini(&u->requests[i].body);
 	}
 	free(u->requests);
+	for (size_t i = 0; i < u->nscripts; i++)
+		free(u->scripts[i]);
+	free(u->scripts);
 	close(u->stop_pipe[0]);
 	if (u->path[0])
 		unlink(u->path);
@@ -659,6 +687,16 @@ bool upstream_wait_closed(struct upstream *u, unsigned i)
 bool upstream_wait_bytes(struct upstream *u, unsigned i, size_t n)
 {
 	return await(u, has_bytes, i, n);
+}
+
+static bool has_sent(struct upstream *u, unsigned i, size_t n)
+{
+	return i < u->nconnections && u->connections[i]->sent >= n;
+}
+
+bool upstream_wait_sent(struct upstream *u, unsigned i, size_t n)
+{
+	return await(u, has_sent, i, n);
 }
 
 static struct buf copy_of(const struct buf *b)

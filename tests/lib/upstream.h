@@ -84,6 +84,9 @@ bool upstream_wait_closed(struct upstream *u, unsigned i);
 /* Until connection i has received n bytes in all. */
 bool upstream_wait_bytes(struct upstream *u, unsigned i, size_t n);
 
+/* Until connection i has sent n bytes in all. */
+bool upstream_wait_sent(struct upstream *u, unsigned i, size_t n);
+
 /* Everything received on connection i, and on all of them in order of accept. The buffer is the caller's. */
 struct buf upstream_received(struct upstream *u, unsigned i);
 struct buf upstream_everything(struct upstream *u);

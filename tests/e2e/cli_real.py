@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -227,6 +228,24 @@ def test_whoami_and_health():
     health = ok("health").splitlines()
     assert "status: ok" in health, health
     assert json.loads(ok("health", "--json"))["status"] == "ok"
+
+
+def test_another_user_is_kept_out():
+    if os.getuid() != 0:
+        raise sg.Skip("only root can become another user")
+    folders = [G.dir, G.runtime]
+    copy = os.path.join(G.dir, "stacygate")
+    shutil.copy2(sg.program("stacygate"), copy)
+    try:
+        for folder in folders:
+            os.chmod(folder, 0o711)
+        # The way there is open now; the socket's own mode is what stands in it.
+        done = subprocess.run(["setpriv", "--reuid", "65533", "--regid", "65533", "--clear-groups", "sh", "-c", '"$0" ls', copy],
+                              env=G.env, capture_output=True, text=True, timeout=60, check=False)
+    finally:
+        for folder in folders:
+            os.chmod(folder, 0o700)
+    assert done.returncode == 1 and "Permission denied" in done.stderr and done.stdout == "", done
 
 
 def test_eight_at_once():

@@ -6,7 +6,7 @@
  *
  * While WAITING the command may still fail to start, which is an ordinary error; the head goes out with the first
  * output, or HEAD_MS after the start when there is none. Then a blank line, which every client skips, is sent when
- * nothing else was for BEAT_S.
+ * nothing else was for the API's beat_ms.
  *
  * The client's close, also of its sending side alone, kills the command's process group; the timeout does too, and is
  * answered on time whatever the command does.
@@ -29,7 +29,6 @@
 enum {
 	OUTPUT_MAX_BYTES = 16 << 20, /* of a plain exec, each stream */
 	HEAD_MS = 50,
-	BEAT_S = 15,
 };
 
 #define MAX_TIMEOUT_NS (INT64_C(10) * 60 * 1000000000)
@@ -101,7 +100,8 @@ static void collect(struct exec *x, unsigned stream, struct str piece)
 
 static void arm_beat(struct exec *x)
 {
-	const struct timeval tv = {.tv_sec = BEAT_S};
+	unsigned ms = x->call->api->beat_ms;
+	const struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
 
 	event_add(x->beat, &tv);
 }

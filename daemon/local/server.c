@@ -33,7 +33,7 @@
 #include "local/sandbox.h"
 #include "local/templates.h"
 
-enum { EXIT_OK = 0, EXIT_NOT_STARTED = 3, BACKLOG = 128, STOP_MAX_MS = 10000 };
+enum { EXIT_OK = 0, EXIT_NOT_STARTED = 3, BACKLOG = 128, STOP_MAX_MS = 10000, BEAT_MS = 15000 };
 
 struct server {
 	const struct options *options; /* borrowed */
@@ -223,6 +223,7 @@ static int start(struct server *s)
 	s->api.loop = s->loop;
 	s->api.state_dir = s->options->state_dir;
 	s->api.started_ns = clock_ns();
+	s->api.beat_ms = BEAT_MS;
 	s->api.records = records_new(s->loop, s->host);
 	s->api.templates = templates_open(s->options->state_dir);
 	s->httpd = httpd_new(s->loop, &limits, api_handler(), &s->api);

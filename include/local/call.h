@@ -28,6 +28,7 @@ struct api {
 	struct api_keys keys;        /* borrowed references */
 	const char *state_dir;       /* borrowed */
 	uint64_t started_ns;         /* monotonic */
+	unsigned beat_ms;            /* after so long without output a stream gets a blank line */
 	bool stopping;               /* no more spawns */
 };
 

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Streams that stand still, on sandboxes in memory (tests/fake), with a beat that a test can wait for. */
+#include <criterion/criterion.h>
+#include <event2/event.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/loop.h"
+#include "common/unix_socket.h"
+#include "lib/raw.h"
+#include "lib/scratch.h"
+#include "lib/wait.h"
+#include "local/api.h"
+#include "local/httpd.h"
+#include "local/records.h"
+#include "local/templates.h"
+
+enum { BEAT_MS = 100 };
+
+static struct scratch scratch;
+static struct api api;
+static struct sandbox_host *host;
+static struct httpd *httpd;
+static struct event *end_ev;
+static int end_pipe[2];
+static pthread_t thread;
+static const char *path;
+
+static void on_stopped(void *arg)
+{
+	loop_stop(arg);
+}
+
+static void on_end(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	httpd_drain(httpd);
+	sandbox_host_stop(host, on_stopped, api.loop);
+}
+
+static void *serve(void *arg)
+{
+	loop_run(arg);
+	return NULL;
+}
+
+static void begin(void)
+{
+	const struct httpd_limits limits = httpd_default_limits();
+	const struct sandbox_host_config config = {.state_dir = "/nowhere"};
+	struct unix_socket_spec spec = {.mode = 0600, .uid = (uid_t)-1, .gid = (gid_t)-1, .backlog = 16};
+	char why[100];
+	int fd;
+
+	scratch_init(&scratch);
+	spec.path = path = scratch_path(&scratch, "s");
+	fd = unix_socket_listen(&spec, why, sizeof(why));
+	cr_assert_geq(fd, 0, "%s", why);
+	api = (struct api){.loop = loop_new(), .state_dir = scratch.path, .started_ns = clock_ns(), .beat_ms = BEAT_MS};
+	cr_assert_eq(sandbox_host_new(api.loop, &config, &host, why, sizeof(why)), 0);
+	api.records = records_new(api.loop, host);
+	api.templates = templates_open(scratch.path);
+	httpd = httpd_new(api.loop, &limits, api_handler(), &api);
+	cr_assert_eq(httpd_listen(httpd, fd, false), 0);
+	cr_assert_eq(pipe(end_pipe), 0);
+	end_ev = event_new(loop_base(api.loop), end_pipe[0], EV_READ, on_end, NULL);
+	cr_assert_eq(event_add(end_ev, NULL), 0);
+	cr_assert_eq(pthread_create(&thread, NULL, serve, api.loop), 0);
+}
+
+static void end(void)
+{
+	close(end_pipe[1]);
+	pthread_join(thread, NULL);
+	httpd_free(httpd);
+	records_free(api.records);
+	templates_free(api.templates);
+	sandbox_host_free(host);
+	event_free(end_ev);
+	close(end_pipe[0]);
+	loop_free(api.loop);
+	scratch_fini(&scratch);
+}
+
+TestSuite(stream, .init = begin, .fini = end);
+
+static void post(struct raw *r, const char *target, const char *body)
+{
+	char request[600];
+
+	snprintf(request, sizeof(request), "POST /api/v1%s HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n%s", target,
+		 strlen(body), body);
+	cr_assert(raw_text(r, request));
+}
+
+/* A new sandbox's exec route. */
+static void spawn(struct raw *r, char target[64])
+{
+	struct answer a;
+	const char *id;
+
+	post(r, "/sandboxes", "{}");
+	a = raw_answer(r, false, WAIT_MS);
+	cr_assert_eq(a.status, 201);
+	id = memmem(buf_data(&a.body), a.body.len, "sb-", 3);
+	cr_assert_not_null(id);
+	snprintf(target, 64, "/sandboxes/%.11s/exec", id);
+	answer_fini(&a);
+}
+
+/* A silent stream gets blank lines, each a chunk of its own, between whole records. */
+Test(stream, blank_lines)
+{
+	struct raw r = raw_unix(path);
+	char target[64];
+
+	spawn(&r, target);
+	post(&r, target, "{\"stream\":true,\"command\":\"out a; stop 1000; out b\"}");
+	struct answer a = raw_answer(&r, false, WAIT_MS);
+	cr_expect_eq(a.end, ANSWER_COMPLETE);
+	cr_expect(buf_contains(&a.wire, "\r\n1\r\n\n\r\n1\r\n\n\r\n"), "%.*s", STR_ARG(buf_str(&a.wire)));
+	cr_expect(str_starts(buf_str(&a.body), STR("{\"stream\":\"stdout\",\"data\":\"a\\n\"}\n\n\n")));
+	cr_expect(str_ends(buf_str(&a.body), STR("\n\n{\"stream\":\"stdout\",\"data\":\"b\\n\"}\n")));
+	answer_fini(&a);
+	raw_close(&r);
+}
+
+/* A stream with output more often than the beat gets none. */
+Test(stream, no_blank_lines_between_output)
+{
+	struct raw r = raw_unix(path);
+	char target[64];
+
+	spawn(&r, target);
+	post(&r, target, "{\"stream\":true,\"command\":\"out a; stop 20; out b; stop 20; out c; stop 20; out d\"}");
+	struct answer a = raw_answer(&r, false, WAIT_MS);
+	cr_expect_eq(a.end, ANSWER_COMPLETE);
+	cr_expect_not(buf_contains(&a.body, "\n\n"));
+	answer_fini(&a);
+	raw_close(&r);
+}

@@ -176,6 +176,7 @@ void json_add_quoted(struct buf *out, struct str s)
 		i += n > 1 ? (size_t)n : 1;
 		plain = i;
 	}
-	buf_add(out, s.p + plain, s.n - plain);
+	if (plain < s.n) /* an empty string's pointer may be NULL, to which nothing may be added */
+		buf_add(out, s.p + plain, s.n - plain);
 	buf_add_char(out, '"');
 }

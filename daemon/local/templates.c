@@ -126,12 +126,22 @@ static struct template *template_new(struct str name, json_t *doc, const struct 
 	return t;
 }
 
+/* The file and the API hold any 64-bit number; a duration ends at 292 years on either side. */
+static int64_t seconds_to_ns(int64_t seconds)
+{
+	const int64_t most = INT64_MAX / 1000000000;
+
+	if (seconds > most)
+		seconds = most;
+	return (seconds < -most ? -most : seconds) * 1000000000;
+}
+
 void template_write(const struct template *t, struct json_writer *w, const char *key, struct str created_at)
 {
 	const struct template_fields *f = &t->fields;
 	char ttl[40];
 
-	duration_format(f->ttl_seconds > INT64_MAX / 1000000000 ? INT64_MAX : f->ttl_seconds * 1000000000, ttl);
+	duration_format(seconds_to_ns(f->ttl_seconds), ttl);
 	json_object_begin(w, key);
 	json_str(w, "name", t->name);
 	json_int(w, "version", f->version);

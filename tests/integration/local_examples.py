@@ -174,6 +174,9 @@ def example_38_extend():
         error(server.post(f"/sandboxes/{sandbox}/extend", text), 400, "BAD_REQUEST", message)
         error(server.post("/sandboxes/sb-00000000/extend", text), 400, "BAD_REQUEST", message)
     error(server.post("/sandboxes/sb-00000000/extend", {"ttl": "1m"}), 404, "NOT_FOUND", "sandbox not found: sb-00000000")
+    answer = server.post(f"/sandboxes/{sandbox}/extend", {"ttl": "2562047h"})
+    assert answer.status == 200 and answer.json()["expires_at"].startswith("2262-"), answer
+    assert server.run(sandbox, "true")["exit_code"] == 0
     server.delete("/sandboxes/" + sandbox)
 
 

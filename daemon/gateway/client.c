@@ -618,8 +618,9 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 	(void)what;
 	if (n < 0) {
+		/* In LINGER all has been sent: that it is gone now changes nothing about why the connection ended. */
 		if (errno != EAGAIN && errno != EINTR)
-			client_lost(c, CLIENT_END_GONE);
+			client_lost(c, c->state == CLIENT_LINGER ? c->end : CLIENT_END_GONE);
 		return;
 	}
 	if (n == 0)

@@ -371,6 +371,7 @@ static void next_request(struct client *c)
 		return;
 	}
 	c->finished = false;
+	c->body_paused = false;
 	client_move(c, CLIENT_IDLE);
 	if (c->in.len || c->saw_eof)
 		loop_defer(c->shared->loop, &c->resume);

@@ -665,3 +665,15 @@ Test(gateway_client, ends)
 	cr_expect(client_end_is_error(CLIENT_END_FAULT));
 	cr_expect(client_end_is_error(CLIENT_END_CUT));
 }
+
+/* A pause of one request's body does not hold up the next request. */
+Test(gateway_client, regress_pause_ends_with_its_request)
+{
+	server.pause_in_body = true;
+	say("POST /1" HOST "Content-Length: 1\r\n\r\nx");
+	expect_seen("/1 end ");
+	answer(&server, true);
+	pump();
+	say("GET /2" HOST "\r\n");
+	expect_seen("/2 end ");
+}

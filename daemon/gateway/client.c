@@ -193,7 +193,11 @@ static void set_deadline(struct client *c)
 		deadline_set(&s->head_deadlines, &c->deadline);
 		return;
 	case CLIENT_BODY:
-		deadline_set(&s->body_deadlines, &c->deadline);
+		/* A body that we do not read cannot be late. */
+		if (c->body_paused)
+			deadline_clear(&c->deadline);
+		else
+			deadline_set(&s->body_deadlines, &c->deadline);
 		return;
 	case CLIENT_FLUSH:
 		deadline_set(&s->body_deadlines, &c->deadline);
@@ -662,12 +666,8 @@ void client_pause_body(struct client *c, bool paused)
 	c->body_paused = paused;
 	if (!paused)
 		loop_defer(c->shared->loop, &c->resume);
-	if (c->state == CLIENT_BODY) {
-		if (paused)
-			deadline_clear(&c->deadline);
-		else
-			set_deadline(c);
-	}
+	if (c->state == CLIENT_BODY)
+		set_deadline(c);
 	update_interest(c);
 }
 

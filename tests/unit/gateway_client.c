@@ -677,3 +677,16 @@ Test(gateway_client, regress_pause_ends_with_its_request)
 	say("GET /2" HOST "\r\n");
 	expect_seen("/2 end ");
 }
+
+/* No time runs for a client whose body we do not read. */
+Test(gateway_client, regress_no_timeout_while_paused)
+{
+	server.pause_in_body = true;
+	say("POST /1" HOST "Content-Length: 2\r\n\r\nx");
+	let_expire();
+	expect_seen("/1 ");
+	client_pause_body(server.client, false);
+	pump();
+	let_expire();
+	expect_seen("408 ");
+}

@@ -324,6 +324,7 @@ bool client_send(struct client *c, struct str a, struct str b)
 	if (c->state == CLIENT_CLOSED || c->broken || a.n + b.n == 0)
 		return true;
 	CHECK(c->state == CLIENT_HEAD || c->state == CLIENT_BODY || c->state == CLIENT_ANSWER);
+	c->want_continue = false;
 	if (c->out.len == 0) {
 		ssize_t n = send_now(c, a, b);
 		if (n < 0) {
@@ -465,7 +466,9 @@ static size_t use_body(struct client *c, const char *p, size_t n)
 	}
 	if (rc == HTTP_MORE) {
 		set_deadline(c);
-		if (c->want_continue && n == 0 && !c->finished)
+		if (n)
+			c->want_continue = false; /* it did not wait (RFC 9110 10.1.1) */
+		if (c->want_continue && !c->finished)
 			send_continue(c);
 		return used;
 	}

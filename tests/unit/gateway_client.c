@@ -690,3 +690,20 @@ Test(gateway_client, regress_no_timeout_while_paused)
 	let_expire();
 	expect_seen("408 ");
 }
+
+/* 100 Continue never stands within an answer that has begun. */
+Test(gateway_client, regress_no_continue_within_an_answer)
+{
+	server.pause_in_body = true;
+	say("POST /1" HOST "Content-Length: 3\r\nExpect: 100-continue\r\n\r\nx");
+	client_send(server.client, STR("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"), str_of(NULL, 0));
+	client_pause_body(server.client, false);
+	pump();
+	expect_got("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+	again();
+	server.pause_in_body = true;
+	say("POST /1" HOST "Content-Length: 3\r\nExpect: 100-continue\r\n\r\nx");
+	client_pause_body(server.client, false);
+	pump();
+	expect_got("");
+}

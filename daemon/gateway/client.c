@@ -461,7 +461,9 @@ static size_t use_body(struct client *c, const char *p, size_t n)
 		return used;
 	}
 	if (rc == HTTP_BAD) {
-		fault(c, c->parser.status, c->parser.why);
+		/* What was answered already ends where it cannot be read on. */
+		if (!c->finished)
+			fault(c, c->parser.status, c->parser.why);
 		return used;
 	}
 	if (rc == HTTP_MORE) {

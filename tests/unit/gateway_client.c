@@ -707,3 +707,14 @@ Test(gateway_client, regress_no_continue_within_an_answer)
 	pump();
 	expect_got("");
 }
+
+/* A request that was answered before its body broke down is not answered twice. */
+Test(gateway_client, regress_one_answer_for_one_request)
+{
+	server.answer_early = true;
+	say("POST /1" HOST "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\nzz\r\n");
+	expect_got(OK);
+	leave();
+	pump();
+	expect_seen("/1 closed:done ");
+}

@@ -346,7 +346,7 @@ bool client_send(struct client *c, struct str a, struct str b)
 	}
 	if (c->out.len)
 		event_add(c->writable, NULL);
-	c->congested = c->out.len > CLIENT_HIGH_WATER;
+	c->congested = c->congested || c->out.len > CLIENT_HIGH_WATER;
 	return !c->congested;
 }
 

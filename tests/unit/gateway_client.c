@@ -718,3 +718,24 @@ Test(gateway_client, regress_one_answer_for_one_request)
 	pump();
 	expect_seen("/1 closed:done ");
 }
+
+/* client_send says false as long as on_drained is owed, so that nobody goes on who was stopped. */
+Test(gateway_client, regress_drained_is_always_told)
+{
+	static char much[400000];
+	static char piece[65536];
+
+	say("GET /1" HOST "\r\n");
+	cr_expect_not(client_send(server.client, str_of(much, sizeof(much)), str_of(NULL, 0)));
+	/* A part is taken: less than the high water is left, more than the low. */
+	for (unsigned i = 0; i < 2; i++) {
+		ssize_t n = recv(server.fd, piece, sizeof(piece), 0);
+		cr_assert_gt(n, 0);
+		buf_add(&server.got, piece, (size_t)n);
+		pump();
+	}
+	client_send(server.client, STR("x"), str_of(NULL, 0));
+	while (server.got.len < sizeof(much) + 1 && listen_to())
+		pump();
+	cr_expect_eq(server.drained, 1);
+}

@@ -8,7 +8,8 @@
  *
  * All connections read into one scratch buffer; a connection keeps only what it could not use yet: an unfinished head, a
  * pipelined request, or an unsent part of an answer. While a request is being answered the socket stays watched, since a
- * client that leaves must end its request; what it pipelines meanwhile is kept up to a bound.
+ * client that leaves must end its request; what it pipelines meanwhile is kept up to a bound. The next request is begun
+ * when less than the high water mark of earlier answers is unsent.
  *
  * The end of the input within an answer means either that the client left or that it only finished sending: on a Unix
  * socket POLLHUP tells (both directions are shut). A half-closed client is asked again now and then.
@@ -156,6 +157,7 @@ static bool wants_read(const struct client *c)
 		return false;
 	switch (c->state) {
 	case CLIENT_IDLE:
+		return !c->congested;
 	case CLIENT_HEAD:
 	case CLIENT_LINGER:
 		return true;
@@ -298,6 +300,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 	}
 	if (c->congested && c->out.len < CLIENT_LOW_WATER && c->state != CLIENT_CLOSED) {
 		c->congested = false;
+		loop_defer(c->shared->loop, &c->resume);
 		c->events->on_drained(c->arg);
 	}
 }
@@ -487,7 +490,7 @@ static bool can_use(const struct client *c)
 {
 	switch (c->state) {
 	case CLIENT_IDLE:
-		return true;
+		return !c->congested;
 	case CLIENT_HEAD:
 		return !c->finished && !c->parser.why;
 	case CLIENT_BODY:
@@ -651,6 +654,9 @@ static void on_resume(struct deferred *d)
 		client_lost(c, CLIENT_END_GONE);
 		return;
 	}
+	/* No further request before the answers to the last ones are taken; on_writable comes back here. */
+	if (c->state == CLIENT_IDLE && c->congested)
+		return;
 	if (c->in.len)
 		use_kept(c);
 	else if (c->state == CLIENT_BODY)

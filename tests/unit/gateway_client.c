@@ -739,3 +739,38 @@ Test(gateway_client, regress_drained_is_always_told)
 		pump();
 	cr_expect_eq(server.drained, 1);
 }
+
+/* K13: a client that sends requests and reads no answers makes nothing grow beyond the bounds. */
+Test(gateway_client, regress_pipelined_flood)
+{
+	struct buf flood = BUF_EMPTY;
+	size_t pushed = 0;
+	unsigned stuck = 0;
+
+	server.answer_at_once = true;
+	for (unsigned i = 0; i < 3000; i++)
+		buf_add_cstr(&flood, "GET /" HOST "\r\n");
+	while (pushed < 10000000 && stuck < 3) {
+		ssize_t n = send(server.fd, buf_data(&flood) + pushed % flood.len, flood.len - pushed % flood.len, MSG_NOSIGNAL);
+		pump();
+		stuck = n > 0 ? 0 : stuck + 1;
+		pushed += n > 0 ? (size_t)n : 0;
+	}
+	cr_expect_eq(stuck, 3, "it reads on and on although nobody takes its answers: %zu bytes", pushed);
+	cr_expect_lt(pushed, 2000000);
+	/* When they are taken it goes on, and no request is lost. */
+	while (pushed % flood.len) {
+		ssize_t n;
+		listen_to();
+		pump();
+		n = send(server.fd, buf_data(&flood) + pushed % flood.len, flood.len - pushed % flood.len, MSG_NOSIGNAL);
+		pushed += n > 0 ? (size_t)n : 0;
+		pump();
+	}
+	for (unsigned i = 0; i < 200; i++) {
+		listen_to();
+		pump();
+	}
+	cr_expect_eq(server.got.len, pushed / strlen("GET /" HOST "\r\n") * strlen(OK));
+	buf_fini(&flood);
+}

@@ -2,7 +2,7 @@
 /*
  *   IDLE --> HEAD --> BODY --> ANSWER --> IDLE ...          a request is read, then answered, then the next one
  *     |        |        |         |
- *     |        +--------+---------+--> FLUSH --> LINGER     the last answer is being sent; then what the client still
+ *     +--------+--------+---------+--> FLUSH --> LINGER     the last answer is being sent; then what the client still
  *     |                                  |         |        sends is dropped for a moment, so that no reset destroys
  *     +--------------> CLOSED <----------+---------+        the answer before it is read (RFC 9112 9.6)
  *
@@ -43,7 +43,7 @@ enum client_state {
 static const char *const state_names[CLIENT_STATES] = {"idle", "head", "body", "answer", "flush", "linger", "closed"};
 
 static const uint32_t state_edges[CLIENT_STATES] = {
-	[CLIENT_IDLE] = SM_TO(CLIENT_HEAD) | SM_TO(CLIENT_CLOSED),
+	[CLIENT_IDLE] = SM_TO(CLIENT_HEAD) | SM_TO(CLIENT_FLUSH) | SM_TO(CLIENT_CLOSED),
 	[CLIENT_HEAD] = SM_TO(CLIENT_BODY) | SM_TO(CLIENT_FLUSH) | SM_TO(CLIENT_CLOSED),
 	[CLIENT_BODY] = SM_TO(CLIENT_ANSWER) | SM_TO(CLIENT_FLUSH) | SM_TO(CLIENT_CLOSED),
 	[CLIENT_ANSWER] = SM_TO(CLIENT_IDLE) | SM_TO(CLIENT_FLUSH) | SM_TO(CLIENT_CLOSED),
@@ -363,6 +363,15 @@ static void begin_flush(struct client *c, enum client_end end)
 		after_flush(c);
 }
 
+/* Between requests: the answer to the last one may still be on its way. */
+static void close_when_sent(struct client *c, enum client_end end)
+{
+	if (c->out.len && !c->broken)
+		begin_flush(c, end);
+	else
+		client_close(c, end);
+}
+
 static void fault(struct client *c, unsigned status, const char *why)
 {
 	if (c->end == CLIENT_END_DONE)
@@ -557,7 +566,7 @@ static void on_eof(struct client *c)
 	c->saw_eof = true;
 	switch (c->state) {
 	case CLIENT_IDLE:
-		client_close(c, CLIENT_END_DONE);
+		close_when_sent(c, CLIENT_END_DONE);
 		return;
 	case CLIENT_ANSWER:
 		if (both_directions_shut(c)) {
@@ -568,6 +577,8 @@ static void on_eof(struct client *c)
 		deadline_set(&c->shared->probe_deadlines, &c->probe);
 		return;
 	case CLIENT_HEAD:
+		close_when_sent(c, CLIENT_END_GONE);
+		return;
 	case CLIENT_BODY:
 		client_lost(c, CLIENT_END_GONE);
 		return;
@@ -664,8 +675,10 @@ static void on_resume(struct deferred *d)
 	if (c->state == CLIENT_CLOSED)
 		return;
 	/* What was kept is all there will ever be, and it is not a whole request. */
-	if (c->saw_eof && (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD || c->state == CLIENT_BODY))
-		client_lost(c, c->state == CLIENT_IDLE ? CLIENT_END_DONE : CLIENT_END_GONE);
+	if (c->saw_eof && (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD))
+		close_when_sent(c, c->state == CLIENT_IDLE ? CLIENT_END_DONE : CLIENT_END_GONE);
+	else if (c->saw_eof && c->state == CLIENT_BODY)
+		client_lost(c, CLIENT_END_GONE);
 	else
 		update_interest(c);
 }
@@ -763,7 +776,7 @@ void client_drain(struct client *c)
 {
 	c->draining = true;
 	if (c->state == CLIENT_IDLE)
-		client_close(c, CLIENT_END_DRAIN);
+		close_when_sent(c, CLIENT_END_DRAIN);
 }
 
 unsigned client_minor(const struct client *c)

@@ -774,3 +774,30 @@ Test(gateway_client, regress_pipelined_flood)
 	cr_expect_eq(server.got.len, pushed / strlen("GET /" HOST "\r\n") * strlen(OK));
 	buf_fini(&flood);
 }
+
+/* An answer that the client has not taken whole reaches it although it half-closes or we drain meanwhile. */
+Test(gateway_client, regress_tail_of_an_answer)
+{
+	static char much[400000];
+
+	for (unsigned how = 0; how < 3; how++) {
+		again();
+		say("GET /1" HOST "\r\n");
+		client_send(server.client, str_of(much, sizeof(much)), str_of(NULL, 0));
+		client_finish(server.client, true);
+		pump();
+		if (how == 0)
+			client_drain(server.client);
+		else if (how == 1)
+			shutdown(server.fd, SHUT_WR);
+		else
+			say("GET /2"); /* and then no more */
+		if (how == 2)
+			shutdown(server.fd, SHUT_WR);
+		pump();
+		while (listen_to() && server.got.len < sizeof(much))
+			pump();
+		cr_expect_eq(server.got.len, sizeof(much), "way %u: %zu bytes", how, server.got.len);
+		cr_expect_not(listen_to());
+	}
+}

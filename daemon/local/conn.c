@@ -19,101 +19,22 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "common/buf.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/fd.h"
-#include "common/http_write.h"
 #include "common/json_write.h"
 #include "common/log.h"
+#include "local/conn_private.h"
 
 enum {
 	STEPS_PER_TURN = 16,
 	IN_HIGH_BYTES = 64 << 10,    /* pipelined bytes beyond this are left in the kernel */
-	OUT_HIGH_BYTES = 256 << 10,  /* the answer is asked to pause above this */
-	OUT_LOW_BYTES = 64 << 10,    /* and to go on below this */
-	DISCARD_MAX_BYTES = 256 << 10, /* of a body that nobody wants; a longer one costs the connection */
-	KEEP_CAP_BYTES = 16 << 10,   /* buffers that grew beyond this are given back between requests */
-};
-
-enum conn_state {
-	CONN_HEAD,
-	CONN_BODY,
-	CONN_DISCARDING,
-	CONN_WORKING,
-	CONN_FLUSHING,
-	CONN_LINGERING,
-	CONN_CLOSED,
-	CONN_STATES,
-};
-
-enum answer_state {
-	ANSWER_NONE,
-	ANSWER_OPEN, /* begun */
-	ANSWER_DONE,
-};
-
-enum answer_framing {
-	FRAME_LENGTH,
-	FRAME_CHUNKED,
-	FRAME_CLOSE,
-};
-
-struct request {
-	struct buf head;             /* its bytes; the spans below point into it. May hold a key */
-	struct http_header *headers; /* owned */
-	size_t nheaders;
-	enum http_method method;
-	struct str target;
-	struct str id;               /* X-Request-ID: the client's, else uuid */
-	char uuid[37];
-	unsigned minor;              /* HTTP/1.minor */
-	bool keep_alive;             /* another request may follow */
-	struct conn_body_limit limit;
-	struct buf body;
-	uint64_t body_left;          /* of a body with a length: bytes not yet received */
-	size_t discarded;            /* bytes of an unwanted body */
-	uint64_t began_ns;
-	const struct conn_watch *watch; /* borrowed; NULL when nobody listens */
-	void *watch_arg;
-};
-
-struct answer {
-	enum answer_state state;
-	enum answer_framing framing;
-	unsigned status;
-	uint64_t left;    /* FRAME_LENGTH: bytes still to be sent */
-	bool paused;      /* conn_send has returned true and on_drained was not called since */
-};
-
-struct conn {
-	struct list link;            /* on the server's list */
-	struct conn_shared *shared;  /* borrowed */
-	int fd;                      /* owned */
-	bool tcp;
-	bool eof;                    /* the client sends nothing more, and all it sent was received */
-	bool half_told;              /* the close was reported to the request under way */
-	enum conn_state state;
-	struct event *read_ev;       /* owned */
-	struct event *write_ev;      /* owned; pending while output waits for room */
-	struct event *close_ev;      /* owned; pending while reading is paused */
-	struct event *again_ev;      /* owned; active when a turn's share of work was used up */
-	struct buf in;               /* received, not yet parsed */
-	struct buf out;              /* to be sent */
-	struct http_parser parser;
-	struct request req;
-	struct answer ans;
-	struct deadline wait;        /* for the client, by state */
-	struct deadline stall;       /* for the client to read */
-	struct deferred work;        /* sending and going on, at the end of the turn */
-	struct deferred destroy;
+	OUT_LOW_BYTES = 64 << 10,    /* an answer that was asked to pause goes on below this */
 };
 
 static void conn_close(struct conn *c);
@@ -199,255 +120,9 @@ static void update_interest(struct conn *c)
 	set_pending(c->write_ev, EV_WRITE, c->out.len > 0 && c->state != CONN_CLOSED);
 }
 
-/* --- the request ------------------------------------------------------------------------------------------------ */
+/* --- what the front itself refuses ------------------------------------------------------------------------------ */
 
-enum http_method conn_method(const struct conn *c)
-{
-	return c->req.method;
-}
-
-struct str conn_path(const struct conn *c)
-{
-	struct str rest = c->req.target;
-
-	return str_cut(&rest, '?');
-}
-
-struct str conn_query(const struct conn *c)
-{
-	struct str rest = c->req.target;
-
-	str_cut(&rest, '?');
-	return rest;
-}
-
-struct str conn_header(const struct conn *c, struct str name)
-{
-	for (size_t i = 0; i < c->req.nheaders; i++)
-		if (str_eq_nocase(c->req.headers[i].name, name))
-			return c->req.headers[i].value;
-	return str_of(NULL, 0);
-}
-
-struct str conn_body(const struct conn *c)
-{
-	return buf_str(&c->req.body);
-}
-
-bool conn_is_tcp(const struct conn *c)
-{
-	return c->tcp;
-}
-
-void conn_watch(struct conn *c, const struct conn_watch *watch, void *arg)
-{
-	c->req.watch = watch;
-	c->req.watch_arg = arg;
-}
-
-void *conn_watcher(const struct conn *c)
-{
-	return c->req.watch ? c->req.watch_arg : NULL;
-}
-
-bool conn_has_backlog(const struct conn *c)
-{
-	return c->out.len > 0;
-}
-
-static void release_body(struct conn *c)
-{
-	c->shared->body_bytes -= c->req.body.len;
-	if (c->req.body.cap > KEEP_CAP_BYTES)
-		buf_fini(&c->req.body);
-	buf_reset(&c->req.body);
-}
-
-/* Forgets the request; the connection is ready for the next one. */
-static void reset_request(struct conn *c)
-{
-	struct buf body;
-
-	release_body(c);
-	buf_wipe(&c->req.head);
-	free(c->req.headers);
-	body = c->req.body;
-	c->req = (struct request){.body = body, .minor = 1, .method = METHOD_GET};
-	c->ans = (struct answer){0};
-	c->half_told = false;
-}
-
-static struct str rebase(struct str s, const char *from, const char *to)
-{
-	return s.p ? str_of(to + (s.p - from), s.n) : s;
-}
-
-/* Copies what later steps need of a parsed head, since the input buffer moves. False without memory. */
-static bool keep_head(struct conn *c, const struct http_head *head, size_t head_bytes)
-{
-	const char *from = buf_data(&c->in);
-
-	buf_add(&c->req.head, from, head_bytes);
-	c->req.headers = calloc(head->nheaders + 1, sizeof(*c->req.headers));
-	if (c->req.head.failed || !c->req.headers)
-		return false;
-	const char *to = buf_data(&c->req.head);
-	for (size_t i = 0; i < head->nheaders; i++) {
-		c->req.headers[i].name = rebase(head->headers[i].name, from, to);
-		c->req.headers[i].value = rebase(head->headers[i].value, from, to);
-	}
-	c->req.nheaders = head->nheaders;
-	c->req.method = head->method;
-	c->req.target = rebase(head->target, from, to);
-	c->req.minor = head->minor;
-	c->req.keep_alive = head->keep_alive && !c->shared->draining;
-	c->req.body_left = head->framing == HTTP_BODY_LENGTH ? head->content_length : 0;
-	c->req.id = conn_header(c, STR("x-request-id"));
-	return true;
-}
-
-static void make_uuid(char out[37])
-{
-	unsigned char r[16];
-
-	if (getrandom(r, sizeof(r), 0) != (ssize_t)sizeof(r))
-		memset(r, 0, sizeof(r)); /* not possible once the pool is seeded; an id is not a secret */
-	r[6] = (unsigned char)((r[6] & 0x0f) | 0x40);
-	r[8] = (unsigned char)((r[8] & 0x3f) | 0x80);
-	snprintf(out, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1], r[2],
-		 r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15]);
-}
-
-/* --- the answer ------------------------------------------------------------------------------------------------- */
-
-static void add_date(struct buf *out)
-{
-	static time_t cached_at;
-	static char cached[40];
-	time_t now = (time_t)(clock_wall_ns() / 1000000000);
-	struct tm tm;
-
-	if (now != cached_at || !cached[0]) {
-		gmtime_r(&now, &tm);
-		strftime(cached, sizeof(cached), "%a, %d %b %Y %H:%M:%S GMT", &tm);
-		cached_at = now;
-	}
-	http_write_header(out, STR("Date"), str_from(cached));
-}
-
-/* A body that is still on its way is swallowed only if it is short; otherwise the connection ends with the answer. */
-static bool body_is_in_the_way(const struct conn *c)
-{
-	return (c->state == CONN_HEAD || c->state == CONN_BODY) && c->req.body_left > DISCARD_MAX_BYTES;
-}
-
-static void add_framing(struct conn *c, int64_t length)
-{
-	if (length >= 0) {
-		c->ans.framing = FRAME_LENGTH;
-		c->ans.left = (uint64_t)length;
-		if (length > 0 || c->req.method != METHOD_HEAD)
-			http_write_header_u64(&c->out, STR("Content-Length"), (uint64_t)length);
-	} else if (c->req.minor == 0) {
-		c->ans.framing = FRAME_CLOSE;
-		c->req.keep_alive = false;
-	} else {
-		c->ans.framing = FRAME_CHUNKED;
-		http_write_header(&c->out, STR("Transfer-Encoding"), STR("chunked"));
-	}
-}
-
-void conn_begin(struct conn *c, unsigned status, const char *type, struct str headers, int64_t length)
-{
-	CHECK(c->ans.state == ANSWER_NONE);
-	c->ans.state = ANSWER_OPEN;
-	c->ans.status = status;
-	if (c->shared->draining || body_is_in_the_way(c))
-		c->req.keep_alive = false;
-	if (c->req.id.n == 0) {
-		make_uuid(c->req.uuid);
-		c->req.id = str_of(c->req.uuid, 36);
-	}
-	http_write_status_line(&c->out, status);
-	if (type)
-		http_write_header(&c->out, STR("Content-Type"), str_from(type));
-	buf_add_str(&c->out, headers);
-	http_write_header(&c->out, STR("X-Request-Id"), c->req.id);
-	add_date(&c->out);
-	add_framing(c, length);
-	if (!c->req.keep_alive)
-		http_write_header(&c->out, STR("Connection"), STR("close"));
-	else if (c->req.minor == 0)
-		http_write_header(&c->out, STR("Connection"), STR("keep-alive"));
-	http_write_end(&c->out);
-	loop_defer(c->shared->loop, &c->work);
-}
-
-bool conn_send(struct conn *c, struct str piece)
-{
-	CHECK(c->ans.state == ANSWER_OPEN);
-	if (piece.n == 0)
-		return c->ans.paused;
-	if (c->ans.framing == FRAME_LENGTH) {
-		CHECK(piece.n <= c->ans.left);
-		c->ans.left -= piece.n;
-	}
-	if (c->req.method == METHOD_HEAD)
-		return false;
-	if (c->ans.framing == FRAME_CHUNKED)
-		buf_addf(&c->out, "%zx\r\n", piece.n);
-	buf_add_str(&c->out, piece);
-	if (c->ans.framing == FRAME_CHUNKED)
-		buf_add_str(&c->out, STR("\r\n"));
-	loop_defer(c->shared->loop, &c->work);
-	if (c->out.len > OUT_HIGH_BYTES)
-		c->ans.paused = true;
-	return c->ans.paused;
-}
-
-static void log_answer(const struct conn *c)
-{
-	static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"};
-	struct str path = conn_path(c);
-	uint64_t us = c->req.began_ns ? (clock_ns() - c->req.began_ns) / 1000 : 0;
-
-	log_info("%s %.*s %u %llu.%03llums", names[c->req.method], (int)(path.n < 300 ? path.n : 300),
-		 path.p ? path.p : "", c->ans.status, (unsigned long long)(us / 1000), (unsigned long long)(us % 1000));
-}
-
-static void finish_answer(struct conn *c)
-{
-	c->ans.state = ANSWER_DONE;
-	c->req.watch = NULL;
-	log_answer(c);
-	loop_defer(c->shared->loop, &c->work);
-}
-
-void conn_end(struct conn *c)
-{
-	CHECK(c->ans.state == ANSWER_OPEN);
-	if (c->ans.framing == FRAME_LENGTH && c->ans.left && c->req.method != METHOD_HEAD)
-		c->req.keep_alive = false;
-	if (c->ans.framing == FRAME_CHUNKED && c->req.method != METHOD_HEAD)
-		buf_add_str(&c->out, STR("0\r\n\r\n"));
-	finish_answer(c);
-}
-
-void conn_abort(struct conn *c)
-{
-	CHECK(c->ans.state == ANSWER_OPEN);
-	c->req.keep_alive = false;
-	finish_answer(c);
-}
-
-void conn_respond(struct conn *c, unsigned status, const char *type, struct str headers, struct str body)
-{
-	conn_begin(c, status, type, headers, (int64_t)body.n);
-	conn_send(c, body);
-	conn_end(c);
-}
-
-/* What the front itself refuses, in the API's shape. */
+/* In the API's words. */
 static const char *refusal_code(unsigned status)
 {
 	switch (status) {
@@ -541,7 +216,7 @@ static bool step_head(struct conn *c)
 		refuse(c, c->parser.status, c->parser.why);
 		return true;
 	}
-	if (!keep_head(c, head, head_bytes)) {
+	if (!conn_request_keep(c, head, head_bytes)) {
 		refuse(c, 503, "out of memory");
 		return true;
 	}
@@ -585,7 +260,7 @@ static bool step_body(struct conn *c)
 
 static void begin_next(struct conn *c)
 {
-	reset_request(c);
+	conn_request_reset(c);
 	http_parser_init(&c->parser, HTTP_REQUEST);
 	if (c->in.len == 0)
 		buf_wipe(&c->in); /* a key may have been in it */
@@ -842,7 +517,7 @@ void conn_free(struct conn *c)
 {
 	conn_close(c);
 	deferred_cancel(&c->destroy);
-	reset_request(c);
+	conn_request_reset(c);
 	buf_fini(&c->req.body);
 	buf_wipe(&c->in);
 	buf_fini(&c->out);
@@ -906,7 +581,7 @@ int conn_new(struct conn_shared *shared, int fd, bool tcp)
 	deferred_init(&c->destroy, on_destroy);
 	deadline_init(&c->wait, on_wait_over);
 	deadline_init(&c->stall, on_stalled);
-	reset_request(c);
+	conn_request_reset(c);
 	http_parser_init(&c->parser, HTTP_REQUEST);
 	if (!make_events(c)) {
 		conn_close(c);

@@ -68,7 +68,7 @@ void buf_commit(struct buf *b, size_t n)
 	b->len += n;
 }
 
-void buf_add(struct buf *b, const void *p, size_t n)
+void buf_add_slowly(struct buf *b, const void *p, size_t n)
 {
 	if (n == 0 || b->failed)
 		return;
@@ -77,11 +77,6 @@ void buf_add(struct buf *b, const void *p, size_t n)
 		return;
 	memcpy(to, p, n);
 	b->len += n;
-}
-
-void buf_add_str(struct buf *b, struct str s)
-{
-	buf_add(b, s.p, s.n);
 }
 
 void buf_add_cstr(struct buf *b, const char *s)

@@ -119,16 +119,67 @@ void http_parser_init(struct http_parser *p, llhttp_type_t kind)
 
 /* --- the look at the assembled head ------------------------------------------------------------------------ */
 
-static bool is_token_char(unsigned char c)
+/* What a byte may be part of: a token (RFC 9110 5.6.2), a request target (visible ASCII but '#'). */
+enum {
+	BYTE_TOKEN = 1,
+	BYTE_TARGET = 2,
+	BYTE_WORD = BYTE_TOKEN | BYTE_TARGET,
+};
+
+static const unsigned char byte_class[256] = {
+	['!'] = BYTE_WORD,         ['"'] = BYTE_TARGET,          ['#'] = BYTE_TOKEN,
+	['$' ... '\''] = BYTE_WORD, ['(' ... ')'] = BYTE_TARGET, ['*' ... '+'] = BYTE_WORD,
+	[','] = BYTE_TARGET,       ['-' ... '.'] = BYTE_WORD,    ['/'] = BYTE_TARGET,
+	['0' ... '9'] = BYTE_WORD, [':' ... '@'] = BYTE_TARGET,  ['A' ... 'Z'] = BYTE_WORD,
+	['[' ... ']'] = BYTE_TARGET, ['^' ... 'z'] = BYTE_WORD,  ['{'] = BYTE_TARGET,
+	['|'] = BYTE_WORD,         ['}'] = BYTE_TARGET,          ['~'] = BYTE_WORD,
+};
+
+static bool all_bytes(struct str s, unsigned char class)
 {
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-	       (c && strchr("!#$%&'*+-.^_`|~", c));
+	unsigned char seen = class;
+
+	for (size_t i = 0; i < s.n; i++)
+		seen &= byte_class[(unsigned char)s.p[i]];
+	return seen == class;
 }
 
 /*
- * Finds the end of the head: HTTP_DONE with *end behind the empty line. Every LF found must follow a CR and no other
- * CR may stand in a line; a line that begins with white space continues the one before (obs-fold, RFC 9112 5.2) and
- * is refused, as is one that begins with a colon.
+ * Whether a line holds a control byte other than TAB. Eight bytes at a time: below 0x20 and 0x7f are found by arithmetic
+ * that carries a borrow into each byte's top bit; what it flags is looked at byte by byte.
+ */
+static bool has_control(const char *p, size_t n, unsigned char *which)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+	const uint64_t tops = UINT64_C(0x8080808080808080);
+	size_t i = 0;
+
+	while (i < n) {
+		size_t step = n - i < 8 ? n - i : 8;
+		if (step == 8) {
+			uint64_t x;
+			memcpy(&x, p + i, 8);
+			uint64_t del = x ^ (ones * 0x7f);
+			if (((((x - ones * 0x20) & ~x) | ((del - ones) & ~del)) & tops) == 0) {
+				i += 8;
+				continue;
+			}
+		}
+		for (size_t end = i + step; i < end; i++) {
+			unsigned char c = (unsigned char)p[i];
+			if ((c < 0x20 && c != '\t') || c == 0x7f) {
+				*which = c;
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+/*
+ * Finds the end of the head: HTTP_DONE with *end behind the empty line. Every LF must follow a CR, and no other CR, NUL or
+ * control byte may stand in a line; a line that begins with white space continues the one before (obs-fold, RFC 9112 5.2)
+ * and is refused, as is one that begins with a colon.
  */
 static enum http_result find_head_end(struct http_parser *p, const char *data, size_t n, size_t *end)
 {
@@ -138,13 +189,15 @@ static enum http_result find_head_end(struct http_parser *p, const char *data, s
 	while (line < limit) {
 		const char *lf = memchr(data + line, '\n', limit - line);
 		size_t stop = lf ? (size_t)(lf - data) : limit;
-		const char *cr = memchr(data + line, '\r', stop - line);
+		/* The CR that may end the line; without its LF yet it may still be one that does. */
+		size_t text = stop > line && data[stop - 1] == '\r' ? stop - 1 : stop;
+		unsigned char which;
 
-		if (memchr(data + line, '\0', stop - line))
-			return refuse(p, 400, "NUL in the head");
-		if (cr && (size_t)(cr - data) + 1 < stop)
-			return refuse(p, 400, "CR without LF in the head");
-		if (lf && (!cr || cr + 1 != lf))
+		if (has_control(data + line, text - line, &which))
+			return refuse(p, 400, which == '\0'   ? "NUL in the head"
+					      : which == '\r' ? "CR without LF in the head"
+							       : "control byte in the head");
+		if (lf && text == stop)
 			return refuse(p, 400, "LF without CR in the head");
 		if (line > 0 && stop > line && (data[line] == ' ' || data[line] == '\t' || data[line] == ':'))
 			return refuse(p, 400, "header line that begins with white space or a colon");
@@ -199,9 +252,8 @@ static enum http_result check_request_line(struct http_parser *p, struct str lin
 	for (size_t i = 0; i < method.n; i++)
 		if ((method.p[i] < 'A' || method.p[i] > 'Z') && method.p[i] != '-')
 			return refuse(p, 400, "malformed method");
-	for (size_t i = 0; i < target.n; i++)
-		if ((unsigned char)target.p[i] <= 0x20 || (unsigned char)target.p[i] >= 0x7f || target.p[i] == '#')
-			return refuse(p, 400, "forbidden byte in the request target");
+	if (!all_bytes(target, BYTE_TARGET))
+		return refuse(p, 400, "forbidden byte in the request target");
 	if (target.n > HTTP_TARGET_MAX_BYTES)
 		return refuse(p, 414, "request target too long");
 	if (rest.n != 8 || !str_starts(rest, STR("HTTP/")) || rest.p[6] != '.' || rest.p[5] < '0' ||
@@ -280,14 +332,8 @@ static enum http_result judge_header(struct http_parser *p, struct http_head *he
 {
 	unsigned bad = p->kind == HTTP_REQUEST ? 400 : 502;
 
-	for (size_t i = 0; i < h->name.n; i++)
-		if (!is_token_char((unsigned char)h->name.p[i]))
-			return refuse(p, bad, "forbidden byte in a header name");
-	for (size_t i = 0; i < h->value.n; i++) {
-		unsigned char c = (unsigned char)h->value.p[i];
-		if ((c < 0x20 && c != '\t') || c == 0x7f)
-			return refuse(p, bad, "control byte in a header value");
-	}
+	if (!all_bytes(h->name, BYTE_TOKEN))
+		return refuse(p, bad, "forbidden byte in a header name");
 	switch (special_of(h->name)) {
 	case SPECIAL_NONE:
 		break;
@@ -460,7 +506,7 @@ static enum http_result trailer_byte(struct http_parser *p, unsigned char c)
 	case TRAILER_LINE:
 		if (c == '\r')
 			p->trailer = TRAILER_END;
-		else if (is_token_char(c))
+		else if (byte_class[c] & BYTE_TOKEN)
 			p->trailer = TRAILER_NAME;
 		else
 			return HTTP_BAD;
@@ -468,7 +514,7 @@ static enum http_result trailer_byte(struct http_parser *p, unsigned char c)
 	case TRAILER_NAME:
 		if (c == ':')
 			p->trailer = TRAILER_VALUE;
-		else if (!is_token_char(c))
+		else if (!(byte_class[c] & BYTE_TOKEN))
 			return HTTP_BAD;
 		return HTTP_MORE;
 	case TRAILER_VALUE:

@@ -96,6 +96,7 @@ struct client {
 	struct http_parser parser;
 	uint64_t body_seen;         /* bytes of the present body */
 	size_t lingered;              /* bytes dropped in LINGER */
+	bool reading;                 /* `readable` is pending */
 	bool body_paused;             /* by client_pause_body */
 	bool want_continue;           /* 100 Continue is owed before the first body byte is waited for */
 	bool saw_eof;                 /* the client has finished sending */
@@ -175,9 +176,13 @@ static bool wants_read(const struct client *c)
 
 static void update_interest(struct client *c)
 {
-	if (!c->readable)
+	bool want = wants_read(c);
+
+	/* Each call of libevent costs a few hundred instructions, and most change nothing. */
+	if (!c->readable || c->reading == want)
 		return;
-	if (wants_read(c))
+	c->reading = want;
+	if (want)
 		event_add(c->readable, NULL);
 	else
 		event_del(c->readable);
@@ -757,6 +762,7 @@ struct client *client_new(struct client_shared *shared, int fd, unsigned long lo
 		free(c);
 		return NULL;
 	}
+	c->reading = true;
 	c->state = CLIENT_IDLE;
 	set_deadline(c);
 	return c;

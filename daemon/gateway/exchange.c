@@ -81,6 +81,7 @@ enum {
 	UP_HIGH_WATER = 131072,
 	UP_LOW_WATER = 32768,
 	GATHER_MAX_BYTES = 2097152,
+	HEAD_ROOM_BYTES = 1024,
 	INTERIM_MAX = 32, /* 1xx responses before the real one */
 };
 
@@ -436,6 +437,7 @@ static void write_response_head(struct exchange *e, const struct http_head *head
 {
 	struct headers_hop hop;
 
+	(void)buf_reserve(out, HEAD_ROOM_BYTES);
 	buf_add_str(out, STR("HTTP/1.1 "));
 	buf_add_u64(out, head->status);
 	buf_add_char(out, ' ');
@@ -680,6 +682,8 @@ static int write_request_head(struct exchange *e, const struct exchange_grant *g
 
 	if (headers_hop_collect(head, &hop))
 		return -E2BIG;
+	/* Room for a usual head at once; without memory the additions say so. */
+	(void)buf_reserve(out, HEAD_ROOM_BYTES);
 	http_write_request_line(out, head->method_text, request->target->origin);
 	http_write_header(out, STR("Host"), str_from(upstream_authority(grant->upstream)));
 	for (size_t i = 0; i < head->nheaders; i++)
@@ -736,7 +740,7 @@ struct exchange *exchange_new(struct loop *loop, struct client *client, const st
 	e->has_body = head->framing != HTTP_BODY_NONE;
 	e->rechunk = head->framing == HTTP_BODY_CHUNKED && !request->route->read_whole;
 	e->state = head->framing == HTTP_BODY_CHUNKED && !e->rechunk ? EXCHANGE_GATHER : EXCHANGE_LEASE;
-	snprintf(e->request_id, sizeof(e->request_id), "%s", request->request_id);
+	memcpy(e->request_id, request->request_id, strlen(request->request_id) + 1);
 	deadline_init(&e->deadline, on_deadline);
 	deferred_init(&e->destroy, on_destroy);
 	list_init(&e->ticket.link);

@@ -170,23 +170,31 @@ static const struct exchange_events exchange_events = {.on_end = on_exchange_end
 
 /* --- the beginning of one ---------------------------------------------------------------------------------------------------- */
 
+/* Without printf: this is done for every request. */
+static void copy_text(char *to, size_t size, struct str s)
+{
+	size_t n = s.n < size ? s.n : size - 1;
+
+	if (n)
+		memcpy(to, s.p, n);
+	to[n] = '\0';
+}
+
 static void note_request(struct front *f, const struct http_head *head)
 {
 	const struct http_header *id = http_head_find(head, STR("x-request-id"));
-	size_t n = 0;
+	const char *query = memchr(head->target.p, '?', head->target.n);
 
 	f->started_ns = clock_ns();
 	f->requests++;
 	f->shared->stats.requests++;
 	f->pending = PENDING_NOTHING;
 	f->method = head->method;
-	snprintf(f->method_text, sizeof(f->method_text), "%.*s", STR_ARG(head->method_text));
-	while (n < head->target.n && n < sizeof(f->path) - 1 && head->target.p[n] != '?')
-		n++;
-	memcpy(f->path, head->target.p, n);
-	f->path[n] = '\0';
+	copy_text(f->method_text, sizeof(f->method_text), head->method_text);
+	copy_text(f->path, sizeof(f->path),
+		  str_of(head->target.p, query ? (size_t)(query - head->target.p) : head->target.n));
 	if (id && request_id_is_good(id->value))
-		snprintf(f->request_id, sizeof(f->request_id), "%.*s", STR_ARG(id->value));
+		copy_text(f->request_id, sizeof(f->request_id), id->value);
 	else
 		request_id_make(f->request_id);
 }
@@ -248,7 +256,7 @@ static void judge(struct front *f, const struct http_head *head)
 	route = route_of(head->method, target.path);
 	if (route.place == ROUTE_GATEWAY) {
 		f->pending = PENDING_CONTROL;
-		snprintf(f->rest, sizeof(f->rest), "%.*s", STR_ARG(route.rest));
+		copy_text(f->rest, sizeof(f->rest), route.rest);
 	} else if (head->method == METHOD_OPTIONS) {
 		f->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
 	} else if (route.place != ROUTE_API) {

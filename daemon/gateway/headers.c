@@ -3,47 +3,46 @@
 
 #include <errno.h>
 
+#include "common/check.h"
 #include "common/http_parse.h"
 
-/* Lower case, '-' for '_'; a final '*' stands for any rest. */
+/*
+ * Lower case, '-' for '_'; a final '*' stands for any rest. Grouped by first letter in alphabetical order, so that a name
+ * is compared with the few that begin like it.
+ */
 static const struct str request_drops[] = {
-	/* credentials and identity (api-contract.md 8) */
-	{"authorization", 13},
-	{"cookie", 6},
-	{"x-api-key", 9},
-	{"x-admin-api-key", 15},
-	{"x-user-id", 9},
-	{"x-tenant-id", 11},
-	{"x-worker-*", 10},
-	/* where a request claims to come from or to go to */
-	{"forwarded", 9},
-	{"true-client-ip", 14},
-	{"x-forwarded*", 12},
-	{"x-real-ip", 9},
-	{"x-original-*", 12},
-	{"x-rewrite-*", 11},
-	{"x-http-method*", 14},
-	{"x-method-override", 17},
-	/* hop by hop (RFC 9110 7.6.1); framing and Host are written anew */
-	{"connection", 10},
+	{"access-control-*", 16}, /* CORS is between a browser and whoever it talks to: the gateway */
+	{"authorization", 13},    /* credentials and identity (api-contract.md 8) */
+	{"connection", 10},       /* hop by hop (RFC 9110 7.6.1); framing and Host are written anew */
 	{"content-length", 14},
+	{"cookie", 6},
 	{"expect", 6},
+	{"forwarded", 9},         /* where a request claims to come from or to go to */
 	{"host", 4},
 	{"http2-settings", 14},
+	{"idempotency-key", 15},  /* for the gateway */
 	{"keep-alive", 10},
+	{"origin", 6},
 	{"proxy-*", 7},
 	{"sec-websocket-*", 15},
+	{"stacygate-*", 11},
 	{"te", 2},
 	{"trailer", 7},
 	{"transfer-encoding", 17},
+	{"true-client-ip", 14},
 	{"upgrade", 7},
-	/* the gateway's own */
-	{"idempotency-key", 15},
-	{"stacygate-*", 11},
+	{"x-admin-api-key", 15},
+	{"x-api-key", 9},
+	{"x-forwarded*", 12},
+	{"x-http-method*", 14},
+	{"x-method-override", 17},
+	{"x-original-*", 12},
+	{"x-real-ip", 9},
 	{"x-request-id", 12},
-	/* CORS is between a browser and whoever it talks to: the gateway */
-	{"access-control-*", 16},
-	{"origin", 6},
+	{"x-rewrite-*", 11},
+	{"x-tenant-id", 11},
+	{"x-user-id", 9},
+	{"x-worker-*", 10},
 };
 
 static const struct str response_drops[] = {
@@ -60,6 +59,19 @@ static const struct str response_drops[] = {
 	{"upgrade", 7},
 	{"x-request-id", 12},
 };
+
+/* A list of patterns, and where those of each first letter begin. */
+struct drops {
+	const struct str *patterns; /* borrowed */
+	unsigned char n;
+	unsigned char start[27];    /* of 'a' to 'z', and the end; filled at the first use */
+	bool indexed;
+};
+
+#define DROPS(list) {.patterns = (list), .n = sizeof(list) / sizeof((list)[0])}
+
+static struct drops request = DROPS(request_drops);
+static struct drops response = DROPS(response_drops);
 
 static char fold(char c)
 {
@@ -81,10 +93,30 @@ static bool matches(struct str name, struct str pattern)
 	return true;
 }
 
-static bool listed(struct str name, const struct str *patterns, size_t n)
+static void make_index(struct drops *d)
 {
-	for (size_t i = 0; i < n; i++)
-		if (fold(name.p[0]) == patterns[i].p[0] && matches(name, patterns[i]))
+	unsigned char at = 0;
+
+	for (int letter = 0; letter < 26; letter++) {
+		d->start[letter] = at;
+		while (at < d->n && d->patterns[at].p[0] == 'a' + letter)
+			at++;
+	}
+	CHECK(at == d->n); /* the list is in order */
+	d->start[26] = at;
+	d->indexed = true;
+}
+
+static bool listed(struct str name, struct drops *d)
+{
+	int letter = fold(name.p[0]) - 'a';
+
+	if (!d->indexed)
+		make_index(d);
+	if (letter < 0 || letter > 25)
+		return false;
+	for (int i = d->start[letter]; i < d->start[letter + 1]; i++)
+		if (matches(name, d->patterns[i]))
 			return true;
 	return false;
 }
@@ -117,10 +149,10 @@ int headers_hop_collect(const struct http_head *head, struct headers_hop *out)
 
 bool headers_pass_request(struct str name, const struct headers_hop *hop)
 {
-	return !listed(name, request_drops, sizeof(request_drops) / sizeof(request_drops[0])) && !is_hop(name, hop);
+	return !listed(name, &request) && !is_hop(name, hop);
 }
 
 bool headers_pass_response(struct str name, const struct headers_hop *hop)
 {
-	return !listed(name, response_drops, sizeof(response_drops) / sizeof(response_drops[0])) && !is_hop(name, hop);
+	return !listed(name, &response) && !is_hop(name, hop);
 }

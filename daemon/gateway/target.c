@@ -50,20 +50,24 @@ static const char *check_segment(struct str s, bool last)
 		return "empty segment in the path";
 	if (str_eq(s, STR(".")) || str_eq(s, STR("..")))
 		return "dot segment in the path";
+	bool escapes = false;
 	for (size_t i = 0; i < s.n; i++) {
 		if (s.p[i] == '\\' || s.p[i] == ';')
 			return "backslash or semicolon in the path";
 		if (s.p[i] == '%') {
+			escapes = true;
 			const char *why = bad_escape(s.p + i, s.n - i);
 			if (why)
 				return why;
 			i += 2;
 		}
 	}
+	if (!escapes)
+		return NULL;
 	/* Escaped bytes above 0x7f must be well-formed UTF-8: an overlong form is another spelling. */
 	char decoded[256];
 	if (s.n > sizeof(decoded))
-		return memchr(s.p, '%', s.n) ? "segment with escapes is too long" : NULL;
+		return "segment with escapes is too long";
 	ssize_t n = str_percent_decode(s, false, decoded);
 	for (ssize_t i = 0; i < n;) {
 		int len = str_utf8_len(str_of(decoded + i, (size_t)(n - i)));

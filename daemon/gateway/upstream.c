@@ -83,6 +83,8 @@ struct upstream_conn {
 	struct deferred destroy;
 	uint64_t born_ms;
 	uint64_t served;           /* leases so far */
+	bool read_paused;          /* `readable` is not pending */
+	bool wants_write;          /* `writable` is pending */
 	const struct upstream_events *events; /* borrowed; of the holder */
 	void *arg;
 };
@@ -446,6 +448,10 @@ ssize_t upstream_conn_send(struct upstream_conn *c, const void *from, size_t n)
 
 void upstream_conn_want_write(struct upstream_conn *c, bool want)
 {
+	/* Each call of libevent costs a few hundred instructions, and most change nothing. */
+	if (c->wants_write == want)
+		return;
+	c->wants_write = want;
 	if (want)
 		event_add(c->writable, NULL);
 	else
@@ -454,6 +460,9 @@ void upstream_conn_want_write(struct upstream_conn *c, bool want)
 
 void upstream_conn_pause_read(struct upstream_conn *c, bool paused)
 {
+	if (c->read_paused == paused)
+		return;
+	c->read_paused = paused;
 	if (paused)
 		event_del(c->readable);
 	else
@@ -479,8 +488,8 @@ void upstream_release(struct upstream_conn **conn, bool reusable)
 		conn_close(c);
 		return;
 	}
-	event_del(c->writable);
-	event_add(c->readable, NULL);
+	upstream_conn_want_write(c, false);
+	upstream_conn_pause_read(c, false);
 	conn_move(c, CONN_IDLE);
 }
 

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "common/err.h"
 #include "common/str.h"
@@ -46,12 +47,27 @@ char *buf_reserve(struct buf *b, size_t n);
 void buf_commit(struct buf *b, size_t n);
 
 /* Additions; without memory they set `failed` and change nothing, so a writer may check once, at the end. */
-void buf_add(struct buf *b, const void *p, size_t n);
-void buf_add_str(struct buf *b, struct str s);
+void buf_add_slowly(struct buf *b, const void *p, size_t n);
 void buf_add_cstr(struct buf *b, const char *s);
 void buf_add_char(struct buf *b, char c);
 void buf_add_u64(struct buf *b, unsigned long long v);
 void buf_addf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* In the header because most additions are a few bytes to a buffer that has room. */
+static inline void buf_add(struct buf *b, const void *p, size_t n)
+{
+	if (n && !b->failed && b->cap - b->start - b->len >= n) {
+		memcpy(b->mem + b->start + b->len, p, n);
+		b->len += n;
+	} else {
+		buf_add_slowly(b, p, n);
+	}
+}
+
+static inline void buf_add_str(struct buf *b, struct str s)
+{
+	buf_add(b, s.p, s.n);
+}
 
 /* Drops the first n bytes; n is at most len. */
 void buf_consume(struct buf *b, size_t n);

@@ -35,8 +35,15 @@ static inline bool str_eq(struct str a, struct str b)
 	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }
 
-/* ASCII case is ignored; other bytes must be equal. */
-bool str_eq_nocase(struct str a, struct str b);
+/* n bytes of both, ASCII case ignored. */
+bool str_eq_nocase_n(const char *a, const char *b, size_t n);
+
+/* ASCII case is ignored; other bytes must be equal. Most comparisons are of names of different lengths. */
+static inline bool str_eq_nocase(struct str a, struct str b)
+{
+	return a.n == b.n && str_eq_nocase_n(a.p, b.p, a.n);
+}
+
 bool str_starts(struct str s, struct str prefix);
 bool str_ends(struct str s, struct str suffix);
 

@@ -127,6 +127,7 @@ void config_upstream_defaults(struct config_upstream *u)
 {
 	u->pool = (struct config_pool){
 		.max_connections = 64,
+		.min_idle = 0,
 		.max_idle = 16,
 		.idle_timeout_ms = 45000,
 		.lifetime_ms = 3600000,
@@ -141,6 +142,16 @@ void config_upstream_defaults(struct config_upstream *u)
 		.body_idle_ms = 60000,
 		.stream_idle_ms = 0,
 	};
+}
+
+void config_upstream_complete(struct config_upstream *u)
+{
+	struct config_pool *p = &u->pool;
+
+	if (p->max_per_identity == 0)
+		p->max_per_identity = p->max_connections - p->max_connections / 4;
+	if (p->max_idle > p->max_connections)
+		p->max_idle = p->max_connections;
 }
 
 struct config *config_ref(struct config *c)
@@ -273,6 +284,7 @@ static int complete_upstream(struct config *c)
 	c->upstreams = u;
 	c->nupstreams = 1;
 	config_upstream_defaults(u);
+	config_upstream_complete(u);
 	u->scheme = CONFIG_LOCAL;
 	u->name = strdup("local");
 	u->url = strdup("local");
@@ -380,8 +392,9 @@ static void dump_upstream(const struct config_upstream *u, struct buf *out)
 	dump_text(out, u->url);
 	if (u->scheme == CONFIG_HTTP)
 		buf_addf(out, "\n    allow_plaintext: %s", u->allow_plaintext ? "true" : "false");
-	buf_addf(out, "\n    pool: { max_connections: %llu, max_idle: %llu, ", (unsigned long long)p->max_connections,
-		 (unsigned long long)p->max_idle);
+	buf_addf(out, "\n    pool: { max_connections: %llu, max_per_identity: %llu, min_idle: %llu, max_idle: %llu, ",
+		 (unsigned long long)p->max_connections, (unsigned long long)p->max_per_identity,
+		 (unsigned long long)p->min_idle, (unsigned long long)p->max_idle);
 	dump_duration(out, "idle_timeout", p->idle_timeout_ms);
 	dump_duration(out, ", lifetime", p->lifetime_ms);
 	buf_addf(out, ", max_waiting: %llu, ", (unsigned long long)p->max_waiting);

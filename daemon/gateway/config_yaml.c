@@ -356,6 +356,8 @@ static void read_pool(struct reader *r, yaml_node_t *node, void *to, const struc
 {
 	static const struct field fields[] = {
 		{"max_connections", read_uint, offsetof(struct config_pool, max_connections), 1, 65535},
+		{"max_per_identity", read_uint, offsetof(struct config_pool, max_per_identity), 1, 65535},
+		{"min_idle", read_uint, offsetof(struct config_pool, min_idle), 0, 65535},
 		{"max_idle", read_uint, offsetof(struct config_pool, max_idle), 0, 65535},
 		DURATION(config_pool, idle_timeout, 10, DAY_MS),
 		DURATION(config_pool, lifetime, 0, 30ull * DAY_MS),
@@ -494,8 +496,10 @@ static void read_upstream(struct reader *r, yaml_node_t *node, struct config_ups
 						 "if that is meant", u->host);
 	if (plaintext && (!u->host || host_is_loopback(str_from(u->host))))
 		fault(r, plaintext, "allow_plaintext has no effect here: it is for http:// to other hosts");
-	if (u->pool.max_idle > u->pool.max_connections)
-		u->pool.max_idle = u->pool.max_connections;
+	if (u->pool.max_per_identity > u->pool.max_connections || u->pool.min_idle > u->pool.max_connections)
+		fault(r, node, "pool: max_per_identity and min_idle are at most max_connections, which is %llu",
+		      (unsigned long long)u->pool.max_connections);
+	config_upstream_complete(u);
 }
 
 /* Names are used in messages, in status and in other keys. */

@@ -152,6 +152,11 @@ static void write_pool(const struct upstream *u, struct json_writer *w)
 	json_uint(w, "evicted", c.evicted);
 	json_uint(w, "idle_expired", c.idle_expired);
 	json_uint(w, "refused", c.refused);
+	json_uint(w, "waited", c.waited);
+	json_uint(w, "waited_ms", c.waited_ms);
+	json_bool(w, "circuit_open", g.circuit_open);
+	json_uint(w, "circuit_opened", c.circuit_opened);
+	json_uint(w, "circuit_refused", c.circuit_refused);
 	json_object_end(w);
 }
 

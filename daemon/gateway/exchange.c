@@ -120,6 +120,7 @@ struct exchange {
 	struct deferred destroy;
 	struct exchange_report report;
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
+	char *user_id;             /* owned */
 	const struct exchange_events *events; /* borrowed */
 	void *arg;
 	unsigned long long id;     /* the client's, for traces */
@@ -150,6 +151,7 @@ static void on_destroy(struct deferred *d)
 	buf_wipe(&e->up);
 	buf_fini(&e->gathered);
 	buf_fini(&e->response);
+	free(e->user_id);
 	free(e);
 }
 
@@ -376,7 +378,9 @@ static void on_lease_failed(struct upstream_ticket *t, enum upstream_failure fai
 static void begin_lease(struct exchange *e, bool fresh)
 {
 	struct upstream_conn *c;
+	const char *why;
 
+	e->ticket.identity = e->user_id;
 	e->ticket.on_lease = on_lease;
 	e->ticket.on_failure = on_lease_failed;
 	switch (upstream_lease(e->upstream, &e->ticket, fresh, &c)) {
@@ -387,7 +391,11 @@ static void begin_lease(struct exchange *e, bool fresh)
 		return;
 	case UPSTREAM_LEASE_FULL:
 		fail(e, EXCHANGE_END_NO_PLACE, 503, "the pool and its queue are full (pool.max_connections, "
-						    "pool.max_waiting)");
+						    "pool.max_per_identity, pool.max_waiting)");
+		return;
+	case UPSTREAM_LEASE_DOWN:
+		why = upstream_trouble(e->upstream);
+		fail(e, EXCHANGE_END_NO_UPSTREAM, 502, why ? why : "cannot be reached");
 		return;
 	}
 }
@@ -744,7 +752,8 @@ struct exchange *exchange_new(struct loop *loop, struct client *client, const st
 	deadline_init(&e->deadline, on_deadline);
 	deferred_init(&e->destroy, on_destroy);
 	list_init(&e->ticket.link);
-	if (write_request_head(e, grant, request) == 0)
+	e->user_id = strdup(grant->user_id);
+	if (e->user_id && write_request_head(e, grant, request) == 0)
 		write_request_framing(e, head);
 	else
 		e->up.failed = true;

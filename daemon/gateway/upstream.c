@@ -9,7 +9,12 @@
  * descriptor is registered once, for reading; while idle, any readability (a close, or a byte that nobody asked for)
  * evicts it. Who holds the lease says at its end whether it may be used again; that is the only way back.
  *
- * A failed dial fails the one who has waited longest; the others' dials go on.
+ * Those who wait queue per identity, and the queues are served in turn, so that nobody waits for all of another's requests;
+ * and no identity holds more than pool.max_per_identity connections, so that nobody's streams fill the pool.
+ *
+ * A failed dial fails one who waits; the others' dials go on. After several failures in a row the circuit opens: nothing is
+ * dialled and everybody is told at once, until a single dial, tried again and again at growing intervals, succeeds. Only
+ * dials count: a server that breaks off an answer may still answer the next request.
  */
 #include "gateway/upstream.h"
 
@@ -45,6 +50,21 @@ static const uint32_t conn_edges[CONN_STATES] = {
 
 static const struct sm conn_sm = {"upstream connection", conn_state_names, conn_edges, CONN_STATES};
 
+/* Failed dials in a row that open the circuit, and how long until the next is tried. */
+enum { CIRCUIT_FAILURES = 5, CIRCUIT_MIN_MS = 100, CIRCUIT_MAX_MS = 5000 };
+
+enum { OWNER_BUCKETS = 64 };
+
+/* One identity that holds or waits for connections. */
+struct upstream_owner {
+	struct list link;     /* in its bucket */
+	struct list turn;     /* on the upstream's list of those whose turn comes, while it waits */
+	struct list waiting;  /* struct upstream_ticket, the longest waiting first */
+	size_t nwaiting;
+	size_t held;          /* leased connections */
+	char name[];          /* terminated */
+};
+
 struct upstream {
 	unsigned refs;
 	struct loop *loop;             /* borrowed */
@@ -57,7 +77,8 @@ struct upstream {
 	struct list idle;              /* struct upstream_conn, the one used last first */
 	struct list leased;            /* struct upstream_conn */
 	struct list dialling;          /* struct upstream_conn */
-	struct list waiting;           /* struct upstream_ticket, the longest waiting first */
+	struct list turns;             /* struct upstream_owner with tickets, whose turn is next first */
+	struct list owners[OWNER_BUCKETS]; /* struct upstream_owner, by hash of the name */
 	size_t nidle;
 	size_t nleased;
 	size_t ndialling;
@@ -68,11 +89,16 @@ struct upstream {
 	struct deferred deliver;       /* matches idle connections with tickets */
 	struct upstream_counters counters;
 	char trouble[128];             /* the last dial's error; empty: none */
+	unsigned failures;             /* dials that failed in a row */
+	bool circuit_open;
+	unsigned circuit_ms;           /* until the next try */
+	struct event *retry;           /* owned; pending while the circuit is open and no dial is under way */
 };
 
 struct upstream_conn {
 	struct list link;          /* on the list of its state */
-	struct upstream *upstream; /* borrowed; outlives its connections */
+	struct upstream *upstream; /* owned reference */
+	struct upstream_owner *owner; /* borrowed; who holds the lease */
 	enum conn_state state;
 	unsigned long long id;
 	struct dial *dial;         /* owned */
@@ -96,6 +122,56 @@ const struct sm *upstream_conn_sm(void)
 	return &conn_sm;
 }
 
+/* --- identities ------------------------------------------------------------------------------------------------------ */
+
+static struct list *bucket_of(struct upstream *u, const char *name)
+{
+	uint32_t hash = 2166136261u;
+
+	for (const char *p = name; *p; p++)
+		hash = (hash ^ (unsigned char)*p) * 16777619u;
+	return &u->owners[hash % OWNER_BUCKETS];
+}
+
+static struct upstream_owner *owner_of(struct upstream *u, const char *name)
+{
+	struct list *bucket = bucket_of(u, name);
+	struct upstream_owner *o;
+	size_t n = strlen(name) + 1;
+
+	LIST_FOREACH(node, bucket) {
+		o = CONTAINER_OF(node, struct upstream_owner, link);
+		if (strcmp(o->name, name) == 0)
+			return o;
+	}
+	o = calloc(1, sizeof(*o) + n);
+	if (!o)
+		return NULL;
+	memcpy(o->name, name, n);
+	list_init(&o->turn);
+	list_init(&o->waiting);
+	list_add_head(bucket, &o->link);
+	return o;
+}
+
+/* Forgets an identity that neither holds nor waits. */
+static void owner_maybe_free(struct upstream_owner *o)
+{
+	if (!o || o->held || o->nwaiting)
+		return;
+	list_remove(&o->turn);
+	list_remove(&o->link);
+	free(o);
+}
+
+/* How many of its tickets could be served now if there were connections. */
+static size_t owner_room(const struct upstream *u, const struct upstream_owner *o)
+{
+	size_t room = u->config.pool.max_per_identity > o->held ? u->config.pool.max_per_identity - o->held : 0;
+
+	return o->nwaiting < room ? o->nwaiting : room;
+}
+
 /* --- one mover: lists and counts follow the state ----------------------------------------------------------------- */
 
 static void leave_state(struct upstream_conn *c)
@@ -113,6 +189,9 @@ static void leave_state(struct upstream_conn *c)
 		break;
 	case CONN_LEASED:
 		u->nleased--;
+		c->owner->held--;
+		owner_maybe_free(c->owner);
+		c->owner = NULL;
 		break;
 	case CONN_CLOSED:
 	case CONN_STATES:
@@ -226,21 +305,91 @@ static int watch(struct upstream_conn *c)
 
 /* --- dialling ---------------------------------------------------------------------------------------------------------- */
 
+/* Takes a ticket out of the queue; its owner may be gone afterwards unless it holds something. */
 static void ticket_done(struct upstream_ticket *t)
 {
+	struct upstream_owner *o = t->owner;
+
 	list_remove(&t->link);
 	deadline_clear(&t->deadline);
 	t->upstream->nwaiting--;
+	t->owner = NULL;
+	o->nwaiting--;
+	if (o->nwaiting == 0)
+		list_remove(&o->turn);
+	owner_maybe_free(o);
 }
 
-static void fail_first(struct upstream *u, enum upstream_failure failure, const char *why)
+static void fail_ticket(struct upstream_ticket *t, enum upstream_failure failure, const char *why)
 {
-	struct upstream_ticket *t = LIST_FIRST(&u->waiting, struct upstream_ticket, link);
-
-	if (!t)
-		return;
 	ticket_done(t);
 	t->on_failure(t, failure, why);
+}
+
+/* The one whose turn it is and who may hold one more; NULL when nobody can be served. */
+static struct upstream_ticket *next_ticket(struct upstream *u)
+{
+	LIST_FOREACH(n, &u->turns) {
+		struct upstream_owner *o = CONTAINER_OF(n, struct upstream_owner, turn);
+		if (owner_room(u, o))
+			return LIST_FIRST(&o->waiting, struct upstream_ticket, link);
+	}
+	return NULL;
+}
+
+static void fail_next(struct upstream *u, enum upstream_failure failure, const char *why)
+{
+	struct upstream_ticket *t = next_ticket(u);
+
+	if (t)
+		fail_ticket(t, failure, why);
+}
+
+/* --- the circuit -------------------------------------------------------------------------------------------------------- */
+
+static void arm_retry(struct upstream *u)
+{
+	/* Up to a fifth more, so that several gateways do not knock in step. */
+	unsigned ms = u->circuit_ms + (unsigned)(clock_ns() / 1000 % (u->circuit_ms / 5 + 1));
+	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+
+	event_add(u->retry, &tv);
+	u->circuit_ms = u->circuit_ms * 2 < CIRCUIT_MAX_MS ? u->circuit_ms * 2 : CIRCUIT_MAX_MS;
+}
+
+static void dial_failed(struct upstream *u, const char *why)
+{
+	u->counters.dial_failures++;
+	if (u->trouble[0] == '\0')
+		log_warn("upstream %s: cannot connect: %s", u->name, why);
+	snprintf(u->trouble, sizeof(u->trouble), "%s", why);
+	if (!u->circuit_open && ++u->failures >= CIRCUIT_FAILURES) {
+		u->circuit_open = true;
+		u->circuit_ms = CIRCUIT_MIN_MS;
+		u->counters.circuit_opened++;
+		log_warn("upstream %s: %u dials failed in a row; requests are refused until one succeeds", u->name,
+			 u->failures);
+	}
+	if (u->circuit_open)
+		arm_retry(u);
+}
+
+static void circuit_close(struct upstream *u)
+{
+	if (u->trouble[0])
+		log_info("upstream %s: connects again", u->name);
+	u->trouble[0] = '\0';
+	u->failures = 0;
+	u->circuit_open = false;
+	event_del(u->retry);
+}
+
+void upstream_recovered(struct upstream *u)
+{
+	if (!u->circuit_open)
+		return;
+	circuit_close(u);
+	loop_defer(u->loop, &u->deliver);
 }
 
 static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char *why)
@@ -251,7 +400,7 @@ static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char 
 	if (c->state == CONN_CLOSED)
 		return;
 	if (outcome == DIAL_OK) {
-		u->trouble[0] = '\0';
+		circuit_close(u);
 		c->fd = fd;
 		c->born_ms = clock_ms();
 		if (watch(c) == 0) {
@@ -261,13 +410,10 @@ static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char 
 		outcome = DIAL_FAILED;
 		why = "out of memory";
 	}
-	u->counters.dial_failures++;
-	if (u->trouble[0] == '\0')
-		log_warn("upstream %s: cannot connect: %s", u->name, why);
-	snprintf(u->trouble, sizeof(u->trouble), "%s", why);
-	conn_close(c);
 	upstream_ref(u);
-	fail_first(u, outcome == DIAL_TIMEOUT ? UPSTREAM_TIMEOUT : UPSTREAM_REFUSED, u->trouble);
+	conn_close(c);
+	dial_failed(u, why);
+	fail_next(u, outcome == DIAL_TIMEOUT ? UPSTREAM_TIMEOUT : UPSTREAM_REFUSED, u->trouble);
 	upstream_unref(u);
 }
 
@@ -324,7 +470,7 @@ static bool evict_unusable(struct upstream *u, struct upstream_conn *c)
 	return true;
 }
 
-static struct upstream_conn *lease_idle(struct upstream *u)
+static struct upstream_conn *lease_idle(struct upstream *u, struct upstream_owner *owner)
 {
 	struct upstream_conn *c;
 
@@ -334,20 +480,61 @@ static struct upstream_conn *lease_idle(struct upstream *u)
 	if (!c)
 		return NULL;
 	conn_move(c, CONN_LEASED);
+	c->owner = owner;
+	owner->held++;
 	u->counters.leases++;
 	if (c->served++)
 		u->counters.reused++;
 	return c;
 }
 
-/* Dials as many as are waited for and allowed. */
-static void dial_for_waiting(struct upstream *u)
+/* How many connections are wanted beside those that are leased. */
+static size_t wanted(const struct upstream *u)
 {
-	while (u->ndialling + u->nidle < u->nwaiting && connections(u) < u->config.pool.max_connections)
+	size_t n = u->config.pool.min_idle;
+
+	LIST_FOREACH(node, &u->turns)
+		n += owner_room(u, CONTAINER_OF(node, struct upstream_owner, turn));
+	return n;
+}
+
+/* Dials as many as are wanted and allowed. */
+static void dial_wanted(struct upstream *u)
+{
+	size_t want = u->circuit_open ? 0 : wanted(u);
+
+	while (u->ndialling + u->nidle < want && connections(u) < u->config.pool.max_connections)
 		if (conn_dial(u)) {
-			fail_first(u, UPSTREAM_NO_MEMORY, "out of memory");
+			fail_next(u, UPSTREAM_NO_MEMORY, "out of memory");
 			return;
 		}
+}
+
+/* While the circuit is open: one dial, whether anybody waits or not. */
+static void on_retry(evutil_socket_t fd, short what, void *arg)
+{
+	struct upstream *u = arg;
+
+	(void)fd;
+	(void)what;
+	if (u->circuit_open && u->ndialling == 0 && conn_dial(u))
+		arm_retry(u);
+}
+
+static void serve(struct upstream *u, struct upstream_ticket *t)
+{
+	struct upstream_owner *o = t->owner;
+	struct upstream_conn *c = lease_idle(u, o);
+
+	if (!c)
+		return;
+	/* Behind the others whose turn has not come. */
+	list_remove(&o->turn);
+	list_add_tail(&u->turns, &o->turn);
+	u->counters.waited++;
+	u->counters.waited_ms += clock_ms() - t->since_ms;
+	ticket_done(t);
+	t->on_lease(t, c);
 }
 
 static void on_deliver(struct deferred *d)
@@ -356,18 +543,13 @@ static void on_deliver(struct deferred *d)
 	struct upstream_ticket *t;
 
 	upstream_ref(u);
-	while ((t = LIST_FIRST(&u->waiting, struct upstream_ticket, link))) {
-		struct upstream_conn *c = lease_idle(u);
-		if (!c)
-			break;
-		ticket_done(t);
-		t->on_lease(t, c);
-	}
+	while (u->nidle && (t = next_ticket(u)))
+		serve(u, t);
 	while (u->nidle > u->config.pool.max_idle) {
 		u->counters.idle_expired++;
 		conn_close(CONTAINER_OF(u->idle.prev, struct upstream_conn, link));
 	}
-	dial_for_waiting(u);
+	dial_wanted(u);
 	upstream_unref(u);
 }
 
@@ -376,39 +558,65 @@ static void on_waited(struct deadline *d)
 	struct upstream_ticket *t = CONTAINER_OF(d, struct upstream_ticket, deadline);
 
 	t->upstream->counters.refused++;
-	ticket_done(t);
-	t->on_failure(t, UPSTREAM_WAITED, "no connection became free in time");
+	fail_ticket(t, UPSTREAM_WAITED, "no connection became free in time");
 }
 
-/* Those for whom the pool still has room to dial do not count as waiting. */
-static bool queue_is_full(const struct upstream *u)
+/*
+ * Those for whom there is room to dial do not count as waiting. One identity takes at most a quarter of the queue's
+ * places.
+ */
+static bool queue_is_full(const struct upstream *u, const struct upstream_owner *o)
 {
-	return u->nwaiting >= u->config.pool.max_connections - u->nleased + u->config.pool.max_waiting;
+	const struct config_pool *p = &u->config.pool;
+	size_t own_room = p->max_per_identity > o->held ? p->max_per_identity - o->held : 0;
+
+	return u->nwaiting >= p->max_connections - u->nleased + p->max_waiting ||
+	       o->nwaiting >= own_room + (p->max_waiting + 3) / 4;
+}
+
+static void join_queue(struct upstream *u, struct upstream_ticket *t, struct upstream_owner *o)
+{
+	t->owner = o;
+	t->since_ms = clock_ms();
+	list_add_tail(&o->waiting, &t->link);
+	if (o->nwaiting++ == 0)
+		list_add_tail(&u->turns, &o->turn);
+	u->nwaiting++;
+	deadline_set(&u->wait_deadlines, &t->deadline);
+	loop_defer(u->loop, &u->deliver);
 }
 
 enum upstream_lease upstream_lease(struct upstream *u, struct upstream_ticket *t, bool fresh,
 				   struct upstream_conn **out)
 {
+	struct upstream_owner *o = owner_of(u, t->identity);
+
 	list_init(&t->link);
 	deadline_init(&t->deadline, on_waited);
 	t->upstream = u;
+	t->owner = NULL;
 	*out = NULL;
-	if (!fresh && list_empty(&u->waiting)) {
-		*out = lease_idle(u);
+	if (!o)
+		return UPSTREAM_LEASE_FULL;
+	if (!fresh && u->nwaiting == 0 && o->held < u->config.pool.max_per_identity) {
+		*out = lease_idle(u, o);
 		if (*out)
 			return UPSTREAM_LEASE_NOW;
 	}
-	if (queue_is_full(u)) {
+	if (u->circuit_open && u->nidle == 0 && u->nleased == 0) {
+		u->counters.circuit_refused++;
+		owner_maybe_free(o);
+		return UPSTREAM_LEASE_DOWN;
+	}
+	if (queue_is_full(u, o)) {
 		u->counters.refused++;
+		owner_maybe_free(o);
 		return UPSTREAM_LEASE_FULL;
 	}
 	/* A fresh one is asked for after a kept one failed: the others were kept by the same server, so they go too. */
 	while (fresh && u->nidle)
 		conn_close(LIST_FIRST(&u->idle, struct upstream_conn, link));
-	list_add_tail(&u->waiting, &t->link);
-	u->nwaiting++;
-	deadline_set(&u->wait_deadlines, &t->deadline);
-	loop_defer(u->loop, &u->deliver);
+	join_queue(u, t, o);
 	return UPSTREAM_LEASE_WAIT;
 }
 
@@ -520,7 +728,9 @@ struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const st
 	list_init(&u->idle);
 	list_init(&u->leased);
 	list_init(&u->dialling);
-	list_init(&u->waiting);
+	list_init(&u->turns);
+	for (size_t i = 0; i < OWNER_BUCKETS; i++)
+		list_init(&u->owners[i]);
 	deferred_init(&u->deliver, on_deliver);
 	deadline_queue_init(&u->idle_deadlines, loop, config->pool.idle_timeout_ms);
 	deadline_queue_init(&u->wait_deadlines, loop, config->pool.wait_timeout_ms);
@@ -538,10 +748,12 @@ struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const st
 	u->config.url = NULL;
 	u->config.path = NULL;
 	u->config.host = NULL;
-	if (!u->name || !u->authority || !u->url || (unix_path && !u->unix_path)) {
+	u->retry = evtimer_new(loop_base(loop), on_retry, u);
+	if (!u->name || !u->authority || !u->url || (unix_path && !u->unix_path) || !u->retry) {
 		upstream_unref(u);
 		return NULL;
 	}
+	loop_defer(loop, &u->deliver); /* pool.min_idle */
 	return u;
 }
 
@@ -572,6 +784,8 @@ void upstream_unref(struct upstream *u)
 		deadline_queue_fini(&u->wait_deadlines);
 		for (size_t i = 0; i < UPSTREAM_WAITS; i++)
 			deadline_queue_fini(&u->exchange_deadlines[i]);
+		if (u->retry)
+			event_free(u->retry);
 		free(u->name);
 		free(u->url);
 		free(u->unix_path);
@@ -581,6 +795,7 @@ void upstream_unref(struct upstream *u)
 	}
 	if (!only_unleased_left(u))
 		return;
+	event_del(u->retry);
 	while (u->nidle)
 		conn_close(LIST_FIRST(&u->idle, struct upstream_conn, link));
 	while (u->ndialling)
@@ -614,7 +829,7 @@ struct upstream_counters upstream_counters(const struct upstream *u)
 
 struct upstream_gauges upstream_gauges(const struct upstream *u)
 {
-	return (struct upstream_gauges){connections(u), u->nidle, u->nleased, u->nwaiting};
+	return (struct upstream_gauges){connections(u), u->nidle, u->nleased, u->nwaiting, u->circuit_open};
 }
 
 const char *upstream_trouble(const struct upstream *u)

@@ -35,6 +35,8 @@ enum config_scheme {
 
 struct config_pool {
 	uint64_t max_connections; /* idle, leased and being dialled, together */
+	uint64_t max_per_identity; /* of them, leased to one identity */
+	uint64_t min_idle;         /* dialled before anybody asks */
 	uint64_t max_idle;
 	uint64_t idle_timeout_ms;
 	uint64_t lifetime_ms;     /* a connection older than this is not used again; 0: no limit */
@@ -156,6 +158,8 @@ char *config_default_file(void);
 /* An empty configuration with every default that needs no list; NULL without memory. Filled by config_yaml. */
 struct config *config_new(void);
 void config_upstream_defaults(struct config_upstream *u);
+/* The defaults that depend on what was written: three quarters of the pool for one identity. */
+void config_upstream_complete(struct config_upstream *u);
 struct config *config_ref(struct config *c);
 void config_unref(struct config *c);
 

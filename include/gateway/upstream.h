@@ -19,11 +19,14 @@ struct upstream;
 struct upstream_conn;
 
 enum upstream_failure {
-	UPSTREAM_REFUSED,   /* the dial failed */
+	UPSTREAM_REFUSED,   /* the dial failed, or none is tried for a while because the last ones did */
 	UPSTREAM_TIMEOUT,   /* the dial took longer than timeouts.connect */
 	UPSTREAM_WAITED,    /* waited for pool.wait_timeout */
 	UPSTREAM_NO_MEMORY,
 };
+
+/* Who waits and holds: one per identity with something at this upstream. Opaque. */
+struct upstream_owner;
 
 /*
  * A place in the queue for a connection; embedded in who waits. on_lease gives a connection, which is then the waiter's
@@ -31,8 +34,11 @@ enum upstream_failure {
  * is called from within upstream_lease.
  */
 struct upstream_ticket {
-	struct list link;         /* on the upstream's queue while waiting */
+	struct list link;         /* on its owner's queue while waiting */
+	const char *identity;     /* borrowed while waiting: connections are shared out between identities */
+	struct upstream_owner *owner; /* borrowed while waiting */
 	struct deadline deadline; /* pool.wait_timeout */
+	uint64_t since_ms;        /* clock_ms() when it began to wait */
 	struct upstream *upstream; /* borrowed while waiting */
 	void (*on_lease)(struct upstream_ticket *t, struct upstream_conn *c);
 	void (*on_failure)(struct upstream_ticket *t, enum upstream_failure failure, const char *why);
@@ -62,6 +68,10 @@ struct upstream_counters {
 	uint64_t evicted;       /* idle connections that closed or spoke */
 	uint64_t idle_expired;  /* idle connections closed by us */
 	uint64_t refused;       /* tickets turned away: queue full or waited too long */
+	uint64_t circuit_opened; /* times that dialling was given up for a while */
+	uint64_t circuit_refused; /* tickets turned away meanwhile */
+	uint64_t waited;        /* tickets that had to wait and were served */
+	uint64_t waited_ms;     /* how long in all */
 	uint64_t peak;          /* most connections at once */
 };
 
@@ -70,6 +80,7 @@ struct upstream_gauges {
 	size_t idle;
 	size_t leased;
 	size_t waiting;
+	bool circuit_open;
 };
 
 /*
@@ -91,11 +102,14 @@ struct upstream_counters upstream_counters(const struct upstream *u);
 struct upstream_gauges upstream_gauges(const struct upstream *u);
 /* NULL while the last dial went well or none was tried; else its error, borrowed until the next dial ends. */
 const char *upstream_trouble(const struct upstream *u);
+/* It is known to answer again: a circuit that is open closes at once. */
+void upstream_recovered(struct upstream *u);
 
 enum upstream_lease {
 	UPSTREAM_LEASE_NOW,  /* *out is the connection */
 	UPSTREAM_LEASE_WAIT, /* the ticket waits */
-	UPSTREAM_LEASE_FULL, /* pool and queue are full; the ticket does not wait */
+	UPSTREAM_LEASE_FULL, /* pool and queue, or the identity's part of them, are full; the ticket does not wait */
+	UPSTREAM_LEASE_DOWN, /* the circuit is open: see upstream_trouble; the ticket does not wait */
 };
 
 /*

@@ -20,7 +20,7 @@ import sg  # noqa: E402
 MARK = "sgmark" + secrets.token_hex(8)
 POOL = f"""
 upstreams:
-  main: {{ url: local, pool: {{ max_connections: 4 }} }}
+  main: {{ url: local, pool: {{ max_connections: 4, max_per_identity: 4 }} }}
 clients:
   - {{ name: me, match: {{ uid: {os.getuid()} }}, upstream: main, user_id: "me", allow: [all], isolation: none }}
 """

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a connection is made of; for conn.c, conn_request.c and conn_answer.c alone. */
+/* What a connection is made of; for conn_life.c, conn_request.c and conn_answer.c alone. */
 #ifndef LOCAL_CONN_PRIVATE_H
 #define LOCAL_CONN_PRIVATE_H
 

@@ -670,11 +670,11 @@ def test_cp_up_text_that_arrives_changed():
         def on_file(handler, _name, tail, _path):
             if (tail, handler.command) != ("/files", "GET"):
                 return False
-            handler.answer(200, b"teXt")
+            handler.answer(200, arrived)
             return True
         s.server.on_file = on_file
-        for text in (b"text", b"te", b"text and more"):
-            fails_and_leaves(s, {}, "cp", s.write("f", text), "sb-1:/t")
+        for arrived in (b"teXt", b"tex", b"", b"text and more"):
+            fails_and_leaves(s, {}, "cp", s.write("f", b"text"), "sb-1:/t")
 
 
 def test_cp_up_wrong_sources():

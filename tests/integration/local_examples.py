@@ -235,7 +235,7 @@ def example_21_timeout():
     for command in ("exec sleep 5", "sleep 5; echo x", "trap '' TERM; sleep 5 & wait"):
         began = time.monotonic()
         error(server.post(ex("/exec"), {"command": command, "timeout": "200ms"}), 408, "TIMEOUT", f"exec timeout: {box}")
-        assert 0.15 < time.monotonic() - began < 2, time.monotonic() - began
+        assert 0.15 < time.monotonic() - began < 3, time.monotonic() - began
     wait_for("the commands are killed", lambda: processes("sleep 5") == 0)
 
 
@@ -291,8 +291,8 @@ def example_25_26_27_streams():
     assert "Cache-Control: no-cache\r\n" in head and "Transfer-Encoding: chunked\r\n" in head, head
     assert [json.loads(c) for _, c in pieces[1:]] == [{"stream": "stdout", "data": "a\n"}, {"stream": "stdout", "data": "b\n"}]
     assert 0.7 < pieces[2][0] - pieces[1][0] < 5, pieces
-    silent = list(read_stream({"command": "sleep 0.5; exit 7", "stream": True}))
-    assert len(silent) == 1 and silent[0][0] < 0.4, silent
+    silent = list(read_stream({"command": "sleep 2; exit 7", "stream": True}))
+    assert len(silent) == 1 and silent[0][0] < 1.5, silent
     began = time.monotonic()
     answer = server.post(ex("/exec"), {"command": "exec sleep 5", "stream": True, "timeout": "200ms"})
     assert answer.status == 200 and time.monotonic() - began < 2
@@ -321,7 +321,7 @@ def example_59_client_gone():
                 sock.close()
             began = time.monotonic()
             wait_for("it is killed", lambda: processes("sleep 900") == 0)
-            assert time.monotonic() - began < 1.5, time.monotonic() - began
+            assert time.monotonic() - began < 3, time.monotonic() - began
             if half:
                 data = b""
                 while piece := sock.recv(65536):
@@ -339,8 +339,8 @@ def example_60_line_ends():
 def background_programs():
     """An exec is answered although its background program holds the output; that goes on and ends up in the logs."""
     began = time.monotonic()
-    assert server.run(box, "(sleep 0.5; echo from-behind) & echo started")["stdout"] == "started\n"
-    assert time.monotonic() - began < 0.45
+    assert server.run(box, "(sleep 3; echo from-behind) & echo started")["stdout"] == "started\n"
+    assert time.monotonic() - began < 2.5
     wait_for("its output is in the logs", lambda: "from-behind" in server.get(ex("/logs")).json())
     stubborn = server.run(box, "setsid sleep 78 >/dev/null 2>&1 & echo $!")
     assert stubborn["exit_code"] == 0

@@ -309,7 +309,7 @@ static int fill_argv(struct plan *p, const struct bwrap *bwrap, const struct bwr
 	add(a, "--");
 	if (spec->init_image.n) {
 		add(a, INIT_PATH);
-		add2(a, format(a, "%d", p->fds[FD_SOCK]), format(a, "%d", p->fds[FD_LEASH]));
+		add3(a, format(a, "%d", p->fds[FD_SOCK]), format(a, "%d", p->fds[FD_LEASH]), spec->host_name);
 	} else {
 		add3(a, "/bin/sh", "-c", ":");
 	}
@@ -369,8 +369,7 @@ static void child_reset_signals(void)
 	sigset_t none;
 
 	for (int i = 1; i < NSIG; i++)
-		if (i != SIGPIPE)
-			(void)sigaction(i, &dfl, NULL);
+		(void)sigaction(i, &dfl, NULL);
 	/* bubblewrap must not die of a closed pipe half way. */
 	(void)sigaction(SIGPIPE, &ign, NULL);
 	sigemptyset(&none);

@@ -194,7 +194,8 @@ static void on_sock_end(struct sandbox *sb)
 	event_del(sb->on_sock);
 	if (sb->state == SANDBOX_RUNNING)
 		sandbox_fail(sb, "its init ended");
-	/* While it starts, bubblewrap's exit tells why; that follows at once. */
+	/* While it starts, bubblewrap's exit tells why; that follows at once, once nobody is left inside. */
+	kill_inside(sb);
 	loop_defer(sb->host->loop, &sb->work);
 }
 

@@ -3,7 +3,7 @@
  * stacygate-init: process 1 of a sandbox. It alone starts commands and touches files there, as the server asks over a
  * socket. Being process 1 it cannot be killed from inside, and being undumpable it cannot be traced or read.
  *
- *     stacygate-init SOCKET LEASH     both descriptors
+ *     stacygate-init SOCKET LEASH NAME     two descriptors; the name is for whoever looks at a list of processes
  *
  * It ends when the server does, in two ways. The socket's end of file ends its loop. The leash is a pipe whose other end
  * the server alone holds: its end makes the kernel kill our parent, and that kills us (PR_SET_PDEATHSIG), even when this
@@ -354,9 +354,9 @@ static int open_signals(void)
 
 static bool init_setup(struct init *init, int argc, char **argv)
 {
-	int leash = argc == 3 ? parse_fd(argv[2]) : -1;
+	int leash = argc == 4 ? parse_fd(argv[2]) : -1;
 
-	init->sock = argc == 3 ? parse_fd(argv[1]) : -1;
+	init->sock = argc == 4 ? parse_fd(argv[1]) : -1;
 	init->log_credit = WIRE_LOG_WINDOW;
 	list_init(&init->jobs);
 	if (prctl(PR_SET_DUMPABLE, 0) < 0 || init->sock < 0 || leash < 0 || !close_others(&init->sock, &leash))

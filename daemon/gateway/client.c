@@ -88,7 +88,7 @@ struct client {
 	struct event *readable;       /* owned; pending unless reading is stopped */
 	struct event *writable;       /* owned; pending while something is unsent */
 	struct deadline deadline;     /* of the present state */
-	struct deadline probe;        /* set while half-closed */
+	struct deadline probe;        /* set while a request is under way and nothing is read */
 	struct deferred resume;       /* looks at pipelined bytes when no answer is on the stack */
 	struct deferred destroy;
 	struct buf in;                /* received, not yet used */
@@ -174,6 +174,12 @@ static bool wants_read(const struct client *c)
 	return false;
 }
 
+/* Whether a request is under way while nothing is read: then only asking tells that its client has gone. */
+static bool is_served_unread(const struct client *c)
+{
+	return (c->state == CLIENT_BODY || c->state == CLIENT_ANSWER) && !wants_read(c);
+}
+
 static void update_interest(struct client *c)
 {
 	bool want = wants_read(c);
@@ -182,10 +188,13 @@ static void update_interest(struct client *c)
 	if (!c->readable || c->reading == want)
 		return;
 	c->reading = want;
-	if (want)
+	if (want) {
 		event_add(c->readable, NULL);
-	else
-		event_del(c->readable);
+		return;
+	}
+	event_del(c->readable);
+	if (is_served_unread(c) && list_empty(&c->probe.link))
+		deadline_set(&c->shared->probe_deadlines, &c->probe);
 }
 
 static void set_deadline(struct client *c)
@@ -401,6 +410,11 @@ static void next_request(struct client *c)
 		buf_fini(&c->in);
 }
 
+void client_skip_body(struct client *c)
+{
+	c->keep_alive = false;
+}
+
 void client_finish(struct client *c, bool keep_alive)
 {
 	if (c->state == CLIENT_CLOSED)
@@ -579,7 +593,6 @@ static void on_eof(struct client *c)
 			return;
 		}
 		update_interest(c);
-		deadline_set(&c->shared->probe_deadlines, &c->probe);
 		return;
 	case CLIENT_HEAD:
 		close_when_sent(c, CLIENT_END_GONE);
@@ -605,7 +618,7 @@ static void on_probe(struct deadline *d)
 		return;
 	if (both_directions_shut(c))
 		client_lost(c, CLIENT_END_GONE);
-	else
+	else if (is_served_unread(c))
 		deadline_set(&c->shared->probe_deadlines, &c->probe);
 }
 

@@ -28,7 +28,10 @@
 #include "gateway/target.h"
 #include "gateway/upstream.h"
 
-enum { LOGGED_PATH_BYTES = 256 };
+enum {
+	LOGGED_PATH_BYTES = 256,
+	OWN_BODY_MAX_BYTES = 65536, /* read of a request that is answered here */
+};
 
 /* What is to be answered by ourselves when the request has been read. */
 enum pending {
@@ -204,7 +207,7 @@ static struct answer_to answer_to(const struct front *f)
 	return (struct answer_to){f->client, f->request_id[0] ? f->request_id : NULL, f->method == METHOD_HEAD};
 }
 
-/* Refuses when the body has been read. */
+/* Refuses when the body has been read, or at once if it is not going to be. */
 static void refuse(struct front *f, unsigned status, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 static void refuse(struct front *f, unsigned status, const char *fmt, ...)
@@ -270,6 +273,19 @@ static void judge(struct front *f, const struct http_head *head)
 	}
 }
 
+/*
+ * Whether the body of a request that is answered here is read first, which lets the connection be kept. A client that
+ * waits for leave to send it is not given any, and nobody has us read what is large or of unknown length for nothing.
+ */
+static bool body_is_read_first(const struct http_head *head)
+{
+	return head->framing == HTTP_BODY_NONE ||
+	       (head->framing == HTTP_BODY_LENGTH && head->content_length <= OWN_BODY_MAX_BYTES &&
+		!head->expect_continue);
+}
+
+static void on_body_end(void *arg);
+
 static void on_request(void *arg, const struct http_head *head)
 {
 	struct front *f = arg;
@@ -277,6 +293,10 @@ static void on_request(void *arg, const struct http_head *head)
 	choose_rule(f);
 	note_request(f, head);
 	judge(f, head);
+	if (f->pending != PENDING_NOTHING && !body_is_read_first(head)) {
+		client_skip_body(f->client);
+		on_body_end(f);
+	}
 }
 
 static void on_body(void *arg, const char *p, size_t n)

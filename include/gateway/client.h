@@ -89,6 +89,12 @@ bool client_send(struct client *c, struct str a, struct str b);
 void client_pause_body(struct client *c, bool paused);
 
 /*
+ * The present request's body will not be waited for: the answer, which is given before its end, closes the connection.
+ * Before client_send.
+ */
+void client_skip_body(struct client *c);
+
+/*
  * The answer is complete. With keep_alive the next request is read, if this one was read to its end and the client wants
  * more; otherwise the connection is closed when all is sent.
  */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -21,6 +22,8 @@
 enum { MAX_ARGS = 32, MAX_ENV = 48 };
 
 static struct daemon *all; /* those that run or were not freed, so that a failed test leaves none */
+
+static unsigned descriptor_limit; /* 0: as the test itself */
 
 struct launch {
 	char program[512];
@@ -110,6 +113,8 @@ static void become(const struct launch *l, const struct daemon *d, uid_t uid)
 	for (int fd = 3; fd < 1024; fd++)
 		if (fd != l->program_fd)
 			close(fd);
+	if (descriptor_limit)
+		setrlimit(RLIMIT_NOFILE, &(struct rlimit){descriptor_limit, descriptor_limit});
 	if (uid && (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0))
 		_exit(126);
 	/* Behind the change of identity, which clears it: the program never outlives its test. */
@@ -201,6 +206,11 @@ void daemon_signal(struct daemon *d, int signal)
 {
 	cr_assert_neq(d->pid, 0, "it has ended already");
 	cr_assert_eq(kill(d->pid, signal), 0);
+}
+
+void daemon_limit_descriptors(unsigned n)
+{
+	descriptor_limit = n;
 }
 
 void daemon_freeze(struct daemon *d)

@@ -35,6 +35,9 @@ struct daemon *daemon_start(struct scratch *s, const struct daemon_spec *spec);
 /* The same without the wish that it comes up: for programs that end by themselves. */
 struct daemon *daemon_spawn(struct scratch *s, const struct daemon_spec *spec);
 
+/* Programs started from now on may have this many descriptors; 0 takes that back. */
+void daemon_limit_descriptors(unsigned n);
+
 /* Waits for its end, judges its output, and returns its exit status; 128+N for signal N. */
 int daemon_wait(struct daemon *d, unsigned ms);
 void daemon_signal(struct daemon *d, int signal);

@@ -393,6 +393,6 @@ bool have_root(const char *what_for)
 {
 	if (geteuid() == 0)
 		return true;
-	cr_log_warn("SKIPPED, needs root: %s", what_for);
+	cr_log_info("SKIPPED, needs root: %s", what_for);
 	return false;
 }

@@ -458,7 +458,12 @@ Test(bodies, too_large)
 	answer_fini(&a);
 	raw_close(&r);
 	cr_expect_eq(upstream_requests(gw->up), 0);
-	cr_expect(upstream_wait_open(gw->up, 0));
+	/* One that was made for it and never written to may wait for the next request. */
+	if (upstream_connections(gw->up)) {
+		struct buf seen = upstream_received(gw->up, 0);
+		cr_expect(seen.len == 0 || upstream_wait_closed(gw->up, 0));
+		buf_fini(&seen);
+	}
 	a = gw_ask(gw, "POST /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 65537\r\n\r\n");
 	expect_error(&a, 413, "TOO_LARGE");
 	answer_fini(&a);

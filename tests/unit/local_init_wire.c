@@ -33,6 +33,9 @@ static const struct wire_request requests[] = {
 	{.type = WIRE_CANCEL, .job = 11},
 	{.type = WIRE_CREDIT, .job = 12, .credit = 65536},
 };
+/* The fuzz target, linked in: what it requires holds for everything that this program makes. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 /* A copy of exactly n bytes: one read too many is a report of the sanitizer. */
@@ -170,6 +173,7 @@ Test(local_init_wire, every_byte_changed)
 				struct str s = exact(buf_data(&b), b.len);
 				((char *)(uintptr_t)s.p)[at] = (char)v;
 				used = 0;
+				(void)LLVMFuzzerTestOneInput((const uint8_t *)s.p, s.n);
 				if (wire_parse_event(s, &got, &used) == 1)
 					cr_assert(used <= s.n && got.bytes.n + got.path.n + got.text.n <= s.n);
 				if (wire_parse_request(s, &request, &used) == 1)
@@ -204,4 +208,23 @@ Test(local_init_wire, commands)
 	cr_expect_eq(wire_put_exec(&b, &big, 1, NULL, 0, STR("")), -E2BIG);
 	drop(big);
 	buf_fini(&b);
+}
+
+/* Pseudo-random messages with a right head, a million bytes of them, through the fuzz target. */
+Test(local_init_wire, random_payloads)
+{
+	uint64_t x = 88172645463325252u;
+	uint8_t mem[WIRE_HEAD_BYTES + 64];
+
+	for (int i = 0; i < 20000; i++) {
+		for (size_t k = 0; k < sizeof(mem); k++) {
+			x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+			mem[k] = (uint8_t)(x & (k % 3 ? 0x07 : 0xff));
+		}
+		memset(mem, 0, WIRE_HEAD_BYTES);
+		mem[0] = (uint8_t)(x >> 8) % 65;
+		mem[4] = (uint8_t)(x >> 16) % 3;
+		mem[8] = i % 2 ? (uint8_t)(WIRE_READY + (x >> 24) % 6) : (uint8_t)(1 + (x >> 24) % 14);
+		(void)LLVMFuzzerTestOneInput(mem, sizeof(mem));
+	}
 }

@@ -470,13 +470,17 @@ static bool evict_unusable(struct upstream *u, struct upstream_conn *c)
 	return true;
 }
 
-static struct upstream_conn *lease_idle(struct upstream *u, struct upstream_owner *owner)
+/* `fresh`: one that has served nobody; those that have are closed, as upstream_lease says. */
+static struct upstream_conn *lease_idle(struct upstream *u, struct upstream_owner *owner, bool fresh)
 {
 	struct upstream_conn *c;
 
-	do
-		c = LIST_FIRST(&u->idle, struct upstream_conn, link);
-	while (c && evict_unusable(u, c));
+	while ((c = LIST_FIRST(&u->idle, struct upstream_conn, link))) {
+		if (fresh && c->served)
+			conn_close(c);
+		else if (!evict_unusable(u, c))
+			break;
+	}
 	if (!c)
 		return NULL;
 	conn_move(c, CONN_LEASED);
@@ -524,7 +528,7 @@ static void on_retry(evutil_socket_t fd, short what, void *arg)
 static void serve(struct upstream *u, struct upstream_ticket *t)
 {
 	struct upstream_owner *o = t->owner;
-	struct upstream_conn *c = lease_idle(u, o);
+	struct upstream_conn *c = lease_idle(u, o, t->fresh);
 
 	if (!c)
 		return;
@@ -595,11 +599,12 @@ enum upstream_lease upstream_lease(struct upstream *u, struct upstream_ticket *t
 	deadline_init(&t->deadline, on_waited);
 	t->upstream = u;
 	t->owner = NULL;
+	t->fresh = fresh;
 	*out = NULL;
 	if (!o)
 		return UPSTREAM_LEASE_FULL;
 	if (!fresh && u->nwaiting == 0 && o->held < u->config.pool.max_per_identity) {
-		*out = lease_idle(u, o);
+		*out = lease_idle(u, o, false);
 		if (*out)
 			return UPSTREAM_LEASE_NOW;
 	}

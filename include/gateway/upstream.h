@@ -40,6 +40,7 @@ struct upstream_ticket {
 	struct deadline deadline; /* pool.wait_timeout */
 	uint64_t since_ms;        /* clock_ms() when it began to wait */
 	struct upstream *upstream; /* borrowed while waiting */
+	bool fresh;               /* wants a connection that has served nobody */
 	void (*on_lease)(struct upstream_ticket *t, struct upstream_conn *c);
 	void (*on_failure)(struct upstream_ticket *t, enum upstream_failure failure, const char *why);
 };

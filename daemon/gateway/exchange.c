@@ -641,10 +641,12 @@ static void on_conn_readable(void *arg)
 
 	if (n == -EAGAIN)
 		return;
-	if (n <= 0)
-		on_response_eof(e, n == 0 ? "closed the connection before it answered" : "the connection broke");
-	else
+	if (n > 0)
 		take_response(e, scratch, (size_t)n);
+	else if (n < 0 && e->state == EXCHANGE_BODY)
+		cut(e); /* a reset ends no message, not even one that goes on until the close */
+	else
+		on_response_eof(e, n == 0 ? "closed the connection before it answered" : "the connection broke");
 }
 
 static void on_deadline(struct deadline *d)

@@ -213,9 +213,15 @@ static void begin_lease(struct exchange *e, bool fresh);
 /* Whether sending the whole request once more cannot make it run twice. */
 static bool may_repeat(const struct exchange *e)
 {
-	if (e->report.repeated || !e->conn || !upstream_conn_reused(e->conn) || e->response.len || e->interim)
+	if (e->state != EXCHANGE_HEAD || e->report.repeated || !upstream_conn_reused(e->conn) || e->response.len || e->interim)
 		return false;
 	return e->sent_total == 0 || (!e->has_body && route_is_safe(e->method));
+}
+
+/* Whether what else comes of the request is of no use to anybody. */
+static bool drops_body(const struct exchange *e)
+{
+	return e->up_broken && !may_repeat(e);
 }
 
 /* The connection failed before a response head. */
@@ -255,7 +261,7 @@ static void send_up(struct exchange *e)
 		set_head_deadline(e);
 	}
 	upstream_conn_want_write(e->conn, unsent(e) && !e->up_broken);
-	if (e->up_broken || (!e->body_done && unsent(e) < UP_LOW_WATER))
+	if (drops_body(e) || (!e->body_done && unsent(e) < UP_LOW_WATER))
 		client_pause_body(e->client, false);
 }
 
@@ -268,7 +274,7 @@ static void on_conn_writable(void *arg)
 
 static void add_body(struct exchange *e, const char *p, size_t n)
 {
-	if (e->up_broken || n == 0)
+	if (drops_body(e) || n == 0)
 		return;
 	if (e->rechunk)
 		buf_addf(&e->up, "%zx\r\n", n);
@@ -325,7 +331,7 @@ void exchange_body_end(struct exchange *e)
 		begin_lease(e, false);
 		return;
 	}
-	if (e->rechunk && !e->up_broken)
+	if (e->rechunk && !drops_body(e))
 		buf_add_str(&e->up, STR("0\r\n\r\n"));
 	if (e->conn)
 		send_up(e);

@@ -681,10 +681,15 @@ void exchange_gone(struct exchange *e)
 		end(e, EXCHANGE_END_CLIENT_GONE, false);
 }
 
-void exchange_abort(struct exchange *e)
+bool exchange_abort(struct exchange *e)
 {
+	bool begun = e->state == EXCHANGE_BODY;
+
+	if (begun)
+		client_cut(e->client, CLIENT_END_FAULT);
 	if (e->state != EXCHANGE_ENDED)
 		end(e, EXCHANGE_END_REQUEST_FAULT, false);
+	return !begun;
 }
 
 /* --- beginning --------------------------------------------------------------------------------------------------------- */

@@ -349,7 +349,8 @@ static void on_fault(void *arg, unsigned status, const char *why)
 
 	if (f->exchange) {
 		/* Its own report is this request's line in the log. */
-		exchange_abort(f->exchange);
+		if (!exchange_abort(f->exchange))
+			return;
 	} else {
 		f->started_ns = clock_ns();
 		f->shared->stats.requests++;

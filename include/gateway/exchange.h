@@ -79,8 +79,11 @@ void exchange_start(struct exchange *e);
 
 void exchange_body(struct exchange *e, const char *p, size_t n);
 void exchange_body_end(struct exchange *e);
-/* The request broke down: nothing more of it comes. The caller answers the client. */
-void exchange_abort(struct exchange *e);
+/*
+ * The request broke down: nothing more of it comes. Returns whether the caller answers the client; if the upstream's answer
+ * had begun, that has been cut instead.
+ */
+MUST_CHECK bool exchange_abort(struct exchange *e);
 void exchange_drained(struct exchange *e);
 void exchange_gone(struct exchange *e);
 

@@ -150,6 +150,8 @@ static void begin(void)
 
 static void start(void)
 {
+	if (!config.pool.max_per_identity)
+		config.pool.max_per_identity = config.pool.max_connections;
 	up = upstream_new(loop, dialer, &config, scratch_path(&dir, "up.sock"));
 	cr_assert_not_null(up);
 }
@@ -171,16 +173,22 @@ static void end(void)
 
 TestSuite(gateway_upstream, .init = begin, .fini = end, .timeout = 60);
 
-static enum upstream_lease ask(struct waiter *w, bool fresh)
+static enum upstream_lease ask_as(struct waiter *w, const char *identity, bool fresh)
 {
 	enum upstream_lease got;
 
 	memset(w, 0, sizeof(*w));
+	w->ticket.identity = identity;
 	w->ticket.on_lease = on_lease;
 	w->ticket.on_failure = on_failure;
 	got = upstream_lease(up, &w->ticket, fresh, &w->conn);
 	cr_assert_eq(got == UPSTREAM_LEASE_NOW, w->conn != NULL);
 	return got;
+}
+
+static enum upstream_lease ask(struct waiter *w, bool fresh)
+{
+	return ask_as(w, "alice", fresh);
 }
 
 /* Asks and waits. */
@@ -560,6 +568,129 @@ Test(gateway_upstream, refused)
 	lease(&w[0]);
 	cr_expect_null(upstream_trouble(up));
 	give_back(&w[0], true);
+}
+
+/* Those who wait are served in turn, one of each identity, whatever the order in which they came. */
+Test(gateway_upstream, turns)
+{
+	static const char *const who[] = {"alice", "alice", "alice", "alice", "bob", "bob", "carol"};
+	static const unsigned order[] = {1, 4, 6, 7, 2, 5, 3};
+	struct waiter holder;
+	struct waiter w[7];
+
+	config.pool.max_connections = 1;
+	start();
+	lease(&holder);
+	for (unsigned i = 0; i < 7; i++)
+		cr_assert_eq(ask_as(&w[i], who[i], false), UPSTREAM_LEASE_WAIT);
+	ended = 0;
+	give_back(&holder, true);
+	for (unsigned turn_of = 1; turn_of <= 7; turn_of++) {
+		for (unsigned i = 0; i < 7; i++) {
+			if (order[i] != turn_of)
+				continue;
+			await(&w[i]);
+			cr_expect_eq(w[i].order, turn_of, "%s, waiter %u", who[i], i);
+			give_back(&w[i], true);
+		}
+	}
+}
+
+/* K16: one identity never holds more than max_per_identity, and what it leaves is another's at once. */
+Test(gateway_upstream, share_of_an_identity)
+{
+	struct waiter w[4];
+	struct waiter other;
+
+	config.pool.max_connections = 4;
+	config.pool.max_per_identity = 3;
+	start();
+	for (unsigned i = 0; i < 3; i++)
+		lease(&w[i]);
+	cr_assert_eq(ask(&w[3], false), UPSTREAM_LEASE_WAIT);
+	turn_for(20);
+	cr_expect_eq(w[3].order, 0);
+	expect_gauges(3, 0, 3, 1);
+	if (ask_as(&other, "bob", false) == UPSTREAM_LEASE_WAIT)
+		await(&other);
+	cr_expect_not_null(other.conn);
+	give_back(&other, true);
+	turn_for(20);
+	cr_expect_eq(w[3].order, 0, "there is an idle connection, and it is not for alice");
+	give_back(&w[0], true);
+	await(&w[3]);
+	for (unsigned i = 1; i < 4; i++)
+		give_back(&w[i], true);
+}
+
+/* A quarter of the queue's places is the most that one identity takes. */
+Test(gateway_upstream, share_of_the_queue)
+{
+	struct waiter holder;
+	struct waiter w[3];
+	struct waiter other;
+
+	config.pool.max_connections = 1;
+	config.pool.max_waiting = 8;
+	start();
+	lease(&holder);
+	for (unsigned i = 0; i < 2; i++)
+		cr_expect_eq(ask(&w[i], false), UPSTREAM_LEASE_WAIT);
+	cr_expect_eq(ask(&w[2], false), UPSTREAM_LEASE_FULL);
+	cr_expect_eq(ask_as(&other, "bob", false), UPSTREAM_LEASE_WAIT);
+	for (unsigned i = 0; i < 2; i++)
+		upstream_ticket_cancel(&w[i].ticket);
+	upstream_ticket_cancel(&other.ticket);
+	give_back(&holder, true);
+}
+
+/* Five failed dials in a row: nobody waits any longer, nor later comers, until the server can be reached again. */
+Test(gateway_upstream, circuit)
+{
+	struct waiter w[10];
+	struct waiter late;
+	uint64_t until;
+
+	config.pool.max_connections = 6;
+	start();
+	close(listening);
+	listening = -1;
+	unlink(scratch_path(&dir, "up.sock"));
+	for (unsigned i = 0; i < 10; i++)
+		cr_assert_eq(ask(&w[i], false), UPSTREAM_LEASE_WAIT);
+	for (unsigned i = 0; i < 10; i++) {
+		await(&w[i]);
+		cr_expect(w[i].failed);
+	}
+	cr_expect_leq(upstream_counters(up).dials, 6, "the others were told only by further dials");
+	cr_expect_eq(ask(&late, false), UPSTREAM_LEASE_DOWN);
+	cr_expect_eq(upstream_counters(up).circuit_opened, 1);
+	cr_expect_eq(upstream_counters(up).circuit_refused, 1);
+	listen_at(scratch_path(&dir, "up.sock"));
+	until = wait_now_ms() + WAIT_MS;
+	while (upstream_trouble(up) && wait_now_ms() < until)
+		turn();
+	lease(&late);
+	give_back(&late, true);
+}
+
+/* min_idle connections are there before anybody asks, and again after they are gone. */
+Test(gateway_upstream, min_idle)
+{
+	struct waiter w;
+
+	config.pool.min_idle = 2;
+	start();
+	turn_for(20);
+	expect_gauges(2, 2, 0, 0);
+	cr_assert_eq(ask(&w, false), UPSTREAM_LEASE_NOW);
+	turn_for(20);
+	expect_gauges(3, 2, 1, 0);
+	give_back(&w, true);
+	for (unsigned i = 0; i < naccepted; i++)
+		shutdown(accepted[i], SHUT_RDWR);
+	turn_for(20);
+	expect_gauges(2, 2, 0, 0);
 }
 
 /* The holder hears of bytes and of room, but not after its lease; a pause holds bytes back and loses none. */

@@ -91,6 +91,7 @@ struct upstream {
 	char trouble[128];             /* the last dial's error; empty: none */
 	unsigned failures;             /* dials that failed in a row */
 	bool circuit_open;
+	bool abandoned;                /* nobody holds a reference but its own connections */
 	unsigned circuit_ms;           /* until the next try */
 	struct event *retry;           /* owned; pending while the circuit is open and no dial is under way */
 };
@@ -505,7 +506,7 @@ static size_t wanted(const struct upstream *u)
 /* Dials as many as are wanted and allowed. */
 static void dial_wanted(struct upstream *u)
 {
-	size_t want = u->circuit_open ? 0 : wanted(u);
+	size_t want = u->circuit_open || u->abandoned ? 0 : wanted(u);
 
 	while (u->ndialling + u->nidle < want && connections(u) < u->config.pool.max_connections)
 		if (conn_dial(u)) {
@@ -800,6 +801,7 @@ void upstream_unref(struct upstream *u)
 	}
 	if (!only_unleased_left(u))
 		return;
+	u->abandoned = true;
 	event_del(u->retry);
 	while (u->nidle)
 		conn_close(LIST_FIRST(&u->idle, struct upstream_conn, link));

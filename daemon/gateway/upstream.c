@@ -414,7 +414,10 @@ static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char 
 	upstream_ref(u);
 	conn_close(c);
 	dial_failed(u, why);
-	fail_next(u, outcome == DIAL_TIMEOUT ? UPSTREAM_TIMEOUT : UPSTREAM_REFUSED, u->trouble);
+	/* With the circuit open and nothing left that might be given back, the others would only wait for their time to end. */
+	do
+		fail_next(u, outcome == DIAL_TIMEOUT ? UPSTREAM_TIMEOUT : UPSTREAM_REFUSED, u->trouble);
+	while (u->circuit_open && u->nidle == 0 && u->nleased == 0 && u->nwaiting);
 	upstream_unref(u);
 }
 

@@ -493,6 +493,8 @@ static struct upstream_conn *lease_idle(struct upstream *u, struct upstream_owne
 	u->counters.leases++;
 	if (c->served++)
 		u->counters.reused++;
+	if (u->nidle < u->config.pool.min_idle)
+		loop_defer(u->loop, &u->deliver);
 	return c;
 }
 

@@ -66,8 +66,12 @@ const char *scratch_path(const struct scratch *s, const char *fmt, ...)
 const char *scratch_file(const struct scratch *s, const char *name, mode_t mode, const char *content, size_t n)
 {
 	const char *path = scratch_path(s, "%s", name);
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int fd;
 
+	/* One that this user may not write to is replaced. */
+	if (access(path, W_OK) < 0)
+		(void)unlink(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	cr_assert_geq(fd, 0, "%s cannot be written", path);
 	cr_assert_eq(fd_write_all(fd, content, n), 0);
 	cr_assert_eq(fchmod(fd, mode), 0);

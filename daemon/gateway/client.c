@@ -11,6 +11,8 @@
  * client that leaves must end its request; what it pipelines meanwhile is kept up to a bound. The next request is begun
  * when less than the high water mark of earlier answers is unsent.
  *
+ * TUNNEL, reached from ANSWER when a protocol was switched, passes bytes on as they come; it ends in FLUSH.
+ *
  * The end of the input within an answer means either that the client left or that it only finished sending: on a Unix
  * socket POLLHUP tells (both directions are shut). A half-closed client is asked again now and then.
  */
@@ -34,19 +36,22 @@ enum client_state {
 	CLIENT_HEAD,
 	CLIENT_BODY,
 	CLIENT_ANSWER,
+	CLIENT_TUNNEL,
 	CLIENT_FLUSH,
 	CLIENT_LINGER,
 	CLIENT_CLOSED,
 	CLIENT_STATES,
 };
 
-static const char *const state_names[CLIENT_STATES] = {"idle", "head", "body", "answer", "flush", "linger", "closed"};
+static const char *const state_names[CLIENT_STATES] = {"idle",   "head",  "body",   "answer",
+						       "tunnel", "flush", "linger", "closed"};
 
 static const uint32_t state_edges[CLIENT_STATES] = {
 	[CLIENT_IDLE] = SM_TO(CLIENT_HEAD) | SM_TO(CLIENT_FLUSH) | SM_TO(CLIENT_CLOSED),
 	[CLIENT_HEAD] = SM_TO(CLIENT_BODY) | SM_TO(CLIENT_FLUSH) | SM_TO(CLIENT_CLOSED),
 	[CLIENT_BODY] = SM_TO(CLIENT_ANSWER) | SM_TO(CLIENT_FLUSH) | SM_TO(CLIENT_CLOSED),
-	[CLIENT_ANSWER] = SM_TO(CLIENT_IDLE) | SM_TO(CLIENT_FLUSH) | SM_TO(CLIENT_CLOSED),
+	[CLIENT_ANSWER] = SM_TO(CLIENT_IDLE) | SM_TO(CLIENT_TUNNEL) | SM_TO(CLIENT_FLUSH) | SM_TO(CLIENT_CLOSED),
+	[CLIENT_TUNNEL] = SM_TO(CLIENT_FLUSH) | SM_TO(CLIENT_CLOSED),
 	[CLIENT_FLUSH] = SM_TO(CLIENT_LINGER) | SM_TO(CLIENT_CLOSED),
 	[CLIENT_LINGER] = SM_TO(CLIENT_CLOSED),
 	[CLIENT_CLOSED] = 0,
@@ -89,6 +94,7 @@ struct client {
 	struct event *writable;       /* owned; pending while something is unsent */
 	struct deadline deadline;     /* of the present state */
 	struct deadline probe;        /* set while a request is under way and nothing is read */
+	struct deadline unread;       /* set while something is unsent: the client must take some of it in time */
 	struct deferred resume;       /* looks at pipelined bytes when no answer is on the stack */
 	struct deferred destroy;
 	struct buf in;                /* received, not yet used */
@@ -163,6 +169,7 @@ static bool wants_read(const struct client *c)
 	case CLIENT_LINGER:
 		return true;
 	case CLIENT_BODY:
+	case CLIENT_TUNNEL:
 		return !c->body_paused;
 	case CLIENT_ANSWER:
 		return c->in.len < PIPELINE_MAX_BYTES;
@@ -177,7 +184,7 @@ static bool wants_read(const struct client *c)
 /* Whether a request is under way while nothing is read: then only asking tells that its client has gone. */
 static bool is_served_unread(const struct client *c)
 {
-	return (c->state == CLIENT_BODY || c->state == CLIENT_ANSWER) && !wants_read(c);
+	return (c->state == CLIENT_BODY || c->state == CLIENT_ANSWER || c->state == CLIENT_TUNNEL) && !wants_read(c);
 }
 
 static void update_interest(struct client *c)
@@ -222,6 +229,7 @@ static void set_deadline(struct client *c)
 		deadline_set(&s->linger_deadlines, &c->deadline);
 		return;
 	case CLIENT_ANSWER:
+	case CLIENT_TUNNEL:
 	case CLIENT_CLOSED:
 	case CLIENT_STATES:
 		deadline_clear(&c->deadline);
@@ -250,6 +258,7 @@ static void client_move(struct client *c, enum client_state to)
 	}
 	c->shared->ends[c->end]++;
 	deadline_clear(&c->probe);
+	deadline_clear(&c->unread);
 	if (c->readable)
 		event_free(c->readable);
 	if (c->writable)
@@ -270,7 +279,8 @@ static void client_close(struct client *c, enum client_end end)
 /* The client left: whoever answers it is told first. */
 static void client_lost(struct client *c, enum client_end end)
 {
-	bool under_way = (c->state == CLIENT_BODY && !c->finished) || c->state == CLIENT_ANSWER;
+	bool under_way = (c->state == CLIENT_BODY && !c->finished) || c->state == CLIENT_ANSWER ||
+			 c->state == CLIENT_TUNNEL;
 
 	if (c->state == CLIENT_CLOSED)
 		return;
@@ -308,7 +318,10 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 	buf_consume(&c->out, (size_t)n);
 	if (c->state == CLIENT_FLUSH)
 		set_deadline(c);
+	if (n)
+		deadline_set(&c->shared->body_deadlines, &c->unread);
 	if (c->out.len == 0) {
+		deadline_clear(&c->unread);
 		buf_fini(&c->out);
 		after_flush(c);
 	}
@@ -340,7 +353,8 @@ bool client_send(struct client *c, struct str a, struct str b)
 
 	if (c->state == CLIENT_CLOSED || c->broken || a.n + b.n == 0)
 		return true;
-	CHECK(c->state == CLIENT_HEAD || c->state == CLIENT_BODY || c->state == CLIENT_ANSWER);
+	CHECK(c->state == CLIENT_HEAD || c->state == CLIENT_BODY || c->state == CLIENT_ANSWER ||
+	      c->state == CLIENT_TUNNEL);
 	c->want_continue = false;
 	if (c->out.len == 0) {
 		ssize_t n = send_now(c, a, b);
@@ -361,8 +375,11 @@ bool client_send(struct client *c, struct str a, struct str b)
 		loop_defer(c->shared->loop, &c->resume);
 		return true;
 	}
-	if (c->out.len)
+	if (c->out.len) {
 		event_add(c->writable, NULL);
+		if (list_empty(&c->unread.link))
+			deadline_set(&c->shared->body_deadlines, &c->unread);
+	}
 	c->congested = c->congested || c->out.len > CLIENT_HIGH_WATER;
 	return !c->congested;
 }
@@ -422,6 +439,10 @@ void client_finish(struct client *c, bool keep_alive)
 	c->finish_keep_alive = keep_alive;
 	if (c->state == CLIENT_ANSWER) {
 		next_request(c);
+		return;
+	}
+	if (c->state == CLIENT_TUNNEL) {
+		begin_flush(c, CLIENT_END_DONE);
 		return;
 	}
 	CHECK(c->state == CLIENT_HEAD || c->state == CLIENT_BODY);
@@ -524,6 +545,8 @@ static bool can_use(const struct client *c)
 	case CLIENT_BODY:
 		/* After the answer what is at hand of the request is used up, so that the connection can be kept. */
 		return !c->parser.why && (!c->body_paused || c->finished);
+	case CLIENT_TUNNEL:
+		return !c->body_paused;
 	case CLIENT_ANSWER:
 	case CLIENT_FLUSH:
 	case CLIENT_LINGER:
@@ -542,6 +565,12 @@ static size_t use_bytes(struct client *c, const char *p, size_t n)
 {
 	size_t used = 0;
 
+	if (c->state == CLIENT_TUNNEL) {
+		if (n == 0 || !can_use(c))
+			return 0;
+		c->events->on_body(c->arg, p, n);
+		return n;
+	}
 	while (can_use(c) && (used < n || c->state == CLIENT_BODY)) {
 		enum client_state before = c->state;
 		size_t step = before == CLIENT_BODY ? use_body(c, p + used, n - used) :
@@ -588,11 +617,14 @@ static void on_eof(struct client *c)
 		close_when_sent(c, CLIENT_END_DONE);
 		return;
 	case CLIENT_ANSWER:
+	case CLIENT_TUNNEL:
 		if (both_directions_shut(c)) {
 			client_lost(c, CLIENT_END_GONE);
 			return;
 		}
 		update_interest(c);
+		if (c->state == CLIENT_TUNNEL)
+			c->events->on_body_end(c->arg);
 		return;
 	case CLIENT_HEAD:
 		close_when_sent(c, CLIENT_END_GONE);
@@ -713,6 +745,19 @@ void client_pause_body(struct client *c, bool paused)
 	update_interest(c);
 }
 
+static void on_unread(struct deadline *d)
+{
+	client_lost(CONTAINER_OF(d, struct client, unread), CLIENT_END_NOT_READING);
+}
+
+void client_tunnel(struct client *c)
+{
+	CHECK(c->state == CLIENT_ANSWER);
+	client_move(c, CLIENT_TUNNEL);
+	if (c->in.len)
+		loop_defer(c->shared->loop, &c->resume);
+}
+
 static void on_deadline(struct deadline *d)
 {
 	struct client *c = CONTAINER_OF(d, struct client, deadline);
@@ -736,6 +781,7 @@ static void on_deadline(struct deadline *d)
 		client_close(c, c->end);
 		return;
 	case CLIENT_ANSWER:
+	case CLIENT_TUNNEL:
 	case CLIENT_CLOSED:
 	case CLIENT_STATES:
 		return;
@@ -762,6 +808,7 @@ struct client *client_new(struct client_shared *shared, int fd, unsigned long lo
 	c->arg = arg;
 	deadline_init(&c->deadline, on_deadline);
 	deadline_init(&c->probe, on_probe);
+	deadline_init(&c->unread, on_unread);
 	deferred_init(&c->resume, on_resume);
 	deferred_init(&c->destroy, on_destroy);
 	c->readable = event_new(loop_base(shared->loop), fd, EV_READ | EV_PERSIST, on_readable, c);

@@ -445,6 +445,10 @@ static void dump_rule(const struct config *c, const struct config_rule *r, struc
 	buf_add_cstr(out, "\n    user_id: ");
 	dump_text(out, r->user_id);
 	buf_add_cstr(out, "\n    allow: [all]\n    isolation: none\n");
+	if (r->heartbeat_ms) {
+		dump_duration(out, "    heartbeat", r->heartbeat_ms);
+		buf_add_char(out, '\n');
+	}
 }
 
 static void dump_bounds(const struct config_bounds *b, struct buf *out)

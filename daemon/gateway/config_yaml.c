@@ -850,6 +850,7 @@ struct rule_names {
 	yaml_node_t *match;
 	yaml_node_t *allow;
 	yaml_node_t *isolation;
+	yaml_node_t *heartbeat;
 };
 
 static void find_upstream(struct reader *r, yaml_node_t *rule, yaml_node_t *node, size_t *out)
@@ -982,8 +983,10 @@ static void read_rule(struct reader *r, yaml_node_t *node, struct config_rule *r
 		{"user_id", keep_node, offsetof(struct rule_names, user_id), 0, 0},
 		{"allow", keep_node, offsetof(struct rule_names, allow), 0, 0},
 		{"isolation", keep_node, offsetof(struct rule_names, isolation), 0, 0},
+		{"heartbeat", keep_node, offsetof(struct rule_names, heartbeat), 0, 0},
 	};
 	static const struct field match_field = {"match", read_match, 0, 0, 0};
+	static const struct field heartbeat_field = {"heartbeat", read_duration, 0, 100, DAY_MS};
 	struct rule_names names = {0};
 
 	rule->at = mark_of(node);
@@ -1001,6 +1004,8 @@ static void read_rule(struct reader *r, yaml_node_t *node, struct config_rule *r
 	find_upstream(r, node, names.upstream, &rule->upstream);
 	find_credential(r, node, names.credential, rule);
 	read_user_id(r, node, names.user_id, rule);
+	if (names.heartbeat)
+		read_duration(r, names.heartbeat, &rule->heartbeat_ms, &heartbeat_field);
 	check_grants(r, node, &names);
 }
 

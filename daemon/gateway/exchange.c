@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- *   GATHER --> LEASE --> HEAD --> BODY --> ENDED
- *      |         |  ^      |                 ^
- *      |         |  +------+ (repeat)        |
- *      +---------+---------+-----------------+
+ *   GATHER --> LEASE --> HEAD --> BODY ----> ENDED
+ *      |         |  ^      |  \--> TUNNEL --^   ^
+ *      |         |  +------+ (repeat)          |
+ *      +---------+---------+-------------------+
  *
  * GATHER  a body that must go with a length is collected (most requests skip this)
  * LEASE   waits for a connection; body bytes that come meanwhile are kept, up to a bound
  * HEAD    the request goes out as it comes in, and a response head is waited for
  * BODY    response bytes are passed on, framing and all, as the parser agrees to them
  *
- * A request head is never passed on as bytes: it is written anew from what was parsed, with our key and user id. What a
- * client sent under those names is not in it.
+ * TUNNEL  a WebSocket handshake was answered with 101: bytes pass both ways as they are, until either side is done
+ *
+ * A client that leaves takes its exchange with it, so that the server ends its command. A spawn goes on: closing it could
+ * leave a sandbox that nobody knows of. Its answer is read without the client, and the sandbox in it is destroyed.
  *
  * The request goes to a second connection only if the first had served before, broke before a single response byte, and
  * either nothing of the request was sent or its method is safe and it has no body.
@@ -22,6 +24,7 @@
 #include "gateway/exchange.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,8 +36,8 @@
 #include "common/loop.h"
 #include "gateway/answer.h"
 #include "gateway/client.h"
-#include "gateway/headers.h"
 #include "gateway/request_id.h"
+#include "gateway/rewrite.h"
 #include "gateway/route.h"
 #include "gateway/target.h"
 #include "gateway/upstream.h"
@@ -44,17 +47,19 @@ enum exchange_state {
 	EXCHANGE_LEASE,
 	EXCHANGE_HEAD,
 	EXCHANGE_BODY,
+	EXCHANGE_TUNNEL,
 	EXCHANGE_ENDED,
 	EXCHANGE_STATES,
 };
 
-static const char *const state_names[EXCHANGE_STATES] = {"gather", "lease", "head", "body", "ended"};
+static const char *const state_names[EXCHANGE_STATES] = {"gather", "lease", "head", "body", "tunnel", "ended"};
 
 static const uint32_t state_edges[EXCHANGE_STATES] = {
 	[EXCHANGE_GATHER] = SM_TO(EXCHANGE_LEASE) | SM_TO(EXCHANGE_ENDED),
 	[EXCHANGE_LEASE] = SM_TO(EXCHANGE_HEAD) | SM_TO(EXCHANGE_ENDED),
-	[EXCHANGE_HEAD] = SM_TO(EXCHANGE_BODY) | SM_TO(EXCHANGE_LEASE) | SM_TO(EXCHANGE_ENDED),
+	[EXCHANGE_HEAD] = SM_TO(EXCHANGE_BODY) | SM_TO(EXCHANGE_TUNNEL) | SM_TO(EXCHANGE_LEASE) | SM_TO(EXCHANGE_ENDED),
 	[EXCHANGE_BODY] = SM_TO(EXCHANGE_ENDED),
+	[EXCHANGE_TUNNEL] = SM_TO(EXCHANGE_ENDED),
 	[EXCHANGE_ENDED] = 0,
 };
 
@@ -81,7 +86,6 @@ enum {
 	UP_HIGH_WATER = 131072,
 	UP_LOW_WATER = 32768,
 	GATHER_MAX_BYTES = 2097152,
-	HEAD_ROOM_BYTES = 1024,
 	INTERIM_MAX = 32, /* 1xx responses before the real one */
 };
 
@@ -116,6 +120,13 @@ struct exchange {
 	bool left_over;            /* bytes came behind the response */
 	enum down_framing down;
 	bool client_keeps;         /* said so in the head sent to the client */
+	bool websocket;            /* the request asks for the switch to it */
+	bool client_ended;         /* TUNNEL: the client sends nothing more */
+	uint64_t heartbeat_ms;     /* on idle streams; 0: none */
+	bool sse;                  /* the stream is text/event-stream */
+	bool whole_line;           /* the last body byte sent down ended a line */
+	struct event *heartbeat;   /* owned; NULL unless this response is a stream that gets one */
+	struct event *timeout;     /* owned; of the whole exchange; NULL without Stacygate-Timeout */
 	struct deadline deadline;
 	struct deferred destroy;
 	struct exchange_report report;
@@ -148,6 +159,10 @@ static void on_destroy(struct deferred *d)
 	struct exchange *e = CONTAINER_OF(d, struct exchange, destroy);
 
 	upstream_unref(e->upstream);
+	if (e->heartbeat)
+		event_free(e->heartbeat);
+	if (e->timeout)
+		event_free(e->timeout);
 	buf_wipe(&e->up);
 	buf_fini(&e->gathered);
 	buf_fini(&e->response);
@@ -160,6 +175,12 @@ static void move(struct exchange *e, enum exchange_state to)
 	e->state = sm_move(&sm, e->id, e->state, to);
 	if (to == EXCHANGE_LEASE || to == EXCHANGE_ENDED)
 		deadline_clear(&e->deadline);
+	if (to != EXCHANGE_ENDED)
+		return;
+	if (e->heartbeat)
+		event_del(e->heartbeat);
+	if (e->timeout)
+		event_del(e->timeout);
 }
 
 /* The end: gives back what is held, reports, and lets the memory go after this turn. */
@@ -178,7 +199,7 @@ static void fail(struct exchange *e, enum exchange_end reason, unsigned status, 
 {
 	const struct answer_to to = {e->client, e->request_id, e->method == METHOD_HEAD};
 
-	CHECK(e->state != EXCHANGE_BODY && e->state != EXCHANGE_ENDED);
+	CHECK(e->state != EXCHANGE_BODY && e->state != EXCHANGE_TUNNEL && e->state != EXCHANGE_ENDED);
 	e->report.status = status;
 	answer_error(&to, status, "upstream %s: %s", upstream_name(e->upstream), why);
 	end(e, reason, false);
@@ -258,8 +279,11 @@ static void send_up(struct exchange *e)
 			buf_consume(&e->up, e->up_sent);
 			e->up_sent = 0;
 		}
+		/* In a tunnel `wait` is the idle time of streams. */
 		set_head_deadline(e);
 	}
+	if (e->state == EXCHANGE_TUNNEL && e->client_ended && unsent(e) == 0)
+		upstream_conn_shutdown(e->conn);
 	upstream_conn_want_write(e->conn, unsent(e) && !e->up_broken);
 	if (drops_body(e) || (!e->body_done && unsent(e) < UP_LOW_WATER))
 		client_pause_body(e->client, false);
@@ -298,10 +322,30 @@ static void gather(struct exchange *e, const char *p, size_t n)
 	end(e, e->gathered.failed ? EXCHANGE_END_NO_MEMORY : EXCHANGE_END_REQUEST_FAULT, false);
 }
 
+/* TUNNEL: bytes from the client. */
+static void tunnel_up(struct exchange *e, const char *p, size_t n)
+{
+	e->report.bytes_up += n;
+	if (e->up_broken)
+		return;
+	buf_add(&e->up, p, n);
+	if (e->up.failed) {
+		cut(e);
+		return;
+	}
+	if (unsent(e) > UP_HIGH_WATER)
+		client_pause_body(e->client, true);
+	send_up(e);
+}
+
 void exchange_body(struct exchange *e, const char *p, size_t n)
 {
 	if (e->state == EXCHANGE_ENDED)
 		return;
+	if (e->state == EXCHANGE_TUNNEL) {
+		tunnel_up(e, p, n);
+		return;
+	}
 	if (e->state == EXCHANGE_GATHER) {
 		gather(e, p, n);
 		return;
@@ -316,6 +360,11 @@ void exchange_body_end(struct exchange *e)
 {
 	if (e->state == EXCHANGE_ENDED)
 		return;
+	if (e->state == EXCHANGE_TUNNEL) {
+		e->client_ended = true;
+		send_up(e);
+		return;
+	}
 	e->body_done = true;
 	if (e->state == EXCHANGE_GATHER) {
 		e->report.bytes_up = e->gathered.len;
@@ -438,7 +487,7 @@ static void write_framing(struct exchange *e, const struct http_head *head, stru
 			return;
 		if (old_client)
 			e->down = DOWN_PLAIN;
-		else if (head->framing == HTTP_BODY_UNTIL_CLOSE)
+		else if (head->framing == HTTP_BODY_UNTIL_CLOSE || e->heartbeat)
 			e->down = DOWN_CHUNK;
 		if (!old_client)
 			http_write_header(out, STR("Transfer-Encoding"), STR("chunked"));
@@ -446,22 +495,10 @@ static void write_framing(struct exchange *e, const struct http_head *head, stru
 	}
 }
 
-/* The head for the client: the upstream's, without what is hop by hop, and with ours. */
+/* The head for the client: the upstream's, with our framing and ours behind it. */
 static void write_response_head(struct exchange *e, const struct http_head *head, struct buf *out)
 {
-	struct headers_hop hop;
-
-	(void)buf_reserve(out, HEAD_ROOM_BYTES);
-	buf_add_str(out, STR("HTTP/1.1 "));
-	buf_add_u64(out, head->status);
-	buf_add_char(out, ' ');
-	buf_add_str(out, head->reason);
-	buf_add_str(out, STR("\r\n"));
-	if (headers_hop_collect(head, &hop))
-		hop.n = 0; /* more names than anybody means; none of the fixed ones passes in any case */
-	for (size_t i = 0; i < head->nheaders; i++)
-		if (headers_pass_response(head->headers[i].name, &hop))
-			http_write_header(out, head->headers[i].name, head->headers[i].value);
+	rewrite_response_head(head, false, out);
 	write_framing(e, head, out);
 	e->client_keeps = client_may_keep_alive(e->client) && e->down != DOWN_PLAIN && e->body_done;
 	answer_add_common(out, e->client, e->request_id, e->client_keeps);
@@ -475,6 +512,47 @@ static void finish(struct exchange *e)
 
 	client_finish(e->client, e->client_keeps);
 	end(e, EXCHANGE_END_DONE, reusable);
+}
+
+static void arm_heartbeat(struct exchange *e)
+{
+	struct timeval tv = {.tv_sec = (time_t)(e->heartbeat_ms / 1000),
+			     .tv_usec = (suseconds_t)(e->heartbeat_ms % 1000) * 1000};
+
+	event_add(e->heartbeat, &tv);
+}
+
+/*
+ * A silent stream is kept alive for clients with a read timeout: by a blank line, which every NDJSON reader skips, or a
+ * comment (SSE), and only where a line has ended. We make the chunks of such a response, so this is one more of them.
+ */
+static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
+{
+	struct exchange *e = arg;
+
+	(void)fd;
+	(void)what;
+	if (e->state != EXCHANGE_BODY)
+		return;
+	if (e->whole_line)
+		client_send(e->client, e->sse ? STR("2\r\n:\n\r\n") : STR("1\r\n\n\r\n"), str_of(NULL, 0));
+	arm_heartbeat(e);
+}
+
+/* Decides before the head is written whether this response gets heartbeats. */
+static int prepare_heartbeat(struct exchange *e, const struct http_head *head)
+{
+	bool framed = head->framing == HTTP_BODY_CHUNKED || head->framing == HTTP_BODY_UNTIL_CLOSE;
+
+	if (e->heartbeat_ms == 0 || !framed || client_minor(e->client) == 0 || !is_stream(head))
+		return 0;
+	e->heartbeat = evtimer_new(loop_base(e->loop), on_heartbeat, e);
+	if (!e->heartbeat)
+		return -ENOMEM;
+	e->sse = str_starts(http_head_find(head, STR("content-type"))->value, STR("text/event-stream"));
+	e->whole_line = true;
+	arm_heartbeat(e);
+	return 0;
 }
 
 static void collect_data(void *arg, const char *p, size_t n)
@@ -524,6 +602,10 @@ static void relay(struct exchange *e, struct str head, const char *p, size_t n)
 	enum http_result rc = http_parse_body(&e->parser, p, n, &used, convert ? collect_data : NULL, &data);
 
 	e->report.bytes_down += used;
+	if (e->heartbeat && data.len) {
+		e->whole_line = buf_data(&data)[data.len - 1] == '\n';
+		arm_heartbeat(e);
+	}
 	send_down(e, head, str_of(p, used), &data, rc == HTTP_DONE);
 	if (data.failed)
 		rc = HTTP_BAD;
@@ -552,6 +634,8 @@ static void on_head(struct exchange *e, const struct http_head *head, const char
 	e->server_keeps = head->keep_alive;
 	if (e->method == METHOD_HEAD)
 		http_parser_no_body(&e->parser);
+	if (prepare_heartbeat(e, head))
+		out.failed = true;
 	write_response_head(e, head, &out);
 	if (out.failed) {
 		buf_fini(&out);
@@ -562,6 +646,51 @@ static void on_head(struct exchange *e, const struct http_head *head, const char
 	e->wait = is_stream(head) ? UPSTREAM_WAIT_STREAM : UPSTREAM_WAIT_BODY;
 	relay(e, buf_str(&out), p, n);
 	buf_fini(&out);
+}
+
+/* --- after a switch of protocols ------------------------------------------------------------------------------------- */
+
+static void tunnel_down(struct exchange *e, const char *p, size_t n)
+{
+	e->report.bytes_down += n;
+	set_body_deadline(e);
+	if (!client_send(e->client, str_of(p, n), str_of(NULL, 0)))
+		upstream_conn_pause_read(e->conn, true);
+}
+
+/* The server agreed to the handshake: what is behind its head, and everything after it, passes as it is. */
+static void begin_tunnel(struct exchange *e, const struct http_head *head, const char *p, size_t n)
+{
+	struct buf out = BUF_EMPTY;
+
+	e->report.status = e->report.upstream_status = head->status;
+	rewrite_response_head(head, true, &out);
+	answer_add_common(&out, e->client, e->request_id, true);
+	http_write_end(&out);
+	if (out.failed) {
+		buf_fini(&out);
+		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+		return;
+	}
+	move(e, EXCHANGE_TUNNEL);
+	e->wait = UPSTREAM_WAIT_STREAM;
+	e->has_body = true; /* `up` holds only what is unsent from now on */
+	buf_consume(&e->up, e->up_sent);
+	e->up_sent = 0;
+	client_send(e->client, buf_str(&out), str_of(NULL, 0));
+	buf_fini(&out);
+	client_tunnel(e->client);
+	set_body_deadline(e);
+	if (n)
+		tunnel_down(e, p, n);
+}
+
+/* Whether this 101 is the one that was asked for (RFC 6455 4.1); the key's digest is the client's to check. */
+static bool is_agreed_switch(const struct exchange *e, const struct http_head *head)
+{
+	return e->websocket && request_is_out(e) && head->status == 101 &&
+	       http_head_has_token(head, STR("upgrade"), STR("websocket")) &&
+	       http_head_has_token(head, STR("connection"), STR("upgrade"));
 }
 
 /* Looks for a response head in the bytes at hand; how many were used, all of them in the end. */
@@ -583,6 +712,10 @@ static void parse_head(struct exchange *e, const char *p, size_t n)
 			return;
 		case HTTP_DONE:
 			break;
+		}
+		if (is_agreed_switch(e, &head)) {
+			begin_tunnel(e, &head, p + used, n - used);
+			return;
 		}
 		if (head.status == 101 || (head.status < 200 && ++e->interim > INTERIM_MAX)) {
 			fail(e, EXCHANGE_END_BROKEN, 502,
@@ -608,6 +741,10 @@ static void take_response(struct exchange *e, const char *p, size_t n)
 		relay(e, str_of(NULL, 0), p, n);
 		return;
 	}
+	if (e->state == EXCHANGE_TUNNEL) {
+		tunnel_down(e, p, n);
+		return;
+	}
 	if (e->response.len == 0) {
 		parse_head(e, p, n);
 		return;
@@ -630,6 +767,11 @@ static void on_response_eof(struct exchange *e, const char *why)
 
 	if (e->state == EXCHANGE_HEAD) {
 		broken(e, why);
+		return;
+	}
+	if (e->state == EXCHANGE_TUNNEL) {
+		client_finish(e->client, false);
+		end(e, EXCHANGE_END_DONE, false);
 		return;
 	}
 	if (http_parse_eof(&e->parser) != HTTP_DONE) {
@@ -663,15 +805,40 @@ static void on_deadline(struct deadline *d)
 		fail(e, EXCHANGE_END_TIMEOUT, 504, "did not answer in time (timeouts)");
 		return;
 	}
-	CHECK(e->state == EXCHANGE_BODY);
+	CHECK(e->state == EXCHANGE_BODY || e->state == EXCHANGE_TUNNEL);
 	cut(e);
+}
+
+/* Stacygate-Timeout has passed, wherever the exchange is. */
+static void on_timeout(evutil_socket_t fd, short what, void *arg)
+{
+	struct exchange *e = arg;
+
+	(void)fd;
+	(void)what;
+	if (e->state == EXCHANGE_ENDED)
+		return;
+	if (e->state == EXCHANGE_BODY || e->state == EXCHANGE_TUNNEL)
+		cut(e);
+	else
+		fail(e, EXCHANGE_END_TIMEOUT, 504, "did not answer within Stacygate-Timeout");
+}
+
+static int set_timeout(struct exchange *e, uint64_t ms)
+{
+	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+
+	if (ms == 0)
+		return 0;
+	e->timeout = evtimer_new(loop_base(e->loop), on_timeout, e);
+	return e->timeout && event_add(e->timeout, &tv) == 0 ? 0 : -ENOMEM;
 }
 
 /* --- the client's side ------------------------------------------------------------------------------------------------ */
 
 void exchange_drained(struct exchange *e)
 {
-	if (e->state == EXCHANGE_BODY)
+	if (e->state == EXCHANGE_BODY || e->state == EXCHANGE_TUNNEL)
 		upstream_conn_pause_read(e->conn, false);
 }
 
@@ -697,24 +864,17 @@ bool exchange_abort(struct exchange *e)
 static int write_request_head(struct exchange *e, const struct exchange_grant *grant,
 			      const struct exchange_request *request)
 {
-	const struct http_head *head = request->head;
-	struct headers_hop hop;
-	struct buf *out = &e->up;
+	const struct rewrite_request r = {
+		.head = request->head,
+		.target = request->target->origin,
+		.authority = upstream_authority(grant->upstream),
+		.key = grant->key,
+		.user_id = grant->user_id,
+		.request_id = e->request_id,
+		.websocket = e->websocket,
+	};
 
-	if (headers_hop_collect(head, &hop))
-		return -E2BIG;
-	/* Room for a usual head at once; without memory the additions say so. */
-	(void)buf_reserve(out, HEAD_ROOM_BYTES);
-	http_write_request_line(out, head->method_text, request->target->origin);
-	http_write_header(out, STR("Host"), str_from(upstream_authority(grant->upstream)));
-	for (size_t i = 0; i < head->nheaders; i++)
-		if (headers_pass_request(head->headers[i].name, &hop))
-			http_write_header(out, head->headers[i].name, head->headers[i].value);
-	if (grant->key)
-		http_write_header_secret(out, STR("X-API-Key"), grant->key);
-	http_write_header(out, STR("X-User-ID"), str_from(grant->user_id));
-	http_write_header(out, STR("X-Request-ID"), str_from(e->request_id));
-	return 0;
+	return rewrite_request_head(&r, &e->up);
 }
 
 /* Says how the body is framed, unless it is to be gathered first. */
@@ -765,8 +925,10 @@ struct exchange *exchange_new(struct loop *loop, struct client *client, const st
 	deadline_init(&e->deadline, on_deadline);
 	deferred_init(&e->destroy, on_destroy);
 	list_init(&e->ticket.link);
+	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body;
+	e->heartbeat_ms = grant->heartbeat_ms;
 	e->user_id = strdup(grant->user_id);
-	if (e->user_id && write_request_head(e, grant, request) == 0)
+	if (e->user_id && set_timeout(e, request->timeout_ms) == 0 && write_request_head(e, grant, request) == 0)
 		write_request_framing(e, head);
 	else
 		e->up.failed = true;

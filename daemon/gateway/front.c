@@ -16,6 +16,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/loop.h"
+#include "common/units.h"
 #include "gateway/answer.h"
 #include "gateway/config.h"
 #include "gateway/exchange.h"
@@ -31,6 +32,7 @@
 enum {
 	LOGGED_PATH_BYTES = 256,
 	OWN_BODY_MAX_BYTES = 65536, /* read of a request that is answered here */
+	TIMEOUT_MAX_MS = 86400000,
 };
 
 /* What is to be answered by ourselves when the request has been read. */
@@ -221,6 +223,21 @@ static void refuse(struct front *f, unsigned status, const char *fmt, ...)
 	f->refusal_status = status;
 }
 
+/* Stacygate-Timeout in milliseconds, 0 without one. False when it is none that can be kept. */
+static bool read_timeout(const struct http_head *head, uint64_t *ms)
+{
+	const struct http_header *h = http_head_find(head, STR("stacygate-timeout"));
+	int64_t ns;
+
+	*ms = 0;
+	if (!h)
+		return true;
+	if (duration_parse(h->value, &ns) != DURATION_OK || ns < 1000000 || ns / 1000000 > TIMEOUT_MAX_MS)
+		return false;
+	*ms = (uint64_t)ns / 1000000;
+	return true;
+}
+
 static void begin_exchange(struct front *f, const struct http_head *head, const struct target *target,
 			   const struct route *route)
 {
@@ -228,8 +245,14 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		.upstream = snapshot_upstream(f->snapshot, f->rule->upstream),
 		.key = snapshot_key(f->snapshot, f->rule),
 		.user_id = f->user_id,
+		.heartbeat_ms = f->rule->heartbeat_ms,
 	};
-	const struct exchange_request request = {head, target, route, f->request_id};
+	struct exchange_request request = {head, target, route, f->request_id, 0};
+
+	if (!read_timeout(head, &request.timeout_ms)) {
+		refuse(f, 400, "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s");
+		return;
+	}
 
 	f->exchange = exchange_new(f->shared->loop, f->client, &grant, &request, &exchange_events, f);
 	if (!f->exchange)

@@ -665,6 +665,11 @@ ssize_t upstream_conn_send(struct upstream_conn *c, const void *from, size_t n)
 	return sent < 0 ? -errno : sent;
 }
 
+void upstream_conn_shutdown(struct upstream_conn *c)
+{
+	shutdown(c->fd, SHUT_WR);
+}
+
 void upstream_conn_want_write(struct upstream_conn *c, bool want)
 {
 	/* Each call of libevent costs a few hundred instructions, and most change nothing. */

@@ -100,6 +100,12 @@ void client_skip_body(struct client *c);
  */
 void client_finish(struct client *c, bool keep_alive);
 
+/*
+ * From now on bytes pass as they are: on_body for each, on_body_end when the client has finished sending, client_send for
+ * the other direction, client_finish at its end. Called with the request complete and its answer (101) sent.
+ */
+void client_tunnel(struct client *c);
+
 /* Ends the connection now, whatever was not sent: the answer is cut where it stands. */
 void client_cut(struct client *c, enum client_end end);
 

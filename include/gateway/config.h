@@ -98,6 +98,7 @@ struct config_rule {
 	bool has_credential;
 	size_t credential;        /* index into credentials, with has_credential */
 	char *user_id;            /* owned; the template, checked */
+	uint64_t heartbeat_ms;    /* on idle streams; 0: none */
 	char **user_names;        /* owned; what {user} is for each of uids; NULL when the template has no {user} */
 };
 

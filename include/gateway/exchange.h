@@ -43,6 +43,7 @@ struct exchange_grant {
 	struct upstream *upstream;
 	const struct secret *key; /* sent as X-API-Key; NULL: none */
 	const char *user_id;      /* sent as X-User-ID */
+	uint64_t heartbeat_ms;    /* on idle NDJSON and SSE; 0: none */
 };
 
 /* The request; borrowed for the call of exchange_new. */
@@ -51,6 +52,7 @@ struct exchange_request {
 	const struct target *target;
 	const struct route *route;
 	const char *request_id;
+	uint64_t timeout_ms;      /* for the whole exchange, waiting included; 0: none */
 };
 
 struct exchange_report {

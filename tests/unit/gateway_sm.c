@@ -57,7 +57,8 @@ Test(gateway_sm, client)
 		{"idle", "head flush closed "},
 		{"head", "body flush closed "},
 		{"body", "answer flush closed "},
-		{"answer", "idle flush closed "},
+		{"answer", "idle tunnel flush closed "},
+		{"tunnel", "flush closed "},
 		{"flush", "linger closed "},
 		{"linger", "closed "},
 		{"closed", ""},
@@ -72,8 +73,9 @@ Test(gateway_sm, exchange)
 	static const struct row rows[] = {
 		{"gather", "lease ended "},
 		{"lease", "head ended "},
-		{"head", "body lease ended "},
+		{"head", "body tunnel lease ended "},
 		{"body", "ended "},
+		{"tunnel", "ended "},
 		{"ended", ""},
 	};
 

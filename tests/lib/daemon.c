@@ -281,10 +281,32 @@ void daemon_stop(struct daemon *d)
 	daemon_free(d);
 }
 
+/* A program below strace outlives it; its own children notice its end by themselves. */
+static void kill_children(const struct daemon *d)
+{
+	char path[64];
+	struct buf list;
+	char *at;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)d->pid, (int)d->pid);
+	list = scratch_read(path);
+	buf_add_char(&list, '\0');
+	at = buf_data(&list);
+	for (char *end = at;; at = end) {
+		long pid = strtol(at, &end, 10);
+
+		if (end == at || pid <= 1)
+			break;
+		kill((pid_t)pid, SIGKILL);
+	}
+	buf_fini(&list);
+}
+
 void daemon_kill_all(void)
 {
 	while (all) {
 		if (daemon_running(all)) {
+			kill_children(all);
 			kill(all->pid, SIGKILL);
 			(void)wait_child(all->pid, WAIT_MS);
 		}

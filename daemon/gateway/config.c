@@ -353,20 +353,37 @@ int config_complete(struct config *c, const struct config_places *places, char *
 	}
 	if (rc == -ENOMEM)
 		snprintf(why, why_size, "out of memory");
+	if (rc == -EIO)
+		snprintf(why, why_size, "the name service does not answer, so {user} is unknown");
 	return rc;
 }
 
 /* --- the effective configuration in words ----------------------------------------------------------------------- */
 
-/* A double-quoted YAML scalar; JSON's escapes are YAML's. */
+/* Writes the character of a UTF-8 sequence of two to four bytes as a number: some are line breaks to YAML. */
+static void dump_wide(struct buf *out, const char *p, int n)
+{
+	unsigned code = (unsigned char)p[0] & (0xffu >> (n + 1));
+
+	for (int i = 1; i < n; i++)
+		code = code << 6 | ((unsigned char)p[i] & 0x3fu);
+	buf_addf(out, "\\U%08x", code);
+}
+
+/* A double-quoted YAML scalar. */
 static void dump_text(struct buf *out, const char *text)
 {
+	int n;
+
 	buf_add_char(out, '"');
-	for (const char *p = text; *p; p++) {
+	for (const char *p = text; *p; p += n > 1 ? n : 1) {
+		n = str_utf8_len(str_from(p));
 		if (*p == '"' || *p == '\\')
 			buf_add_char(out, '\\');
-		if ((unsigned char)*p < 0x20)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			buf_addf(out, "\\x%02x", (unsigned)(unsigned char)*p);
+		else if (n > 1)
+			dump_wide(out, p, n);
 		else
 			buf_add_char(out, *p);
 	}

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration as values: exact places of faults, what covers what, defaults, and -T's text read again. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "gateway/config.h"
+#include "gateway/config_yaml.h"
+#include "lib/scratch.h"
+#include "lib/wait.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define GRANT "allow: [all], isolation: none"
+#define LOCAL(match) "clients: [ { name: me, match: " match ", user_id: x, " GRANT " } ]\n"
+
+static struct scratch dir;
+static struct config_places places;
+
+static void begin(void)
+{
+	scratch_init(&dir);
+	setenv("RUNTIME_DIRECTORY", dir.path, 1);
+	setenv("STATE_DIRECTORY", dir.path, 1);
+	cr_assert_eq(config_places_init(&places), 0);
+}
+
+static void end(void)
+{
+	config_places_fini(&places);
+	scratch_fini(&dir);
+}
+
+TestSuite(gateway_config, .init = begin, .fini = end, .timeout = 60);
+
+/* Loads a text; NULL and the faults, or the configuration. */
+static struct config *load_bytes(const char *text, size_t n, struct buf *faults)
+{
+	struct config *c = NULL;
+	int rc = config_load(scratch_file(&dir, "c.yaml", 0644, text, n), &places, &c, faults);
+
+	cr_assert_eq(rc == 0, c != NULL);
+	cr_assert_eq(rc == 0, faults->len == 0, "%.*s", STR_ARG(buf_str(faults)));
+	return c;
+}
+
+static struct config *load(const char *text)
+{
+	struct buf faults = BUF_EMPTY;
+	struct config *c = load_bytes(text, strlen(text), &faults);
+
+	cr_assert_not_null(c, "%s\n%.*s", text, STR_ARG(buf_str(&faults)));
+	buf_fini(&faults);
+	return c;
+}
+
+/* The faults of a text must begin with FILE:PLACE and be `lines` lines. */
+static void expect_fault(const char *text, const char *place, unsigned lines)
+{
+	struct buf faults = BUF_EMPTY;
+	struct config *c = load_bytes(text, strlen(text), &faults);
+	char want[200];
+	unsigned n = 0;
+
+	snprintf(want, sizeof(want), "%s:%s", scratch_path(&dir, "c.yaml"), place);
+	cr_expect_null(c, "%s", text);
+	cr_expect(str_starts(buf_str(&faults), str_from(want)), "%s\nsays %.*swants %s", text, STR_ARG(buf_str(&faults)), want);
+	for (size_t i = 0; i < faults.len; i++)
+		n += buf_data(&faults)[i] == '\n';
+	cr_expect_eq(n, lines, "%s\nsays %.*s", text, STR_ARG(buf_str(&faults)));
+	config_unref(c);
+	buf_fini(&faults);
+}
+
+/* FILE:LINE:COLUMN and the first words of what is wrong. */
+Test(gateway_config, faults)
+{
+	static const struct {
+		const char *text;
+		const char *place;
+		unsigned lines;
+	} rows[] = {
+		{"a: 1\n", "1:1: unknown key \"a\", expected one of: drain_timeout, host, listen, ", 1},
+		{"host: h\nhost: i\n", "2:1: key \"host\" is written twice, first in line 1", 1},
+		{"[host]: h\n", "1:1: a key must be a single word", 1},
+		{"host:\n", "1:6: host is missing or not a single value", 1},
+		{"host: \"a b\"\n", "1:7: host is \"a b\", expected 1 to 64 letters", 1},
+		{"host: \"a\\0b\"\n", "1:7: host holds a NUL byte", 1},
+		{"drain_timeout: 25h\n", "1:16: drain_timeout is \"25h\", expected a duration from 0s to 24h0m0s", 1},
+		{"drain_timeout: 1us\n", "1:16: drain_timeout is \"1us\"", 1},
+		{"log: { access: yes }\n", "1:16: access is \"yes\", expected off or stderr", 1},
+		{"log: { format: json }\n", "1:16: format is \"json\", expected text", 1},
+		{"bounds: { connections: 0 }\n", "1:24: connections is \"0\", expected a whole number from 1 to 1000000", 1},
+		{"bounds: { connections: 1.5 }\n", "1:24: connections is \"1.5\"", 1},
+		{"bounds: { body: 1MB }\n", "1:17: body is \"1MB\", expected a size from 1024 to", 1},
+		{"bounds: { body: 1023 }\n", "1:17: body is \"1023\"", 1},
+		{"bounds: { client_head: 9ms }\n", "1:24: client_head is \"9ms\", expected a duration from 10ms to 24h0m0s", 1},
+		{"listen: { path: /x }\n", "1:9: listen must be a list with at least one entry", 1},
+		{"listen:\n- path: /x\n  mode: \"1777\"\n", "3:9: mode is \"1777\", expected octal permissions", 1},
+		{"listen:\n- path: /x\n  mode: \"66\"\n", "3:9: mode is \"66\"", 1},
+		{"upstreams: {}\n" LOCAL("{}"), "1:12: upstreams is empty", 1},
+		{"upstreams: { \"a b\": { url: local } }\n", "1:14: the name of an upstream is \"a b\"", 2},
+		{"upstreams: { a: { url: local }, b: { url: local } }\n" LOCAL("{}"), "2:12: the rule names no upstream, and there are several", 3},
+		{"upstreams: { a: { url: \"https://x\" } }\n" LOCAL("{}"), "1:24: https upstreams are not available in this version", 1},
+		{"upstreams: { a: { url: \"http://[::1\" } }\n", "1:24: url is \"http://[::1\"", 2},
+		{"upstreams: { a: { url: \"http://[]\" } }\n", "1:24: url is", 2},
+		{"upstreams: { a: { url: \"http://h:0\", allow_plaintext: true } }\n", "1:24: url is", 3},
+		{"upstreams: { a: { url: \"http://h/p\", allow_plaintext: true } }\n", "1:24: url is", 3},
+		{"upstreams: { a: { url: \"http://127.0.0.1.evil.test\" } }\n", "1:24: http:// to 127.0.0.1.evil.test carries the key in clear", 2},
+		{"upstreams: { a: { url: local, allow_plaintext: true } }\n" LOCAL("{}"), "1:48: allow_plaintext has no effect here", 1},
+		{"upstreams: { a: { url: local, allow_plaintext: maybe } }\n" LOCAL("{}"), "1:48: allow_plaintext is \"maybe\", expected true or false", 1},
+		{"upstreams: { a: { url: local, pool: { max_connections: 4, max_idle: 5 } } }\n" LOCAL("{}"), "1:69: max_idle is more than max_connections", 1},
+		{"upstreams: { a: { url: local, pool: { min_idle: 17 } } }\n" LOCAL("{}"), "1:49: min_idle is more than max_idle", 1},
+		{"upstreams: { a: { url: local, pool: { max_idle: 2, min_idle: 3 } } }\n" LOCAL("{}"), "1:62: min_idle is more than max_idle", 1},
+		{"credentials: { k: { api_key: { env: X } } }\n" LOCAL("{}"), "1:19: no client rule uses the credential \"k\"", 1},
+		{"credentials: { k: { api_key: { env: X } } }\nclients: [ { name: me, match: {}, credential: k, user_id: x, " GRANT " } ]\n",
+		 "2:47: credential has no effect with upstream local", 2},
+		{LOCAL("{ uid: [] }"), "1:38: uid must be a list with at least one entry", 1},
+		{LOCAL("{ uid: 4294967295 }"), "1:38: uid is \"4294967295\", expected a number", 1},
+		{LOCAL("{ gid: -1 }"), "1:38: gid is \"-1\"", 1},
+		{LOCAL("{ gid: 65534 }"), "1:38: gid 65534 is what the kernel shows", 1},
+		{LOCAL("{ group: nogroup }"), "1:40: group \"nogroup\" has gid 65534", 1},
+		{LOCAL("{ user: root, uid: 0 }"), "1:50: user and uid in one rule", 1},
+		{LOCAL("{ exe: /bin/sh }"), "1:33: unknown key \"exe\"", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [sandboxes], isolation: none } ]\n", "1:54: expected allow: [all]", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [all], isolation: owner } ]\n", "1:72: expected isolation: none", 1},
+		{"clients: [ { name: me, match: {}, user_id: x } ]\n", "1:12: expected allow: [all]", 2},
+		{"clients: [ { name: me, match: {}, user_id: \"{user}\", " GRANT " } ]\n", "1:44: {user} needs a rule that names its users", 1},
+		{"clients: [ { name: me, match: {}, user_id: \"{uid\", " GRANT " } ]\n", "1:44: user_id holds {uid, expected {user}", 1},
+		{"clients: [ { name: me, match: {}, user_id: \"uid}\", " GRANT " } ]\n", "1:44: user_id may hold neither", 1},
+		{"clients: [ { name: me, match: {}, user_id: \"{exe}\", " GRANT " } ]\n", "1:44: user_id holds {exe}", 1},
+		{"clients: [ { name: me, match: {}, user_id: \"\\xe9\", " GRANT " } ]\n", "1:44: user_id may hold neither", 1},
+		{"clients: [ { name: me, match: {}, upstream: other, user_id: x, " GRANT " } ]\n", "1:45: there is no upstream \"other\"", 1},
+		/* One line per fault, whatever stands in the text. */
+		{"\"a\\nb\\e[31m\": 1\n", "1:1: unknown key \"a?b?[31m\"", 1},
+		{"log: { level: \"\\r\\n\" }\n", "1:15: level is \"??\"", 1},
+		{"host: [\n", "2:1: not valid YAML: ", 1},
+		{"host: h\n---\nhost: i\n", "3:1: a second document, expected one", 1},
+		{"- host\n", "1:1: the file must be a mapping of keys to values", 1},
+		{"host: *h\n", "1:7: not valid YAML: ", 1},
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++)
+		expect_fault(rows[i].text, rows[i].place, rows[i].lines);
+}
+
+/* All faults of a file are named in one run, in the order of the file. */
+Test(gateway_config, all_at_once)
+{
+	struct buf faults = BUF_EMPTY;
+	static const char text[] = "drain_timeout: x\nlog: { level: y }\nbounds: { body: z }\n";
+	const char *a;
+	const char *b;
+	const char *c;
+
+	cr_expect_null(load_bytes(text, strlen(text), &faults));
+	buf_add_char(&faults, '\0');
+	a = strstr(buf_data(&faults), ":1:16: ");
+	b = strstr(buf_data(&faults), ":2:15: ");
+	c = strstr(buf_data(&faults), ":3:17: ");
+	cr_expect(a && b && c && a < b && b < c, "%s", buf_data(&faults));
+	buf_fini(&faults);
+}
+
+/* A rule that an earlier one covers can never match; one that is only partly covered can. */
+Test(gateway_config, coverage)
+{
+	static const struct {
+		const char *first;
+		const char *second;
+		bool covered;
+	} rows[] = {
+		{"{}", "{ uid: 1 }", true},
+		{"{}", "{}", true},
+		{"{ uid: 1 }", "{}", false},
+		{"{ uid: 1 }", "{ uid: 1 }", true},
+		{"{ uid: [1, 2] }", "{ uid: 2 }", true},
+		{"{ uid: 1 }", "{ uid: [1, 2] }", false},
+		{"{ uid: 1 }", "{ gid: 1 }", false},
+		{"{ uid: 1, gid: 1 }", "{ uid: 1 }", false},
+		{"{ uid: 1 }", "{ uid: 1, gid: 1 }", true},
+		{"{ user: root }", "{ uid: 0 }", true},
+		{"{ group: root }", "{ gid: [0] }", true},
+		{"{ listener: a }", "{ listener: a, uid: 1 }", true},
+		{"{ listener: a }", "{ listener: b }", false},
+		{"{ listener: [a, b] }", "{ listener: b }", true},
+		{"{ listener: a }", "{ uid: 1 }", false},
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char text[600];
+		struct buf faults = BUF_EMPTY;
+		struct config *c;
+
+		snprintf(text, sizeof(text),
+			 "listen: [ { path: /a, name: a }, { path: /b, name: b } ]\nclients:\n"
+			 "  - { name: one, match: %s, user_id: x, " GRANT " }\n  - { name: two, match: %s, user_id: x, " GRANT " }\n",
+			 rows[i].first, rows[i].second);
+		c = load_bytes(text, strlen(text), &faults);
+		cr_expect_eq(c == NULL, rows[i].covered, "%s then %s", rows[i].first, rows[i].second);
+		if (rows[i].covered)
+			cr_expect(buf_contains(&faults, ":4:5: the rule can never match: the one in line 3 covers it"));
+		config_unref(c);
+		buf_fini(&faults);
+	}
+}
+
+static char *dump(const struct config *c)
+{
+	struct buf out = BUF_EMPTY;
+	char *text;
+
+	config_dump(c, &out);
+	cr_assert_not(out.failed);
+	text = str_dup(buf_str(&out));
+	cr_assert_not_null(text);
+	buf_fini(&out);
+	return text;
+}
+
+/* Every good file's effective form is a good file that means the same. */
+Test(gateway_config, effective_form_loads_again)
+{
+	static const char *const rows[] = {
+		"",
+		"# nothing but a comment\n",
+		"{}\n",
+		"drain_timeout: 1m30.5s\nhost: box\n",
+		"listen: [ { path: \"/a b\\\"c\\\\\", name: \"n\\x7f\\u0085\\u2028\\xe9\\t\" } ]\n",
+		"listen: [ { path: /a, mode: 0640, group: root }, { path: /b, name: two } ]\n" LOCAL("{ listener: [two, /a] }"),
+		"upstreams: { local: { url: local, pool: { max_connections: 3 } } }\n" LOCAL("{ uid: [1, 2], gid: 3 }"),
+		"upstreams: { u: { url: \"http://localhost:7000/\" } }\ncredentials: { k: { api_key: { env: X } } }\n"
+		"clients: [ { name: me, match: { user: root }, upstream: u, credential: k, " GRANT " } ]\n",
+		"upstreams: { u: { url: \"http://localhost:7000\", allow_plaintext: false } }\ncredentials: { k: { api_key: { env: X } } }\n"
+		"clients: [ { name: me, match: { user: root }, credential: k, " GRANT " } ]\n",
+		"upstreams: { u: { url: \"http://h.test\", allow_plaintext: true, pool: { max_connections: 8, max_per_identity: 8, min_idle: 1, "
+		"max_idle: 2, idle_timeout: 1s, lifetime: 0s, max_waiting: 0, wait_timeout: 10ms }, timeouts: { connect: 1s, response: 2s, "
+		"spawn: 3s, exec: 4s, body_idle: 5s, stream_idle: 6s } } }\ncredentials: { k: { api_key: { file: \"/k\" } } }\n"
+		"clients: [ { name: me, match: {}, credential: k, user_id: \"{client}-{uid}@{host}\", " GRANT " } ]\n",
+		"bounds: { connections: 5, connections_per_uid: 4, body: 1GiB, client_head: 1s, client_body_idle: 2s, idle_client: 3s }\n",
+		"log: { level: warn, format: text, access: stderr }\n",
+		"clients: [ { name: me, match: {}, upstream: local, user_id: x, " GRANT " } ]\n",
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct config *c = load(rows[i]);
+		char *first = dump(c);
+		struct config *again = load(first);
+		char *second = dump(again);
+
+		cr_expect_str_eq(first, second, "row %zu", i);
+		free(first);
+		free(second);
+		cr_expect_str_eq(c->listeners[0].name, again->listeners[0].name, "row %zu", i);
+		cr_expect_str_eq(c->listeners[0].path, again->listeners[0].path, "row %zu", i);
+		config_unref(c);
+		config_unref(again);
+	}
+}
+
+/* What nobody wrote, as the manual says it. */
+Test(gateway_config, defaults)
+{
+	struct config *c = NULL;
+	struct buf faults = BUF_EMPTY;
+
+	cr_assert_eq(config_load(NULL, &places, &c, &faults), 0);
+	cr_expect_eq(c->nlisteners, 1);
+	cr_expect_str_eq(c->listeners[0].path, places.socket);
+	cr_expect_eq(c->listeners[0].mode, 0600);
+	cr_expect_eq(c->nupstreams, 1);
+	cr_expect_eq(c->upstreams[0].scheme, CONFIG_LOCAL);
+	cr_expect_eq(c->upstreams[0].pool.max_connections, 64);
+	cr_expect_eq(c->upstreams[0].pool.max_per_identity, 48);
+	cr_expect_eq(c->upstreams[0].pool.max_idle, 16);
+	cr_expect_eq(c->upstreams[0].pool.max_waiting, 1024);
+	cr_expect_eq(c->upstreams[0].pool.idle_timeout_ms, 45000);
+	cr_expect_eq(c->upstreams[0].pool.lifetime_ms, 3600000);
+	cr_expect_eq(c->upstreams[0].pool.wait_timeout_ms, 30000);
+	cr_expect_eq(c->upstreams[0].timeouts.connect_ms, 5000);
+	cr_expect_eq(c->upstreams[0].timeouts.response_ms, 125000);
+	cr_expect_eq(c->upstreams[0].timeouts.spawn_ms, 300000);
+	cr_expect_eq(c->upstreams[0].timeouts.exec_ms, 900000);
+	cr_expect_eq(c->upstreams[0].timeouts.body_idle_ms, 60000);
+	cr_expect_eq(c->upstreams[0].timeouts.stream_idle_ms, 0);
+	cr_expect_eq(c->nrules, 1);
+	cr_expect(c->rules[0].match_uids && c->rules[0].uids.n == 1 && c->rules[0].uids.ids[0] == geteuid());
+	cr_expect_str_eq(c->rules[0].user_id, "{user}@{host}");
+	cr_expect_eq(c->drain_timeout_ms, 30000);
+	cr_expect_eq(c->bounds.connections, 16384);
+	cr_expect_eq(c->bounds.connections_per_uid, 4096);
+	cr_expect_eq(c->bounds.body_bytes, 1073741824);
+	cr_expect_eq(c->bounds.client_head_ms, 10000);
+	cr_expect_eq(c->bounds.client_body_idle_ms, 30000);
+	cr_expect_eq(c->bounds.idle_client_ms, 300000);
+	cr_expect_eq(c->access, CONFIG_OUTPUT_OFF);
+	cr_expect_eq(c->log_level, LOG_LEVEL_INFO);
+	config_unref(c);
+	buf_fini(&faults);
+}
+
+/* A pool smaller than the defaults takes them down with it; what is written must fit by itself. */
+Test(gateway_config, small_pool)
+{
+	struct config *c = load("upstreams: { a: { url: local, pool: { max_connections: 4 } } }\n" LOCAL("{}"));
+
+	cr_expect_eq(c->upstreams[0].pool.max_idle, 4);
+	cr_expect_eq(c->upstreams[0].pool.max_per_identity, 3);
+	config_unref(c);
+}
+
+/* {host} is what the first start kept, else the machine's name; what is written beats both. */
+Test(gateway_config, host)
+{
+	struct config *c;
+
+	scratch_text(&dir, "host", 0600, "kept\n");
+	c = load("");
+	cr_expect_str_eq(c->host, "kept");
+	cr_expect_not(c->host_written);
+	config_unref(c);
+	c = load("host: written\n");
+	cr_expect_str_eq(c->host, "written");
+	cr_expect(c->host_written);
+	config_unref(c);
+}
+
+/* A user without a name is uid-N; one with a name is that. */
+Test(gateway_config, user_names)
+{
+	struct config *c = load("clients: [ { name: me, match: { uid: [0, 3999999999] }, user_id: \"{user}\", " GRANT " } ]\n");
+
+	cr_expect_str_eq(c->rules[0].user_names[0], "root");
+	cr_expect_str_eq(c->rules[0].user_names[1], "uid-3999999999");
+	config_unref(c);
+}
+
+/* What is allowed but can hardly be meant is told. */
+Test(gateway_config, warnings)
+{
+	static const struct {
+		const char *text;
+		bool warned;
+	} rows[] = {
+		{LOCAL("{}"), true},
+		{LOCAL("{ uid: [1, 2] }"), true},
+		{LOCAL("{ uid: 1 }"), false},
+		{"clients: [ { name: me, match: {}, user_id: \"a-{uid}\", " GRANT " } ]\n", false},
+		{"host: localhost\nclients: [ { name: me, match: { uid: 1 }, user_id: \"{uid}@{host}\", " GRANT " } ]\n", true},
+		{"host: localhost\nclients: [ { name: me, match: { uid: 1 }, user_id: \"{uid}\", " GRANT " } ]\n", false},
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct config *c = load(rows[i].text);
+		struct buf out = BUF_EMPTY;
+
+		config_warnings(c, &out);
+		cr_expect_eq(out.len > 0, rows[i].warned, "%s", rows[i].text);
+		buf_fini(&out);
+		config_unref(c);
+	}
+}
+
+/* L2: files that want to be expensive are refused, or read, in little time. */
+Test(gateway_config, expensive_files)
+{
+	struct buf text = BUF_EMPTY;
+	struct buf faults = BUF_EMPTY;
+	uint64_t start = wait_now_ms();
+
+	buf_add_cstr(&text, "a: &a [x, x, x, x, x, x, x, x, x]\n");
+	for (char c = 'b'; c < 'j'; c++)
+		buf_addf(&text, "%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n", c, c, c - 1, c - 1, c - 1, c - 1, c - 1, c - 1,
+			 c - 1, c - 1, c - 1);
+	cr_expect_null(load_bytes(buf_data(&text), text.len, &faults));
+	buf_reset(&text);
+	buf_reset(&faults);
+	for (unsigned i = 0; i < 1000000; i++)
+		buf_add_char(&text, '[');
+	cr_expect_null(load_bytes(buf_data(&text), text.len, &faults));
+	cr_expect(buf_contains(&faults, ":1:101: more than 100 brackets are open here\n"));
+	buf_reset(&faults);
+	for (unsigned i = 0; i < 100000; i++)
+		buf_add_char(&text, ' ');
+	cr_expect_null(load_bytes(buf_data(&text), text.len, &faults));
+	cr_expect(buf_contains(&faults, "larger than 1 MiB"));
+	buf_fini(&text);
+	buf_fini(&faults);
+	cr_expect_lt(wait_now_ms() - start, 5000);
+}
+
+/* A pool is kept over a reload when name, url and every number are the same, and only then. */
+Test(gateway_config, same_upstream)
+{
+	struct config *a = load("upstreams: { a: { url: local } }\n" LOCAL("{}"));
+	struct config *b = load("upstreams: { a: { url: local, pool: { max_connections: 64 } } }\n" LOCAL("{ uid: 3 }"));
+	static const char *const others[] = {
+		"upstreams: { b: { url: local } }\n" LOCAL("{}"),
+		"upstreams: { a: { url: \"unix:///x\" } }\ncredentials: { k: { api_key: { env: X } } }\n"
+		"clients: [ { name: me, match: {}, credential: k, user_id: x, " GRANT " } ]\n",
+		"upstreams: { a: { url: local, pool: { lifetime: 1s } } }\n" LOCAL("{}"),
+		"upstreams: { a: { url: local, timeouts: { exec: 1s } } }\n" LOCAL("{}"),
+	};
+
+	cr_expect(config_upstream_same(&a->upstreams[0], &b->upstreams[0]));
+	for (size_t i = 0; i < COUNT(others); i++) {
+		struct config *c = load(others[i]);
+		cr_expect_not(config_upstream_same(&a->upstreams[0], &c->upstreams[0]), "%s", others[i]);
+		config_unref(c);
+	}
+	config_unref(a);
+	config_unref(b);
+}

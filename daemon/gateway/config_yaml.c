@@ -24,7 +24,7 @@
 #include "common/unix_socket.h"
 #include "gateway/config.h"
 
-enum { FILE_MAX_BYTES = 1048576, USER_ID_MAX_BYTES = 128, OVERFLOW_ID = 65534 };
+enum { FILE_MAX_BYTES = 1048576, USER_ID_MAX_BYTES = 128, OVERFLOW_ID = 65534, DEPTH_MAX = 100 };
 
 struct reader {
 	yaml_document_t doc;
@@ -53,6 +53,10 @@ static void fault_at(struct reader *r, struct config_mark at, const char *fmt, .
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	/* One line per fault, and none that moves a terminal's cursor. */
+	for (char *p = text; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
 	buf_addf(r->faults, "%s:%u:%u: %s\n", r->file, at.line, at.column, text);
 	r->nfaults++;
 }
@@ -473,6 +477,19 @@ static void read_url(struct reader *r, yaml_node_t *node, void *to, const struct
 	}
 }
 
+/* What was written and could not be kept to; a default gives way to what was written (config_upstream_complete). */
+static void check_idle(struct reader *r, const yaml_node_t *node, const struct config_pool *p)
+{
+	const yaml_node_t *max = lookup(r, node, "max_idle");
+	const yaml_node_t *min = lookup(r, node, "min_idle");
+
+	if (max && p->max_idle > p->max_connections)
+		fault(r, max, "max_idle is more than max_connections, which is %llu",
+		      (unsigned long long)p->max_connections);
+	if (min && p->min_idle > p->max_idle)
+		fault(r, min, "min_idle is more than max_idle, which is %llu", (unsigned long long)p->max_idle);
+}
+
 static void read_upstream(struct reader *r, yaml_node_t *node, struct config_upstream *u)
 {
 	static const struct field fields[] = {
@@ -482,6 +499,7 @@ static void read_upstream(struct reader *r, yaml_node_t *node, struct config_ups
 		{"timeouts", read_timeouts, offsetof(struct config_upstream, timeouts), 0, 0},
 	};
 	yaml_node_t *plaintext;
+	yaml_node_t *pool;
 
 	u->at = mark_of(node);
 	config_upstream_defaults(u);
@@ -494,11 +512,14 @@ static void read_upstream(struct reader *r, yaml_node_t *node, struct config_ups
 	if (u->host && !host_is_loopback(str_from(u->host)) && !u->allow_plaintext)
 		fault(r, lookup(r, node, "url"), "http:// to %s carries the key in clear: write allow_plaintext: true "
 						 "if that is meant", u->host);
-	if (plaintext && (!u->host || host_is_loopback(str_from(u->host))))
+	if (u->allow_plaintext && (!u->host || host_is_loopback(str_from(u->host))))
 		fault(r, plaintext, "allow_plaintext has no effect here: it is for http:// to other hosts");
 	if (u->pool.max_per_identity > u->pool.max_connections || u->pool.min_idle > u->pool.max_connections)
 		fault(r, node, "pool: max_per_identity and min_idle are at most max_connections, which is %llu",
 		      (unsigned long long)u->pool.max_connections);
+	pool = lookup(r, node, "pool");
+	if (pool && pool->type == YAML_MAPPING_NODE)
+		check_idle(r, pool, &u->pool);
 	config_upstream_complete(u);
 }
 
@@ -791,6 +812,9 @@ static void add_group(struct reader *r, yaml_node_t *node, struct config_rule *r
 
 	if (!gr)
 		fault(r, node, "there is no group \"%s\"", node->data.scalar.value);
+	else if (gr->gr_gid == OVERFLOW_ID)
+		fault(r, node, "group \"%s\" has gid 65534, which the kernel shows for ids that it cannot tell: it "
+			       "matches nothing", node->data.scalar.value);
 	else
 		add_id(r, &rule->gids, gr->gr_gid);
 }
@@ -862,6 +886,8 @@ static void find_upstream(struct reader *r, yaml_node_t *rule, yaml_node_t *node
 	}
 	if (!expect_text(r, node, "upstream"))
 		return;
+	if (r->c->nupstreams == 0 && str_eq(scalar(node), STR("local")))
+		return; /* the one that is there when none is written */
 	for (size_t i = 0; i < r->c->nupstreams; i++) {
 		if (str_eq(scalar(node), str_from(r->c->upstreams[i].name))) {
 			*out = i;
@@ -1195,11 +1221,37 @@ static void bad_yaml(struct reader *r, const yaml_parser_t *parser)
 	fault_at(r, at, "not valid YAML: %s", parser->problem ? parser->problem : "unreadable");
 }
 
+/*
+ * libyaml's time grows with the square of the depth of brackets: a mebibyte of them takes minutes, in a reload too. No key
+ * of ours needs more than a few; brackets in strings and comments are counted as well, which is harmless.
+ */
+static bool nests_too_deep(struct reader *r, struct str text)
+{
+	struct config_mark at = {1, 0};
+	unsigned depth = 0;
+
+	for (size_t i = 0; i < text.n; i++) {
+		char c = text.p[i];
+		at.column++;
+		if (c == '\n')
+			at = (struct config_mark){at.line + 1, 0};
+		if ((c == ']' || c == '}') && depth)
+			depth--;
+		if ((c == '[' || c == '{') && ++depth > DEPTH_MAX) {
+			fault_at(r, at, "more than %d brackets are open here", DEPTH_MAX);
+			return true;
+		}
+	}
+	return false;
+}
+
 static void parse(struct reader *r, const struct buf *text)
 {
 	yaml_parser_t parser;
 	yaml_node_t *root;
 
+	if (nests_too_deep(r, buf_str(text)))
+		return;
 	if (!yaml_parser_initialize(&parser)) {
 		r->no_memory = true;
 		return;

@@ -674,7 +674,8 @@ static void begin_tunnel(struct exchange *e, const struct http_head *head, const
 	}
 	move(e, EXCHANGE_TUNNEL);
 	e->wait = UPSTREAM_WAIT_STREAM;
-	e->has_body = true; /* `up` holds only what is unsent from now on */
+	e->has_body = true; /* `up` holds only what is unsent from now on, */
+	e->body_done = false; /* and the client is read again when that has become little */
 	buf_consume(&e->up, e->up_sent);
 	e->up_sent = 0;
 	client_send(e->client, buf_str(&out), str_of(NULL, 0));

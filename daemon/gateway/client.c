@@ -609,6 +609,13 @@ static bool both_directions_shut(const struct client *c)
 	return poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR));
 }
 
+/* The client of a tunnel has finished sending, and all of it was passed on. */
+static void tunnel_ended(struct client *c)
+{
+	if (c->state == CLIENT_TUNNEL && c->saw_eof && c->in.len == 0)
+		c->events->on_body_end(c->arg);
+}
+
 static void on_eof(struct client *c)
 {
 	c->saw_eof = true;
@@ -623,8 +630,7 @@ static void on_eof(struct client *c)
 			return;
 		}
 		update_interest(c);
-		if (c->state == CLIENT_TUNNEL)
-			c->events->on_body_end(c->arg);
+		tunnel_ended(c);
 		return;
 	case CLIENT_HEAD:
 		close_when_sent(c, CLIENT_END_GONE);
@@ -724,6 +730,7 @@ static void on_resume(struct deferred *d)
 		use_bytes(c, NULL, 0);
 	if (c->state == CLIENT_CLOSED)
 		return;
+	tunnel_ended(c);
 	/* What was kept is all there will ever be, and it is not a whole request. */
 	if (c->saw_eof && (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD))
 		close_when_sent(c, c->state == CLIENT_IDLE ? CLIENT_END_DONE : CLIENT_END_GONE);
@@ -754,7 +761,8 @@ void client_tunnel(struct client *c)
 {
 	CHECK(c->state == CLIENT_ANSWER);
 	client_move(c, CLIENT_TUNNEL);
-	if (c->in.len)
+	/* It may have sent ahead, and even have finished sending. */
+	if (c->in.len || c->saw_eof)
 		loop_defer(c->shared->loop, &c->resume);
 }
 

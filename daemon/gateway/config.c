@@ -191,6 +191,12 @@ void config_unref(struct config *c)
 		free(c->upstreams[i].url);
 		free(c->upstreams[i].path);
 		free(c->upstreams[i].host);
+		free(c->upstreams[i].proxy);
+		free(c->upstreams[i].tls.ca_file);
+		free(c->upstreams[i].tls.cert_file);
+		free(c->upstreams[i].tls.key_file);
+		free(c->upstreams[i].tls.server_name);
+		buf_fini(&c->upstreams[i].tls.ca);
 	}
 	for (size_t i = 0; i < c->ncredentials; i++) {
 		free(c->credentials[i].name);
@@ -398,6 +404,28 @@ static void dump_duration(struct buf *out, const char *key, uint64_t ms)
 	buf_addf(out, "%s: %s", key, text);
 }
 
+static void dump_tls(const struct config_tls *tls, struct buf *out)
+{
+	const struct {
+		const char *key;
+		const char *value;
+	} rows[] = {{"ca_file", tls->ca_file},
+		    {"cert_file", tls->cert_file},
+		    {"key_file", tls->key_file},
+		    {"server_name", tls->server_name}};
+	bool comma = false;
+
+	buf_add_cstr(out, "\n    tls: {");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		if (!rows[i].value)
+			continue;
+		buf_addf(out, "%s%s: ", comma ? ", " : " ", rows[i].key);
+		dump_text(out, rows[i].value);
+		comma = true;
+	}
+	buf_add_cstr(out, " }");
+}
+
 static void dump_upstream(const struct config_upstream *u, struct buf *out)
 {
 	const struct config_pool *p = &u->pool;
@@ -409,6 +437,12 @@ static void dump_upstream(const struct config_upstream *u, struct buf *out)
 	dump_text(out, u->url);
 	if (u->scheme == CONFIG_HTTP)
 		buf_addf(out, "\n    allow_plaintext: %s", u->allow_plaintext ? "true" : "false");
+	if (u->scheme == CONFIG_HTTPS)
+		dump_tls(&u->tls, out);
+	if (u->proxy) {
+		buf_add_cstr(out, "\n    proxy: ");
+		dump_text(out, u->proxy);
+	}
 	buf_addf(out, "\n    pool: { max_connections: %llu, max_per_identity: %llu, min_idle: %llu, max_idle: %llu, ",
 		 (unsigned long long)p->max_connections, (unsigned long long)p->max_per_identity,
 		 (unsigned long long)p->min_idle, (unsigned long long)p->max_idle);
@@ -545,5 +579,8 @@ bool config_upstream_same(const struct config_upstream *a, const struct config_u
 {
 	return same_text(a->name, b->name) && same_text(a->url, b->url) &&
 	       memcmp(&a->pool, &b->pool, sizeof(a->pool)) == 0 &&
-	       memcmp(&a->timeouts, &b->timeouts, sizeof(a->timeouts)) == 0;
+	       memcmp(&a->timeouts, &b->timeouts, sizeof(a->timeouts)) == 0 && same_text(a->proxy, b->proxy) &&
+	       same_text(a->tls.cert_file, b->tls.cert_file) && same_text(a->tls.key_file, b->tls.key_file) &&
+	       same_text(a->tls.server_name, b->tls.server_name) && a->tls.files == b->tls.files &&
+	       str_eq(buf_str(&a->tls.ca), buf_str(&b->tls.ca));
 }

@@ -408,10 +408,10 @@ static bool host_chars(struct str host)
 }
 
 /* Splits "host:port" or "[v6]:port". */
-static bool split_authority(struct str authority, struct str *host, uint16_t *port)
+static bool split_authority(struct str authority, uint16_t default_port, struct str *host, uint16_t *port)
 {
 	struct str rest = str_of(NULL, 0);
-	uint64_t number = 80;
+	uint64_t number = default_port;
 	size_t n;
 
 	if (authority.n && authority.p[0] == '[') {
@@ -458,23 +458,103 @@ static void read_url(struct reader *r, yaml_node_t *node, void *to, const struct
 		if (url.n - 7 > UNIX_SOCKET_PATH_MAX)
 			fault(r, node, "the socket path is longer than the %d bytes that one may have",
 			      UNIX_SOCKET_PATH_MAX);
-	} else if (str_starts(url, STR("http://"))) {
-		struct str authority = str_of(url.p + 7, url.n - 7);
+	} else if (str_starts(url, STR("http://")) || str_starts(url, STR("https://"))) {
+		bool tls = url.p[4] == 's';
+		struct str authority = str_of(url.p + 7 + tls, url.n - 7 - tls);
 		if (str_ends(authority, STR("/")))
 			authority.n--;
-		u->scheme = CONFIG_HTTP;
-		if (split_authority(authority, &host, &u->port))
+		u->scheme = tls ? CONFIG_HTTPS : CONFIG_HTTP;
+		if (split_authority(authority, tls ? 443 : 80, &host, &u->port))
 			u->host = copy(r, host);
 		else
-			fault(r, node, "url is \"%s\", expected http://HOST:PORT without user, path or query",
-			      u->url ? u->url : "");
-	} else if (str_starts(url, STR("https://"))) {
-		fault(r, node, "https upstreams are not available in this version, expected local, unix:///PATH or "
-			       "http://HOST:PORT");
+			fault(r, node, "url is \"%s\", expected %s://HOST:PORT without user, path or query",
+			      u->url ? u->url : "", tls ? "https" : "http");
 	} else {
-		fault(r, node, "url is \"%s\", expected local, unix:///PATH or http://HOST:PORT",
+		fault(r, node, "url is \"%s\", expected local, unix:///PATH, http://HOST:PORT or https://HOST:PORT",
 		      u->url ? u->url : "");
 	}
+}
+
+/* A file that libcurl reads at each dial: it must be there now. */
+static void read_tls_file(struct reader *r, yaml_node_t *node, void *to, const struct field *f)
+{
+	const char *path = (const char *)node->data.scalar.value;
+
+	if (is_null(node) || !expect_text(r, node, f->key))
+		return; /* written without a value: none */
+	if (path[0] != '/')
+		fault(r, node, "%s is \"%s\", expected an absolute path", f->key, path);
+	else if (access(path, R_OK) < 0)
+		fault(r, node, "%s: %s cannot be read: %s", f->key, path, strerror(errno));
+	read_text(r, node, to, f);
+}
+
+static void read_server_name(struct reader *r, yaml_node_t *node, void *to, const struct field *f)
+{
+	if (is_null(node))
+		return;
+	if (expect_text(r, node, f->key) && !host_chars(scalar(node)))
+		fault(r, node, "server_name is \"%s\", expected a host name", node->data.scalar.value);
+	read_text(r, node, to, f);
+}
+
+/* What a change of the file changes: a reload with another certificate is another upstream. */
+static uint64_t file_stamp(const char *path)
+{
+	struct stat st;
+
+	if (!path || stat(path, &st) < 0)
+		return 0;
+	return (uint64_t)st.st_mtim.tv_sec * 1000003u ^ (uint64_t)st.st_mtim.tv_nsec ^ (uint64_t)st.st_ino << 20 ^
+	       (uint64_t)st.st_size;
+}
+
+/* The authorities are kept as they are now: a dial must not depend on what the file is then. */
+static void load_ca(struct reader *r, const yaml_node_t *node, struct config_tls *tls)
+{
+	int fd = tls->ca_file ? open(tls->ca_file, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+
+	if (fd < 0)
+		return;
+	if (fd_read_all(fd, FILE_MAX_BYTES, &tls->ca))
+		fault(r, node, "ca_file: %s cannot be read, or is larger than 1 MiB", tls->ca_file);
+	else if (!memmem(buf_data(&tls->ca), tls->ca.len, "-----BEGIN CERTIFICATE-----", 27))
+		fault(r, node, "ca_file: %s holds no certificate in PEM", tls->ca_file);
+	close(fd);
+}
+
+static void read_tls(struct reader *r, yaml_node_t *node, void *to, const struct field *f)
+{
+	static const struct field fields[] = {
+		{"ca_file", read_tls_file, offsetof(struct config_tls, ca_file), 0, 0},
+		{"cert_file", read_tls_file, offsetof(struct config_tls, cert_file), 0, 0},
+		{"key_file", read_tls_file, offsetof(struct config_tls, key_file), 0, 0},
+		{"server_name", read_server_name, offsetof(struct config_tls, server_name), 0, 0},
+	};
+	struct config_tls *tls = to;
+
+	read_mapping(r, node, fields, NFIELDS(fields), tls, f->key);
+	load_ca(r, node, tls);
+	if (tls->key_file && !tls->cert_file)
+		fault(r, node, "key_file without cert_file has no effect");
+	tls->files = file_stamp(tls->cert_file) * 31 + file_stamp(tls->key_file);
+}
+
+static void read_proxy(struct reader *r, yaml_node_t *node, void *to, const struct field *f)
+{
+	struct str url;
+	struct str host;
+	uint16_t port;
+	size_t scheme;
+
+	if (!expect_text(r, node, f->key))
+		return;
+	url = scalar(node);
+	scheme = str_starts(url, STR("http://")) ? 7 : str_starts(url, STR("socks5h://")) ? 10 : 0;
+	if (scheme == 0 || !split_authority(str_of(url.p + scheme, url.n - scheme), 1080, &host, &port))
+		fault(r, node, "proxy is \"%s\", expected http://HOST:PORT or socks5h://HOST:PORT",
+		      node->data.scalar.value);
+	read_text(r, node, to, f);
 }
 
 /* What was written and could not be kept to; a default gives way to what was written (config_upstream_complete). */
@@ -490,11 +570,25 @@ static void check_idle(struct reader *r, const yaml_node_t *node, const struct c
 		fault(r, min, "min_idle is more than max_idle, which is %llu", (unsigned long long)p->max_idle);
 }
 
+/* Settings of a way that this upstream does not take. */
+static void check_ways(struct reader *r, const yaml_node_t *node, const struct config_upstream *u)
+{
+	const yaml_node_t *tls = lookup(r, node, "tls");
+	const yaml_node_t *proxy = lookup(r, node, "proxy");
+
+	if (tls && u->scheme != CONFIG_HTTPS)
+		fault(r, tls, "tls has no effect here: it is for https:// upstreams");
+	if (proxy && u->scheme != CONFIG_HTTP && u->scheme != CONFIG_HTTPS)
+		fault(r, proxy, "proxy has no effect here: it is for http:// and https:// upstreams");
+}
+
 static void read_upstream(struct reader *r, yaml_node_t *node, struct config_upstream *u)
 {
 	static const struct field fields[] = {
 		{"url", read_url, 0, 0, 0},
 		{"allow_plaintext", read_bool, offsetof(struct config_upstream, allow_plaintext), 0, 0},
+		{"tls", read_tls, offsetof(struct config_upstream, tls), 0, 0},
+		{"proxy", read_proxy, offsetof(struct config_upstream, proxy), 0, 0},
 		{"pool", read_pool, offsetof(struct config_upstream, pool), 0, 0},
 		{"timeouts", read_timeouts, offsetof(struct config_upstream, timeouts), 0, 0},
 	};
@@ -509,11 +603,13 @@ static void read_upstream(struct reader *r, yaml_node_t *node, struct config_ups
 	plaintext = lookup(r, node, "allow_plaintext");
 	if (!lookup(r, node, "url"))
 		fault(r, node, "the upstream has no url");
-	if (u->host && !host_is_loopback(str_from(u->host)) && !u->allow_plaintext)
+	if (u->scheme == CONFIG_HTTP && u->host && !host_is_loopback(str_from(u->host)) && !u->allow_plaintext)
 		fault(r, lookup(r, node, "url"), "http:// to %s carries the key in clear: write allow_plaintext: true "
 						 "if that is meant", u->host);
-	if (u->allow_plaintext && (!u->host || host_is_loopback(str_from(u->host))))
+	if (u->allow_plaintext &&
+	    (u->scheme != CONFIG_HTTP || !u->host || host_is_loopback(str_from(u->host))))
 		fault(r, plaintext, "allow_plaintext has no effect here: it is for http:// to other hosts");
+	check_ways(r, node, u);
 	if (u->pool.max_per_identity > u->pool.max_connections || u->pool.min_idle > u->pool.max_connections)
 		fault(r, node, "pool: max_per_identity and min_idle are at most max_connections, which is %llu",
 		      (unsigned long long)u->pool.max_connections);

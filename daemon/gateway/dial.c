@@ -6,6 +6,9 @@
  * idle and may close it at a later dial, and the next socket would get the number that we still read from. AGAIN is the
  * only good answer, since nobody may speak before a request.
  *
+ * TLS is libcurl's as well: bytes of such a connection go through curl_easy_send and curl_easy_recv, those of a plain one
+ * past it. A certificate is checked before a byte of HTTP is sent, since the handshake is part of the dial.
+ *
  * Handles are acted on only when no call of libcurl is on the stack: finished dials are collected after
  * curl_multi_socket_action has returned and reported from the loop's deferred work.
  */
@@ -17,6 +20,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "common/check.h"
 #include "common/list.h"
@@ -30,11 +34,19 @@ struct dialer {
 	unsigned dials;          /* not yet closed */
 };
 
+struct dial_share {
+	CURLSH *share; /* owned */
+};
+
 struct dial {
 	struct dialer *dialer; /* borrowed */
 	CURL *easy;            /* owned */
+	int fd;                /* borrowed from libcurl, after DIAL_OK */
+	bool tls;
 	bool in_multi;
 	bool reported;
+	struct curl_slist *connect_to; /* owned; NULL without */
+	char error[CURL_ERROR_SIZE]; /* libcurl's own words; may be empty */
 	void (*on_done)(void *arg, enum dial_outcome outcome, int fd, const char *why);
 	void *arg;
 };
@@ -130,16 +142,18 @@ static void report(struct dial *dial, CURLcode code)
 {
 	enum dial_outcome outcome = outcome_of(code);
 	int fd = -1;
+	const char *why = dial->error[0] ? dial->error : curl_easy_strerror(code);
 
 	dial->reported = true;
 	if (outcome == DIAL_OK) {
 		fd = claim_socket(dial);
-		if (fd < 0)
+		if (fd < 0) {
 			outcome = DIAL_FAILED;
+			why = "the server spoke first or closed at once";
+		}
 	}
-	dial->on_done(dial->arg, outcome, fd,
-		      outcome == DIAL_FAILED && code == CURLE_OK ? "the server spoke first or closed at once" :
-								   curl_easy_strerror(code));
+	dial->fd = fd;
+	dial->on_done(dial->arg, outcome, fd, why);
 }
 
 static void collect(struct deferred *deferred)
@@ -221,10 +235,15 @@ static bool set_options(struct dial *dial, const struct dial_target *target)
 	SET(CURLOPT_FRESH_CONNECT, 1L);
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_QUICK_EXIT, 1L);
-	SET(CURLOPT_PROXY, "");
-	SET(CURLOPT_NOPROXY, "*");
+	/* Never the environment's. */
+	SET(CURLOPT_PROXY, target->proxy ? target->proxy : "");
+	SET(CURLOPT_NOPROXY, target->proxy ? "" : "*");
+	SET(CURLOPT_HTTPPROXYTUNNEL, 1L);
+	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-	SET(CURLOPT_PROTOCOLS_STR, "http");
+	SET(CURLOPT_PROTOCOLS_STR, "http,https");
+	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1); /* ALPN offers http/1.1 only */
+	SET(CURLOPT_ERRORBUFFER, dial->error);
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SET(CURLOPT_TCP_NODELAY, 1L);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
@@ -232,8 +251,33 @@ static bool set_options(struct dial *dial, const struct dial_target *target)
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)target->timeout_ms);
 	if (target->unix_path)
 		SET(CURLOPT_UNIX_SOCKET_PATH, target->unix_path);
+	if (dial->tls) {
+		SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+		SET(CURLOPT_SSL_VERIFYPEER, 1L);
+		SET(CURLOPT_SSL_VERIFYHOST, 2L);
+	}
+	if (dial->tls && target->ca.n) {
+		struct curl_blob ca = {(void *)(uintptr_t)target->ca.p, target->ca.n, CURL_BLOB_COPY};
+		SET(CURLOPT_CAINFO_BLOB, &ca);
+		SET(CURLOPT_CAPATH, NULL);
+	}
+	if (dial->tls && target->cert_file) {
+		SET(CURLOPT_SSLCERT, target->cert_file);
+		SET(CURLOPT_SSLKEY, target->key_file ? target->key_file : target->cert_file);
+	}
+	if (target->share)
+		SET(CURLOPT_SHARE, target->share->share);
 #undef SET
 	return ok;
+}
+
+/* "name:port:host:port" for libcurl; the list must live as long as the handle. */
+static bool set_connect_to(struct dial *dial, const char *connect_to)
+{
+	if (!connect_to)
+		return true;
+	dial->connect_to = curl_slist_append(NULL, connect_to);
+	return dial->connect_to && curl_easy_setopt(dial->easy, CURLOPT_CONNECT_TO, dial->connect_to) == CURLE_OK;
 }
 
 struct dial *dial_start(struct dialer *d, const struct dial_target *target,
@@ -247,8 +291,10 @@ struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 	dial->on_done = on_done;
 	dial->arg = arg;
 	d->dials++;
+	dial->fd = -1;
+	dial->tls = strncmp(target->url, "https:", 6) == 0;
 	dial->easy = curl_easy_init();
-	if (dial->easy && set_options(dial, target) && curl_multi_add_handle(d->multi, dial->easy) == CURLM_OK) {
+	if (dial->easy && set_options(dial, target) && set_connect_to(dial, target->connect_to) && curl_multi_add_handle(d->multi, dial->easy) == CURLM_OK) {
 		dial->in_multi = true;
 		return dial;
 	}
@@ -267,6 +313,64 @@ void dial_close(struct dial **dial)
 		curl_multi_remove_handle(gone->dialer->multi, gone->easy);
 	if (gone->easy)
 		curl_easy_cleanup(gone->easy);
+	curl_slist_free_all(gone->connect_to);
 	gone->dialer->dials--;
 	free(gone);
+}
+
+ssize_t dial_recv(struct dial *dial, void *to, size_t n)
+{
+	size_t got = 0;
+	ssize_t plain;
+
+	if (dial->tls) {
+		CURLcode code = curl_easy_recv(dial->easy, to, n, &got);
+		return code == CURLE_OK ? (ssize_t)got : code == CURLE_AGAIN ? -EAGAIN : -EIO;
+	}
+	do
+		plain = recv(dial->fd, to, n, MSG_DONTWAIT);
+	while (plain < 0 && errno == EINTR);
+	return plain < 0 ? -errno : plain;
+}
+
+ssize_t dial_send(struct dial *dial, const void *from, size_t n)
+{
+	size_t sent = 0;
+	ssize_t plain;
+
+	if (dial->tls) {
+		CURLcode code = curl_easy_send(dial->easy, from, n, &sent);
+		return code == CURLE_OK ? (ssize_t)sent : code == CURLE_AGAIN ? -EAGAIN : -EIO;
+	}
+	do
+		plain = send(dial->fd, from, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (plain < 0 && errno == EINTR);
+	return plain < 0 ? -errno : plain;
+}
+
+bool dial_is_buffered(const struct dial *dial)
+{
+	return dial->tls;
+}
+
+struct dial_share *dial_share_new(void)
+{
+	struct dial_share *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->share = curl_share_init();
+	if (s->share && curl_share_setopt(s->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) == CURLSHE_OK)
+		return s;
+	dial_share_free(s);
+	return NULL;
+}
+
+void dial_share_free(struct dial_share *s)
+{
+	if (!s)
+		return;
+	if (s->share)
+		curl_share_cleanup(s->share);
+	free(s);
 }

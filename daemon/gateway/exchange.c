@@ -86,6 +86,7 @@ enum {
 	UP_HIGH_WATER = 131072,
 	UP_LOW_WATER = 32768,
 	GATHER_MAX_BYTES = 2097152,
+	READS_PER_TURN = 8,
 	INTERIM_MAX = 32, /* 1xx responses before the real one */
 };
 
@@ -783,19 +784,31 @@ static void on_response_eof(struct exchange *e, const char *why)
 	finish(e);
 }
 
-static void on_conn_readable(void *arg)
+/* One read; false when there was nothing. */
+static bool read_response(struct exchange *e)
 {
-	struct exchange *e = arg;
 	ssize_t n = upstream_conn_recv(e->conn, scratch, sizeof(scratch));
 
 	if (n == -EAGAIN)
-		return;
+		return false;
 	if (n > 0)
 		take_response(e, scratch, (size_t)n);
 	else if (n < 0 && e->state == EXCHANGE_BODY)
 		cut(e); /* a reset ends no message, not even one that goes on until the close */
 	else
 		on_response_eof(e, n == 0 ? "closed the connection before it answered" : "the connection broke");
+	return true;
+}
+
+static void on_conn_readable(void *arg)
+{
+	struct exchange *e = arg;
+
+	/* Once, unless more may lie in a buffer of TLS; a connection's work in one turn is bounded. */
+	for (int i = 0; i < READS_PER_TURN; i++)
+		if (!read_response(e) || !e->conn || !upstream_conn_is_buffered(e->conn))
+			return;
+	upstream_conn_read_again(e->conn);
 }
 
 static void on_deadline(struct deadline *d)

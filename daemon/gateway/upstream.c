@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "common/buf.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -73,6 +74,12 @@ struct upstream {
 	char *name;                    /* owned */
 	char *url;                     /* owned; what libcurl dials */
 	char *unix_path;               /* owned; NULL: TCP */
+	char *connect_to;              /* owned; with tls.server_name, else NULL */
+	char *cert_file;               /* owned; NULL without */
+	char *key_file;                /* owned; NULL without */
+	char *proxy;                   /* owned; NULL without */
+	struct buf ca;                 /* PEM; empty: the system's authorities */
+	struct dial_share *share;      /* owned; TLS sessions; NULL for plain upstreams */
 	char *authority;               /* owned; for Host */
 	struct list idle;              /* struct upstream_conn, the one used last first */
 	struct list leased;            /* struct upstream_conn */
@@ -258,6 +265,8 @@ static size_t connections(const struct upstream *u)
 
 /* --- events of a connection ------------------------------------------------------------------------------------------ */
 
+static bool is_silent(const struct upstream_conn *c);
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct upstream_conn *c = arg;
@@ -270,6 +279,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	CHECK(c->state == CONN_IDLE);
+	if (dial_is_buffered(c->dial) && is_silent(c))
+		return;
 	c->upstream->counters.evicted++;
 	log_debug("upstream %s: idle connection %llu closed or spoke: evicted", c->upstream->name, c->id);
 	conn_close(c);
@@ -425,7 +436,16 @@ static int conn_dial(struct upstream *u)
 {
 	struct upstream_conn *c = calloc(1, sizeof(*c));
 	const struct dial_target target = {
-		.url = u->url, .unix_path = u->unix_path, .timeout_ms = u->config.timeouts.connect_ms};
+		.url = u->url,
+		.connect_to = u->connect_to,
+		.unix_path = u->unix_path,
+		.ca = buf_str(&u->ca),
+		.cert_file = u->cert_file,
+		.key_file = u->key_file,
+		.proxy = u->proxy,
+		.share = u->share,
+		.timeout_ms = u->config.timeouts.connect_ms,
+	};
 
 	if (!c)
 		return -ENOMEM;
@@ -458,6 +478,9 @@ static bool is_silent(const struct upstream_conn *c)
 {
 	char byte;
 
+	/* A TLS connection may be readable with nothing to say, as after its handshake (session tickets). */
+	if (dial_is_buffered(c->dial))
+		return dial_recv(c->dial, &byte, 1) == -EAGAIN;
 	return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
@@ -647,22 +670,22 @@ void upstream_conn_listen(struct upstream_conn *c, const struct upstream_events 
 
 ssize_t upstream_conn_recv(struct upstream_conn *c, void *to, size_t n)
 {
-	ssize_t got;
-
-	do
-		got = recv(c->fd, to, n, MSG_DONTWAIT);
-	while (got < 0 && errno == EINTR);
-	return got < 0 ? -errno : got;
+	return dial_recv(c->dial, to, n);
 }
 
 ssize_t upstream_conn_send(struct upstream_conn *c, const void *from, size_t n)
 {
-	ssize_t sent;
+	return dial_send(c->dial, from, n);
+}
 
-	do
-		sent = send(c->fd, from, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-	while (sent < 0 && errno == EINTR);
-	return sent < 0 ? -errno : sent;
+bool upstream_conn_is_buffered(const struct upstream_conn *c)
+{
+	return !c->read_paused && dial_is_buffered(c->dial);
+}
+
+void upstream_conn_read_again(struct upstream_conn *c)
+{
+	event_active(c->readable, EV_READ, 0);
 }
 
 void upstream_conn_shutdown(struct upstream_conn *c)
@@ -687,10 +710,13 @@ void upstream_conn_pause_read(struct upstream_conn *c, bool paused)
 	if (c->read_paused == paused)
 		return;
 	c->read_paused = paused;
-	if (paused)
+	if (paused) {
 		event_del(c->readable);
-	else
-		event_add(c->readable, NULL);
+		return;
+	}
+	event_add(c->readable, NULL);
+	if (c->state == CONN_LEASED && dial_is_buffered(c->dial))
+		upstream_conn_read_again(c);
 }
 
 bool upstream_conn_reused(const struct upstream_conn *c)
@@ -723,11 +749,47 @@ static char *make_authority(const struct config_upstream *config)
 {
 	char *text;
 
-	if (config->scheme != CONFIG_HTTP)
+	bool tls = config->scheme == CONFIG_HTTPS;
+
+	if (config->scheme != CONFIG_HTTP && !tls)
 		return strdup("localhost");
-	if (config->port == 80)
+	if (config->port == (tls ? 443 : 80))
 		return strdup(config->host);
 	return asprintf(&text, "%s:%u", config->host, config->port) < 0 ? NULL : text;
+}
+
+static char *copy_of(const char *text, bool *failed)
+{
+	char *copy = text ? strdup(text) : NULL;
+
+	*failed = *failed || (text && !copy);
+	return copy;
+}
+
+/* What a dial needs to know; false without memory. */
+static bool prepare_dials(struct upstream *u, const struct config_upstream *config, const char *unix_path)
+{
+	bool tls = config->scheme == CONFIG_HTTPS;
+	bool failed = false;
+
+	u->unix_path = copy_of(unix_path, &failed);
+	u->cert_file = copy_of(config->tls.cert_file, &failed);
+	u->key_file = copy_of(config->tls.key_file, &failed);
+	u->proxy = copy_of(config->proxy, &failed);
+	buf_add_str(&u->ca, buf_str(&config->tls.ca));
+	if (tls && config->tls.server_name) {
+		if (asprintf(&u->url, "https://%s:%u/", config->tls.server_name, config->port) < 0)
+			u->url = NULL;
+		if (asprintf(&u->connect_to, "%s:%u:%s:%u", config->tls.server_name, config->port, config->host,
+			     config->port) < 0)
+			u->connect_to = NULL;
+		failed = failed || !u->connect_to;
+	} else if (asprintf(&u->url, "%s://%s/", tls ? "https" : "http", u->authority) < 0) {
+		u->url = NULL;
+	}
+	if (tls)
+		u->share = dial_share_new();
+	return !failed && u->url && !u->ca.failed && (!tls || u->share);
 }
 
 struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const struct config_upstream *config,
@@ -757,15 +819,12 @@ struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const st
 		deadline_queue_init(&u->exchange_deadlines[i], loop, waits[i]);
 	u->name = strdup(config->name);
 	u->authority = make_authority(config);
-	u->unix_path = unix_path ? strdup(unix_path) : NULL;
-	if (u->authority && asprintf(&u->url, "http://%s/", u->authority) < 0)
-		u->url = NULL;
+	/* Only the values are kept; what is owned elsewhere is not to be reached from here. */
 	u->config.name = u->name;
-	u->config.url = NULL;
-	u->config.path = NULL;
-	u->config.host = NULL;
+	u->config.url = u->config.path = u->config.host = u->config.proxy = NULL;
+	memset(&u->config.tls, 0, sizeof(u->config.tls));
 	u->retry = evtimer_new(loop_base(loop), on_retry, u);
-	if (!u->name || !u->authority || !u->url || (unix_path && !u->unix_path) || !u->retry) {
+	if (!u->name || !u->authority || !prepare_dials(u, config, unix_path) || !u->retry) {
 		upstream_unref(u);
 		return NULL;
 	}
@@ -806,6 +865,12 @@ void upstream_unref(struct upstream *u)
 		free(u->url);
 		free(u->unix_path);
 		free(u->authority);
+		free(u->connect_to);
+		free(u->cert_file);
+		free(u->key_file);
+		free(u->proxy);
+		buf_fini(&u->ca);
+		dial_share_free(u->share);
 		free(u);
 		return;
 	}

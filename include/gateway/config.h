@@ -31,6 +31,7 @@ enum config_scheme {
 	CONFIG_LOCAL, /* stacygate-local, started by the daemon */
 	CONFIG_UNIX,
 	CONFIG_HTTP,
+	CONFIG_HTTPS,
 };
 
 struct config_pool {
@@ -54,14 +55,26 @@ struct config_timeouts {
 	uint64_t stream_idle_ms; /* the same for NDJSON and SSE */
 };
 
+/* For https upstreams; all NULL or empty: the system's authorities, no client certificate, the name in the url. */
+struct config_tls {
+	char *ca_file;     /* owned */
+	struct buf ca;     /* owned; what was in ca_file when the configuration was read */
+	char *cert_file;   /* owned; PEM */
+	char *key_file;    /* owned; PEM; NULL: in cert_file */
+	uint64_t files;    /* changes when one of cert_file and key_file does */
+	char *server_name; /* owned; what the certificate must show and Host does not say */
+};
+
 struct config_upstream {
 	struct config_mark at;
 	char *name;              /* owned */
 	char *url;               /* owned; as written */
 	enum config_scheme scheme;
 	char *path;              /* owned; CONFIG_UNIX: the socket's path */
-	char *host;              /* owned; CONFIG_HTTP: name or address, IPv6 in brackets */
-	uint16_t port;           /* CONFIG_HTTP */
+	char *host;              /* owned; CONFIG_HTTP, CONFIG_HTTPS: name or address, IPv6 in brackets */
+	uint16_t port;           /* CONFIG_HTTP, CONFIG_HTTPS */
+	struct config_tls tls;   /* CONFIG_HTTPS */
+	char *proxy;             /* owned; NULL: dialled directly */
 	bool allow_plaintext;
 	struct config_pool pool;
 	struct config_timeouts timeouts;

@@ -3,13 +3,17 @@
 #ifndef GATEWAY_DIAL_H
 #define GATEWAY_DIAL_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "common/err.h"
+#include "common/str.h"
 
 struct loop;
 struct dialer;
 struct dial;
+struct dial_share;
 
 enum dial_outcome {
 	DIAL_OK,
@@ -18,10 +22,17 @@ enum dial_outcome {
 	DIAL_FAILED,  /* anything else */
 };
 
+/* All borrowed for the call, NULL where it does not apply. */
 struct dial_target {
-	const char *url;         /* borrowed for the call: "http://host:port" */
-	const char *unix_path;   /* borrowed for the call; NULL: TCP */
-	uint64_t timeout_ms;
+	const char *url;         /* "http://host:port/", "https://host:port/" */
+	const char *connect_to;  /* "name:port:host:port": `url` says the name that the certificate must show */
+	const char *unix_path;   /* instead of TCP */
+	struct str ca;           /* PEM, the only authorities trusted; empty: the system's */
+	const char *cert_file;   /* of the client, PEM */
+	const char *key_file;
+	const char *proxy;       /* "http://host:port" (always CONNECT) or "socks5h://host:port" */
+	struct dial_share *share; /* TLS sessions are taken from and kept in; must outlive the dial */
+	uint64_t timeout_ms;     /* for everything up to the end of the TLS handshake */
 };
 
 /* The library's name and version, with those that it uses. */
@@ -32,13 +43,27 @@ struct dialer *dialer_new(struct loop *loop);
 /* After every dial was closed. NULL is fine. */
 void dialer_free(struct dialer *d);
 
+/* TLS sessions of one upstream, so that a further connection to it costs less. NULL without memory. */
+struct dial_share *dial_share_new(void);
+/* After the dials that use it. NULL is fine. */
+void dial_share_free(struct dial_share *share);
+
 /*
- * Begins to dial. on_done is called once, never from within this call: with DIAL_OK and a non-blocking socket that is
- * the caller's to read, write and watch until dial_close, or with what went wrong and `why` (libcurl's text, borrowed).
- * NULL without memory.
+ * Begins to dial. on_done is called once, never from within this call: with DIAL_OK and a non-blocking socket that the
+ * caller may watch until dial_close, or with what went wrong and `why` (libcurl's text, borrowed). NULL without memory.
  */
 struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 			void (*on_done)(void *arg, enum dial_outcome outcome, int fd, const char *why), void *arg);
+
+/*
+ * After DIAL_OK: bytes moved, 0 at the end of the stream (recv), or a negative errno; -EAGAIN when it would wait. A TLS
+ * stream that ends without saying so is -EIO, not an end.
+ */
+MUST_CHECK ssize_t dial_recv(struct dial *dial, void *to, size_t n);
+MUST_CHECK ssize_t dial_send(struct dial *dial, const void *from, size_t n);
+
+/* Whether bytes may have been read from the socket that dial_recv has not given yet: then only -EAGAIN tells its end. */
+bool dial_is_buffered(const struct dial *dial);
 
 /*
  * Closes the socket, or gives up the attempt, and frees the dial; *dial becomes NULL. The caller's own events on the

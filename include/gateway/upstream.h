@@ -127,6 +127,12 @@ void upstream_conn_listen(struct upstream_conn *c, const struct upstream_events 
 /* recv(2), send(2) without waiting: bytes, 0 at the end of the stream (recv), or a negative errno. */
 MUST_CHECK ssize_t upstream_conn_recv(struct upstream_conn *c, void *to, size_t n);
 MUST_CHECK ssize_t upstream_conn_send(struct upstream_conn *c, const void *from, size_t n);
+/*
+ * Whether what was received may be held back in a buffer, where the loop does not see it (TLS): then one reads until
+ * -EAGAIN, or asks by upstream_conn_read_again to be told of it once more. Never while reading is paused.
+ */
+bool upstream_conn_is_buffered(const struct upstream_conn *c);
+void upstream_conn_read_again(struct upstream_conn *c);
 /* No more will be sent; the other direction goes on. For tunnels only: the connection cannot be used again. */
 void upstream_conn_shutdown(struct upstream_conn *c);
 void upstream_conn_want_write(struct upstream_conn *c, bool want);

@@ -40,7 +40,7 @@ def adapted(work, text):
     def key_file(match):
         path = work + "/" + match.group(1)
         with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as f:
-            f.write("a-key\n")
+            f.write("-----BEGIN CERTIFICATE-----\n" if path.endswith(".pem") else "a-key\n")
         return "file: " + path
 
     text = re.sub(r"file: /etc/stacygate/([a-z.]+)", key_file, text)

@@ -120,6 +120,7 @@ struct exchange {
 	bool server_keeps;         /* the response head means to keep the connection */
 	bool left_over;            /* bytes came behind the response */
 	enum down_framing down;
+	bool response_paused;      /* the client does not take it fast enough */
 	bool client_keeps;         /* said so in the head sent to the client */
 	bool websocket;            /* the request asks for the switch to it */
 	bool client_ended;         /* TUNNEL: the client sends nothing more */
@@ -468,6 +469,8 @@ static bool is_stream(const struct http_head *head)
 
 static void set_body_deadline(struct exchange *e)
 {
+	if (e->response_paused)
+		return;
 	deadline_set(upstream_deadlines(e->upstream, e->wait), &e->deadline);
 }
 
@@ -563,6 +566,14 @@ static void collect_data(void *arg, const char *p, size_t n)
 	buf_add(out, p, n);
 }
 
+/* The client is slow: nothing is read for it until on_drained, and that is not the upstream's delay. */
+static void pause_response(struct exchange *e)
+{
+	upstream_conn_pause_read(e->conn, true);
+	deadline_clear(&e->deadline);
+	e->response_paused = true;
+}
+
 /* Sends head (may be empty) and body bytes that were agreed to, framed as this client needs it. */
 static void send_down(struct exchange *e, struct str head, struct str wire, const struct buf *data, bool last)
 {
@@ -591,7 +602,7 @@ static void send_down(struct exchange *e, struct str head, struct str wire, cons
 		client_cut(e->client, CLIENT_END_NO_MEMORY);
 	buf_fini(&framed);
 	if (!more && !last)
-		upstream_conn_pause_read(e->conn, true);
+		pause_response(e);
 }
 
 /* Body bytes from the upstream; `head` goes out before them in the same send. */
@@ -656,7 +667,7 @@ static void tunnel_down(struct exchange *e, const char *p, size_t n)
 	e->report.bytes_down += n;
 	set_body_deadline(e);
 	if (!client_send(e->client, str_of(p, n), str_of(NULL, 0)))
-		upstream_conn_pause_read(e->conn, true);
+		pause_response(e);
 }
 
 /* The server agreed to the handshake: what is behind its head, and everything after it, passes as it is. */
@@ -852,8 +863,11 @@ static int set_timeout(struct exchange *e, uint64_t ms)
 
 void exchange_drained(struct exchange *e)
 {
-	if (e->state == EXCHANGE_BODY || e->state == EXCHANGE_TUNNEL)
-		upstream_conn_pause_read(e->conn, false);
+	if (e->state != EXCHANGE_BODY && e->state != EXCHANGE_TUNNEL)
+		return;
+	e->response_paused = false;
+	set_body_deadline(e);
+	upstream_conn_pause_read(e->conn, false);
 }
 
 void exchange_gone(struct exchange *e)
@@ -916,14 +930,16 @@ static enum upstream_wait wait_of(enum route_class class)
 	return UPSTREAM_WAIT_RESPONSE;
 }
 
-struct exchange *exchange_new(struct loop *loop, struct client *client, const struct exchange_grant *grant,
-			      const struct exchange_request *request, const struct exchange_events *events, void *arg)
+int exchange_new(struct loop *loop, struct client *client, const struct exchange_grant *grant,
+		 const struct exchange_request *request, const struct exchange_events *events, void *arg,
+		 struct exchange **out)
 {
 	struct exchange *e = calloc(1, sizeof(*e));
 	const struct http_head *head = request->head;
+	int rc;
 
 	if (!e)
-		return NULL;
+		return -ENOMEM;
 	e->loop = loop;
 	e->client = client;
 	e->events = events;
@@ -942,16 +958,20 @@ struct exchange *exchange_new(struct loop *loop, struct client *client, const st
 	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body;
 	e->heartbeat_ms = grant->heartbeat_ms;
 	e->user_id = strdup(grant->user_id);
-	if (e->user_id && set_timeout(e, request->timeout_ms) == 0 && write_request_head(e, grant, request) == 0)
-		write_request_framing(e, head);
-	else
-		e->up.failed = true;
-	if (e->up.failed) {
-		on_destroy(&e->destroy);
-		return NULL;
-	}
 	e->body_done = !e->has_body;
-	return e;
+	rc = e->user_id ? set_timeout(e, request->timeout_ms) : -ENOMEM;
+	if (rc == 0)
+		rc = write_request_head(e, grant, request);
+	if (rc == 0)
+		write_request_framing(e, head);
+	if (rc == 0 && e->up.failed)
+		rc = -ENOMEM;
+	if (rc) {
+		on_destroy(&e->destroy);
+		return rc;
+	}
+	*out = e;
+	return 0;
 }
 
 void exchange_start(struct exchange *e)

@@ -248,17 +248,20 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		.heartbeat_ms = f->rule->heartbeat_ms,
 	};
 	struct exchange_request request = {head, target, route, f->request_id, 0};
+	int rc;
 
 	if (!read_timeout(head, &request.timeout_ms)) {
 		refuse(f, 400, "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s");
 		return;
 	}
 
-	f->exchange = exchange_new(f->shared->loop, f->client, &grant, &request, &exchange_events, f);
-	if (!f->exchange)
+	rc = exchange_new(f->shared->loop, f->client, &grant, &request, &exchange_events, f, &f->exchange);
+	if (rc == 0)
+		exchange_start(f->exchange);
+	else if (rc == -E2BIG)
 		refuse(f, 400, "the Connection header names more than anybody means");
 	else
-		exchange_start(f->exchange);
+		refuse(f, 503, "out of memory");
 }
 
 /* Decides what becomes of a request. */

@@ -40,6 +40,7 @@
 #include "gateway/listener.h"
 #include "gateway/local_server.h"
 #include "gateway/snapshot.h"
+#include "gateway/upstream.h"
 
 enum { LOCAL_START_MS = 10000, SIGNALS = 4 };
 
@@ -221,8 +222,12 @@ static void stop_loop(struct gateway *g);
 static void on_local_ready(void *arg)
 {
 	struct gateway *g = arg;
+	const struct config *c = snapshot_config(g->fronts.snapshot);
 
 	g->fronts.stats.local_trouble = NULL;
+	for (size_t i = 0; i < c->nupstreams; i++)
+		if (c->upstreams[i].scheme == CONFIG_LOCAL)
+			upstream_recovered(snapshot_upstream(g->fronts.snapshot, i));
 	if (g->state == GATEWAY_STARTING)
 		begin_listening(g);
 }

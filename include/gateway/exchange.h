@@ -70,11 +70,12 @@ struct exchange_events {
 };
 
 /*
- * Makes an exchange. The client's further callbacks are passed on by the functions below. NULL without memory or when
- * the head names more hop-by-hop headers than anybody means (then the client is still to be answered).
+ * Makes an exchange. The client's further callbacks are passed on by the functions below. 0 and *out; -ENOMEM, or -E2BIG
+ * when the head names more hop-by-hop headers than anybody means: then the client is still to be answered.
  */
-struct exchange *exchange_new(struct loop *loop, struct client *client, const struct exchange_grant *grant,
-			      const struct exchange_request *request, const struct exchange_events *events, void *arg);
+MUST_CHECK int exchange_new(struct loop *loop, struct client *client, const struct exchange_grant *grant,
+			    const struct exchange_request *request, const struct exchange_events *events, void *arg,
+			    struct exchange **out);
 
 /* Begins; on_end may be called from within. */
 void exchange_start(struct exchange *e);

@@ -218,6 +218,8 @@ static void cut(struct exchange *e)
 
 static void set_head_deadline(struct exchange *e)
 {
+	if (e->response_paused)
+		return;
 	deadline_set(upstream_deadlines(e->upstream, e->wait), &e->deadline);
 }
 
@@ -459,19 +461,27 @@ static void begin_lease(struct exchange *e, bool fresh)
 
 /* --- the answer's way down ------------------------------------------------------------------------------------------- */
 
+static bool is_of_type(const struct http_head *head, struct str type)
+{
+	const struct http_header *h = http_head_find(head, STR("content-type"));
+	struct str rest = h ? h->value : str_of(NULL, 0);
+
+	return str_eq_nocase(str_trim(str_cut(&rest, ';')), type);
+}
+
+static bool is_sse(const struct http_head *head)
+{
+	return is_of_type(head, STR("text/event-stream"));
+}
+
 static bool is_stream(const struct http_head *head)
 {
-	const struct http_header *type = http_head_find(head, STR("content-type"));
-
-	return type && (str_starts(type->value, STR("application/x-ndjson")) ||
-			str_starts(type->value, STR("text/event-stream")));
+	return is_sse(head) || is_of_type(head, STR("application/x-ndjson"));
 }
 
 static void set_body_deadline(struct exchange *e)
 {
-	if (e->response_paused)
-		return;
-	deadline_set(upstream_deadlines(e->upstream, e->wait), &e->deadline);
+	set_head_deadline(e);
 }
 
 static void write_framing(struct exchange *e, const struct http_head *head, struct buf *out)
@@ -550,10 +560,13 @@ static int prepare_heartbeat(struct exchange *e, const struct http_head *head)
 
 	if (e->heartbeat_ms == 0 || !framed || client_minor(e->client) == 0 || !is_stream(head))
 		return 0;
+	/* HEAD is answered without a body, and within a compressed one a line of ours would be a part of it. */
+	if (e->method == METHOD_HEAD || http_head_find(head, STR("content-encoding")))
+		return 0;
 	e->heartbeat = evtimer_new(loop_base(e->loop), on_heartbeat, e);
 	if (!e->heartbeat)
 		return -ENOMEM;
-	e->sse = str_starts(http_head_find(head, STR("content-type"))->value, STR("text/event-stream"));
+	e->sse = is_sse(head);
 	e->whole_line = true;
 	arm_heartbeat(e);
 	return 0;

@@ -12,6 +12,7 @@
 #include "gateway/client.h"
 #include "gateway/config.h"
 #include "gateway/identity.h"
+#include "gateway/orphan.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
 
@@ -133,6 +134,17 @@ static void write_requests(const struct request *r, struct json_writer *w)
 	json_object_end(w);
 }
 
+static void write_orphans(const struct orphanage *o, struct json_writer *w)
+{
+	json_object_begin(w, "unclaimed_spawns");
+	json_uint(w, "present", o->count);
+	json_uint(w, "adopted", o->adopted);
+	json_uint(w, "destroyed", o->destroyed);
+	json_uint(w, "nothing_made", o->nothing);
+	json_uint(w, "lost", o->lost);
+	json_object_end(w);
+}
+
 static void write_pool(const struct upstream *u, struct json_writer *w)
 {
 	struct upstream_gauges g = upstream_gauges(u);
@@ -187,6 +199,7 @@ static void answer_status(const struct request *r)
 		json_object_end(&w);
 		write_clients(r, &w);
 		write_requests(r, &w);
+		write_orphans(r->stats->orphanage, &w);
 		json_array_begin(&w, "upstreams");
 		for (size_t i = 0; i < config->nupstreams; i++) {
 			json_object_begin(&w, NULL);

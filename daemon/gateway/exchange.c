@@ -34,8 +34,10 @@
 #include "common/http_parse.h"
 #include "common/http_write.h"
 #include "common/loop.h"
+#include "common/secret.h"
 #include "gateway/answer.h"
 #include "gateway/client.h"
+#include "gateway/orphan.h"
 #include "gateway/request_id.h"
 #include "gateway/rewrite.h"
 #include "gateway/route.h"
@@ -86,6 +88,7 @@ enum {
 	UP_HIGH_WATER = 131072,
 	UP_LOW_WATER = 32768,
 	GATHER_MAX_BYTES = 2097152,
+	SPAWNED_MAX_BYTES = 65536,
 	READS_PER_TURN = 8,
 	INTERIM_MAX = 32, /* 1xx responses before the real one */
 };
@@ -134,6 +137,9 @@ struct exchange {
 	struct exchange_report report;
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
 	char *user_id;             /* owned */
+	struct orphanage *orphanage; /* borrowed; for a spawn whose client leaves; NULL for everything else */
+	struct secret *key;        /* owned reference; with orphanage */
+	struct buf spawned;        /* with orphanage: the response body so far, without its framing */
 	const struct exchange_events *events; /* borrowed */
 	void *arg;
 	unsigned long long id;     /* the client's, for traces */
@@ -169,6 +175,8 @@ static void on_destroy(struct deferred *d)
 	buf_fini(&e->gathered);
 	buf_fini(&e->response);
 	free(e->user_id);
+	secret_unref(e->key);
+	buf_fini(&e->spawned);
 	free(e);
 }
 
@@ -622,11 +630,13 @@ static void send_down(struct exchange *e, struct str head, struct str wire, cons
 static void relay(struct exchange *e, struct str head, const char *p, size_t n)
 {
 	struct buf data = BUF_EMPTY;
-	bool convert = e->down != DOWN_AS_IS;
+	bool convert = e->down != DOWN_AS_IS || e->orphanage;
 	size_t used;
 	enum http_result rc = http_parse_body(&e->parser, p, n, &used, convert ? collect_data : NULL, &data);
 
 	e->report.bytes_down += used;
+	if (e->orphanage && e->spawned.len + data.len <= SPAWNED_MAX_BYTES)
+		buf_add_str(&e->spawned, buf_str(&data));
 	if (e->heartbeat && data.len) {
 		e->whole_line = buf_data(&data)[data.len - 1] == '\n';
 		arm_heartbeat(e);
@@ -883,10 +893,29 @@ void exchange_drained(struct exchange *e)
 	upstream_conn_pause_read(e->conn, false);
 }
 
+/* The spawn is under way at the server: somebody must see what comes of it. */
+static void leave_to_orphanage(struct exchange *e)
+{
+	const struct orphan_case c = {
+		.upstream = e->upstream,
+		.key = e->key,
+		.user_id = e->user_id,
+		.request_id = e->request_id,
+		.parser = &e->parser,
+		.status = e->report.upstream_status,
+		.received = e->state == EXCHANGE_BODY ? buf_str(&e->spawned) : buf_str(&e->response),
+	};
+
+	orphanage_adopt(e->orphanage, &c, &e->conn);
+}
+
 void exchange_gone(struct exchange *e)
 {
-	if (e->state != EXCHANGE_ENDED)
-		end(e, EXCHANGE_END_CLIENT_GONE, false);
+	if (e->state == EXCHANGE_ENDED)
+		return;
+	if (e->orphanage && (e->state == EXCHANGE_HEAD || e->state == EXCHANGE_BODY) && request_is_out(e))
+		leave_to_orphanage(e);
+	end(e, EXCHANGE_END_CLIENT_GONE, false);
 }
 
 bool exchange_abort(struct exchange *e)
@@ -970,6 +999,10 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	list_init(&e->ticket.link);
 	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body;
 	e->heartbeat_ms = grant->heartbeat_ms;
+	if (request->route->class == ROUTE_CLASS_SPAWN) {
+		e->orphanage = grant->orphanage;
+		e->key = grant->key ? secret_ref(grant->key) : NULL;
+	}
 	e->user_id = strdup(grant->user_id);
 	e->body_done = !e->has_body;
 	rc = e->user_id ? set_timeout(e, request->timeout_ms) : -ENOMEM;

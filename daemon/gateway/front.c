@@ -246,6 +246,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		.key = snapshot_key(f->snapshot, f->rule),
 		.user_id = f->user_id,
 		.heartbeat_ms = f->rule->heartbeat_ms,
+		.orphanage = &f->shared->orphanage,
 	};
 	struct exchange_request request = {head, target, route, f->request_id, 0};
 	int rc;
@@ -420,6 +421,19 @@ static void front_free(struct front *f)
 	free(f);
 }
 
+bool front_is_idle(const struct front_shared *s)
+{
+	return list_empty(&s->fronts) && s->orphanage.count == 0;
+}
+
+static void tell_if_idle(void *arg)
+{
+	struct front_shared *s = arg;
+
+	if (front_is_idle(s) && s->on_idle)
+		s->on_idle(s->arg);
+}
+
 static void on_closed(void *arg, enum client_end end)
 {
 	struct front *f = arg;
@@ -434,8 +448,7 @@ static void on_closed(void *arg, enum client_end end)
 	list_remove(&f->link);
 	count_out(s, f->peer.uid);
 	front_free(f);
-	if (list_empty(&s->fronts) && s->on_idle)
-		s->on_idle(s->arg);
+	tell_if_idle(s);
 }
 
 static const struct client_events client_events = {
@@ -507,6 +520,10 @@ void front_shared_init(struct front_shared *s, struct loop *loop)
 	list_init(&s->fronts);
 	list_init(&s->uids);
 	client_shared_init(&s->clients, loop);
+	orphanage_init(&s->orphanage, loop);
+	s->orphanage.on_empty = tell_if_idle;
+	s->orphanage.arg = s;
+	s->stats.orphanage = &s->orphanage;
 }
 
 void front_shared_fini(struct front_shared *s)
@@ -541,4 +558,5 @@ void front_cut_all(struct front_shared *s)
 {
 	LIST_FOREACH_SAFE(n, &s->fronts)
 		client_cut(CONTAINER_OF(n, struct front, link)->client, CLIENT_END_DRAIN);
+	orphanage_abandon(&s->orphanage);
 }

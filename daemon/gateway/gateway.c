@@ -465,7 +465,7 @@ static void drain(struct gateway *g)
 	move(g, GATEWAY_DRAINING);
 	stop_listeners(g);
 	event_add(g->timer, &tv);
-	if (list_empty(&g->fronts.fronts))
+	if (front_is_idle(&g->fronts))
 		on_fronts_idle(g);
 	else
 		front_drain_all(&g->fronts);

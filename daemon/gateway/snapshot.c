@@ -131,7 +131,7 @@ struct upstream *snapshot_upstream(const struct snapshot *s, size_t index)
 	return s->upstreams[index];
 }
 
-const struct secret *snapshot_key(const struct snapshot *s, const struct config_rule *rule)
+struct secret *snapshot_key(const struct snapshot *s, const struct config_rule *rule)
 {
 	if (s->config->upstreams[rule->upstream].scheme == CONFIG_LOCAL)
 		return s->local_key;

@@ -12,6 +12,7 @@ struct answer_to;
 struct client_shared;
 struct config_rule;
 struct identity;
+struct orphanage;
 struct route;
 struct snapshot;
 
@@ -28,6 +29,7 @@ struct control_stats {
 	uint64_t reloads_failed;
 	const char *local_trouble;           /* borrowed; why the embedded server does not run, or NULL */
 	const char *listener_trouble;        /* borrowed; a listener that could not be bound, or NULL */
+	const struct orphanage *orphanage;   /* borrowed; spawns whose client left */
 	bool draining;
 };
 

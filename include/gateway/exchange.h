@@ -15,6 +15,7 @@ struct client;
 struct exchange;
 struct http_head;
 struct loop;
+struct orphanage;
 struct route;
 struct secret;
 struct target;
@@ -41,9 +42,10 @@ bool exchange_end_is_error(enum exchange_end end);
 /* What the client is entitled to; borrowed for the call of exchange_new. */
 struct exchange_grant {
 	struct upstream *upstream;
-	const struct secret *key; /* sent as X-API-Key; NULL: none */
+	struct secret *key;       /* sent as X-API-Key; NULL: none */
 	const char *user_id;      /* sent as X-User-ID */
 	uint64_t heartbeat_ms;    /* on idle NDJSON and SSE; 0: none */
+	struct orphanage *orphanage; /* for spawns whose client leaves; outlives the exchange; NULL: they end with it */
 };
 
 /* The request; borrowed for the call of exchange_new. */

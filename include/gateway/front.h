@@ -11,6 +11,7 @@
 #include "common/list.h"
 #include "gateway/client.h"
 #include "gateway/control.h"
+#include "gateway/orphan.h"
 
 struct loop;
 struct snapshot;
@@ -27,11 +28,12 @@ struct front_shared {
 	struct loop *loop;         /* borrowed */
 	struct snapshot *snapshot; /* owned reference; the one in force */
 	struct client_shared clients;
+	struct orphanage orphanage;
 	struct control_stats stats;
 	struct list fronts;        /* every open connection */
 	struct list uids;          /* struct front_uid */
 	unsigned long long next_id;
-	void (*on_idle)(void *arg); /* called when the last connection has gone */
+	void (*on_idle)(void *arg); /* called when the last connection and the last orphan have gone */
 	void *arg;
 };
 
@@ -47,7 +49,9 @@ void front_accept(struct front_shared *s, int fd, const char *listener);
 
 /* Closes what is idle, and every other connection after its present request. */
 void front_drain_all(struct front_shared *s);
-/* Ends every connection now. */
+/* Whether nothing is under way. */
+bool front_is_idle(const struct front_shared *s);
+/* Ends every connection now, and gives up every orphan. */
 void front_cut_all(struct front_shared *s);
 
 #endif

@@ -34,6 +34,6 @@ const struct config *snapshot_config(const struct snapshot *s);
 /* Borrowed. */
 struct upstream *snapshot_upstream(const struct snapshot *s, size_t index);
 /* The key that a rule's requests carry, borrowed; NULL when its upstream needs none. */
-const struct secret *snapshot_key(const struct snapshot *s, const struct config_rule *rule);
+struct secret *snapshot_key(const struct snapshot *s, const struct config_rule *rule);
 
 #endif

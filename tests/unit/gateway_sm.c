@@ -7,6 +7,7 @@
 #include "gateway/client.h"
 #include "gateway/exchange.h"
 #include "gateway/local_server.h"
+#include "gateway/orphan.h"
 #include "gateway/upstream.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -80,6 +81,19 @@ Test(gateway_sm, exchange)
 	};
 
 	expect_machine(exchange_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/orphan.c */
+Test(gateway_sm, orphan)
+{
+	static const struct row rows[] = {
+		{"answer", "lease ended "},
+		{"lease", "delete ended "},
+		{"delete", "lease ended "},
+		{"ended", ""},
+	};
+
+	expect_machine(orphan_sm(), rows, COUNT(rows));
 }
 
 /* daemon/gateway/local_server.c */

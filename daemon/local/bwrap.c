@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/keyctl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -35,6 +36,7 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "common/process.h"
+#include "local/syscall_filter.h"
 
 enum {
 	ARGV_MAX = 160,
@@ -170,9 +172,19 @@ static void add_data(struct argv *a, const char *perms, int fd, const char *path
 	add3(a, "--ro-bind-data", format(a, "%d", fd), path);
 }
 
+/* The keys of whoever has our uid on the host are listed there, in every user namespace that maps it. */
+static void add_proc(struct argv *a)
+{
+	static const char *const hidden[] = {"/proc/keys", "/proc/key-users"};
+
+	add2(a, "--proc", "/proc");
+	for (size_t i = 0; i < sizeof(hidden) / sizeof(hidden[0]); i++)
+		if (access(hidden[i], F_OK) == 0)
+			add3(a, "--ro-bind", "/dev/null", hidden[i]);
+}
+
 static void add_devices(struct argv *a)
 {
-	add2(a, "--proc", "/proc");
 	add2(a, "--dev", "/dev");
 	add2(a, "--perms", "1777");
 	add3(a, "--size", format(a, "%d", SHM_BYTES), "--tmpfs");
@@ -196,7 +208,7 @@ static void add_private(struct argv *a, const char *box)
 /* --- descriptors ------------------------------------------------------------------------------------------------ */
 
 /* What the child takes along; all are closed in the parent after the fork. */
-enum child_fd { FD_SOCK, FD_LEASH, FD_INFO, FD_INFO_READ, FD_ERRORS, FD_INIT, FD_PASSWD, FD_GROUP, FD_HOSTS, FD_NSS, FD_BOX, FDS };
+enum child_fd { FD_SOCK, FD_LEASH, FD_INFO, FD_INFO_READ, FD_ERRORS, FD_INIT, FD_PASSWD, FD_GROUP, FD_HOSTS, FD_NSS, FD_FILTER, FD_BOX, FDS };
 
 struct plan {
 	struct argv argv;
@@ -234,9 +246,10 @@ static int open_data(struct plan *p, const struct bwrap_spec *spec)
 		[FD_GROUP] = STR("root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n"),
 		[FD_HOSTS] = hosts,
 		[FD_NSS] = STR("passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"),
+		[FD_FILTER] = syscall_filter(),
 	};
 
-	for (int i = FD_INIT; i <= FD_NSS; i++) {
+	for (int i = FD_INIT; i <= FD_FILTER; i++) {
 		p->fds[i] = make_data(data[i]);
 		if (p->fds[i] < 0)
 			return p->fds[i];
@@ -299,6 +312,7 @@ static int fill_argv(struct plan *p, const struct bwrap *bwrap, const struct bwr
 	add_data(a, "0644", p->fds[FD_NSS], "/etc/nsswitch.conf");
 	add3(a, "--ro-bind-try", "/etc/alternatives", "/etc/alternatives");
 	add3(a, "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache");
+	add_proc(a);
 	add_devices(a);
 	add_private(a, p->bind_at ? p->bind_at : spec->box);
 	add_data(a, "0755", p->fds[FD_INIT], INIT_PATH);
@@ -306,6 +320,7 @@ static int fill_argv(struct plan *p, const struct bwrap *bwrap, const struct bwr
 	add2(a, "--remount-ro", "/");
 	add2(a, "--chdir", "/workspace");
 	add2(a, "--info-fd", format(a, "%d", p->fds[FD_INFO]));
+	add2(a, "--seccomp", format(a, "%d", p->fds[FD_FILTER]));
 	add(a, "--");
 	if (spec->init_image.n) {
 		add(a, INIT_PATH);
@@ -387,6 +402,8 @@ static _Noreturn void child_run(const struct plan *p, const struct bwrap *bwrap,
 		child_bind(p, spec->box);
 		child_become(spec->uid);
 	}
+	/* A session keyring of its own: the host's has its keys. No key calls at all is just as well (see syscall_filter.c). */
+	(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
 	if (chdir("/") < 0)
 		child_fail("cannot enter /");
 	syscall(SYS_execveat, bwrap->fd, "", argv, env, AT_EMPTY_PATH);

@@ -71,6 +71,7 @@ struct local_server {
 	uint64_t ready_at_ms;
 	unsigned backoff_ms;
 	bool launcher_gone;
+	bool left_behind;           /* the last one was killed, and none has cleared up after it yet */
 	char trouble[128];
 	const struct local_server_events *events; /* borrowed */
 	void *arg;
@@ -100,6 +101,7 @@ static void move(struct local_server *s, enum server_state to)
 		break;
 	case SERVER_READY:
 		s->trouble[0] = '\0';
+		s->left_behind = false;
 		s->ready_at_ms = clock_ms();
 		break;
 	case SERVER_BACKOFF:
@@ -236,6 +238,7 @@ static void on_ended(struct local_server *s, enum launcher_event event, int stat
 	case SERVER_READY:
 		if (s->state == SERVER_READY && clock_ms() - s->ready_at_ms > STABLE_MS)
 			s->backoff_ms = BACKOFF_MIN_MS;
+		s->left_behind = s->left_behind || (event == LAUNCHER_EXITED && WIFSIGNALED(status));
 		log_error("local server: %s; next start in %u ms", s->trouble, s->backoff_ms);
 		move(s, SERVER_BACKOFF);
 		return;
@@ -310,6 +313,13 @@ void local_server_stop(struct local_server *s)
 		launcher_kill(s->launcher);
 		return;
 	case SERVER_BACKOFF:
+		/* Directories of the dead one's sandboxes are left, and its socket: a server clears up when it starts. */
+		if (s->left_behind && !s->launcher_gone)
+			begin(s);
+		if (s->state == SERVER_STARTING) {
+			move(s, SERVER_STOPPING);
+			return;
+		}
 		move(s, SERVER_STOPPED);
 		s->events->on_stopped(s->arg);
 		return;

@@ -241,6 +241,11 @@ static int glob_from(struct glob *g, struct str pattern, bool again)
 	int rc;
 
 	if (str_eq(segment, STR("**"))) {
+		/* Several in a row mean what one means, and would walk the tree once for every way to share it out. */
+		for (struct str next = rest; str_eq(str_cut(&next, '/'), STR("**"));) {
+			pattern = rest;
+			rest = next;
+		}
 		if (rest.p)
 			rc = glob_from(g, rest, false);
 		else

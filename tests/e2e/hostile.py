@@ -160,11 +160,11 @@ def hostile(g):
     s = g.spawn()
     put(g, s, "/workspace/h.py", HOSTILE)
     g.exec(s, f"python3 /workspace/h.py {MARK} >/dev/null 2>&1")
-    sg.wait_until(lambda: len(spinning()) >= 16, "they spin")
+    sg.wait_until(lambda: len(marked()) >= 16, "they spin")
     return s
 
 
-def spinning():
+def marked():
     return [p for p, (_, state, line) in sg.processes().items() if MARK in line and state not in "ZX"]
 
 
@@ -174,7 +174,7 @@ def test_b6_no_hostile_process_outlives_destroy():
         other = g.spawn()
         assert g.exec(other, "echo unharmed")["stdout"] == "unharmed\n"
         assert g.request("DELETE", f"/api/v1/sandboxes/{s}").status == 200
-        assert spinning() == []
+        assert marked() == []
         assert g.exec(other, "echo unharmed")["stdout"] == "unharmed\n"
 
 
@@ -182,7 +182,7 @@ def test_b6_no_hostile_process_outlives_the_server():
     with started() as g:
         hostile(g)
         os.kill(g.local_server(), 9)
-        sg.wait_until(lambda: spinning() == [], "they are gone", 2)
+        sg.wait_until(lambda: marked() == [], "they are gone", 2)
         sg.wait_until(lambda: g.request("GET", "/api/v1/health").status == 200, "another server answers", 30)
 
 
@@ -195,9 +195,20 @@ def test_b6_a_stop_soon_after_the_servers_death_leaves_nothing():
         sg.wait_until(lambda: "ended by signal 9" in g.log(), "the gateway notices", 5)
 
 
-def test_a_command_that_starves_its_init_harms_itself_only():
+def test_b4_a_hog_of_processes_and_descriptors_harms_itself_only():
+    # Without limits yet: that it ends with its sandbox, and that nobody else notices.
     code = """
-import ctypes
+import ctypes, os, signal, socket
+for _ in range(300):
+    if os.fork() == 0:
+        os.setsid()
+        ends = []
+        try:
+            while len(ends) < 100:
+                ends += socket.socketpair()
+        except OSError:
+            pass
+        signal.pause()
 class Limit(ctypes.Structure):
     _fields_ = [("soft", ctypes.c_ulong), ("hard", ctypes.c_ulong)]
 libc = ctypes.CDLL(None)
@@ -205,7 +216,9 @@ print([libc.prlimit(1, which, ctypes.byref(Limit(n, n)), None) for which, n in (
 """
     with started() as g:
         s, other = g.spawn(), g.spawn()
-        python(g, s, code)
+        done = g.exec(s, "python3", args=["-c", code, MARK])
+        assert done["stdout"] == "[0, 0, 0]\n", done
+        assert len(marked()) >= 300, len(marked())
         for method, target, body in (("POST", "exec", {"command": "true"}), ("GET", "files?path=/etc/hosts", None),
                                      ("POST", "files", {"path": "/tmp/x", "content": "x" * 9999}), ("GET", "logs", None)):
             began = time.monotonic()
@@ -213,6 +226,7 @@ print([libc.prlimit(1, which, ctypes.byref(Limit(n, n)), None) for which, n in (
             assert answer.status in (200, 404, 500) and time.monotonic() - began < 10, (target, answer.status)
         assert g.exec(other, "echo unharmed")["stdout"] == "unharmed\n"
         assert g.request("DELETE", f"/api/v1/sandboxes/{s}").status == 200
+        assert marked() == []
 
 
 def test_awkward_trees_do_not_stay_and_do_not_stall():

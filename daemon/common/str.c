@@ -82,7 +82,7 @@ char *str_dup(struct str s)
 	return copy;
 }
 
-static int hex_value(char c)
+int str_hex_value(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -102,8 +102,8 @@ ssize_t str_percent_decode(struct str s, bool plus, char *out)
 		if (c == '%') {
 			if (s.n - i < 3)
 				return -EINVAL;
-			int hi = hex_value(s.p[i + 1]);
-			int lo = hex_value(s.p[i + 2]);
+			int hi = str_hex_value(s.p[i + 1]);
+			int lo = str_hex_value(s.p[i + 2]);
 			if (hi < 0 || lo < 0)
 				return -EINVAL;
 			c = (char)(hi << 4 | lo);

@@ -9,17 +9,6 @@
 #include <stdbool.h>
 #include <string.h>
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /* RFC 3986 2.3. */
 static bool is_unreserved(unsigned char c)
 {
@@ -30,8 +19,8 @@ static bool is_unreserved(unsigned char c)
 /* Why the escape at p (n bytes are left) must not stand in a path, or NULL. */
 static const char *bad_escape(const char *p, size_t n)
 {
-	int high = n >= 3 ? hex_digit(p[1]) : -1;
-	int low = n >= 3 ? hex_digit(p[2]) : -1;
+	int high = n >= 3 ? str_hex_value(p[1]) : -1;
+	int low = n >= 3 ? str_hex_value(p[2]) : -1;
 	unsigned char c;
 
 	if (high < 0 || low < 0)

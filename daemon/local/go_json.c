@@ -8,19 +8,9 @@
 #include <errno.h>
 
 #include "common/buf.h"
+#include "common/str.h"
 
 /* --- repairing the text --------------------------------------------------------------------------------------- */
-
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 /* The code unit of a \uXXXX escape at the start of s, or -1. */
 static int unit_at(struct str s)
@@ -30,7 +20,7 @@ static int unit_at(struct str s)
 	if (s.n < 6 || s.p[0] != '\\' || s.p[1] != 'u')
 		return -1;
 	for (size_t i = 2; i < 6; i++) {
-		int digit = hex_value(s.p[i]);
+		int digit = str_hex_value(s.p[i]);
 		if (digit < 0)
 			return -1;
 		unit = unit * 16 + digit;

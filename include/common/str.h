@@ -59,6 +59,9 @@ struct str str_cut(struct str *rest, char sep);
 /* Decimal digits only, no sign, no space. 0, -EINVAL or -ERANGE. */
 MUST_CHECK int str_parse_u64(struct str s, uint64_t *out);
 
+/* 0 to 15, or -1 when c is no hexadecimal digit. */
+int str_hex_value(char c);
+
 /* A terminated copy, owned by the caller; NULL without memory. */
 char *str_dup(struct str s);
 

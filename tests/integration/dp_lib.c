@@ -15,7 +15,7 @@
 
 /* --- an upstream played by the test --------------------------------------------------------------------------------- */
 
-static int listen_at(const char *path)
+int dp_listen(const char *path)
 {
 	struct sockaddr_un at = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -34,7 +34,7 @@ struct gw *dp_by_hand(const struct gw_options *options, int *listener)
 
 	own.no_upstream = true;
 	gw = gw_prepare(&own);
-	*listener = listen_at(gw->upstream_path);
+	*listener = dp_listen(gw->upstream_path);
 	gw_run(gw, &own);
 	return gw;
 }

@@ -14,6 +14,8 @@
 
 /* A gateway whose upstream is the test itself: *listener is where it is reached. The options' scripts are not used. */
 struct gw *dp_by_hand(const struct gw_options *options, int *listener);
+/* Listens at a path (removed first). */
+int dp_listen(const char *path);
 /* The gateway's next connection with the head of its first request; what came behind that is in the result's `in`. */
 struct raw dp_accept(int listener, struct buf *head);
 /* The next request head on it. False when none comes within WAIT_MS. */

@@ -22,6 +22,8 @@ struct loop {
 	struct list deferred;    /* struct deferred, in the order of loop_defer */
 	struct list queues;      /* struct deadline_queue */
 	bool stopping;
+	bool turning;            /* within a turn of loop_run */
+	uint64_t now_ms;         /* the clock as it was first asked in this turn; 0: not yet */
 };
 
 static void arm_tick(struct loop *loop, uint64_t at_ms)
@@ -115,10 +117,23 @@ void loop_run(struct loop *loop)
 {
 	loop->stopping = false;
 	loop_run_deferred(loop);
+	loop->turning = true;
 	while (!loop->stopping) {
+		loop->now_ms = 0;
 		event_base_loop(loop->base, EVLOOP_ONCE);
 		loop_run_deferred(loop);
 	}
+	loop->turning = false;
+}
+
+/* Deadlines are set several times a turn, and a turn is short: the clock is asked once in it. */
+static uint64_t turn_ms(struct loop *loop)
+{
+	if (!loop->turning)
+		return clock_ms();
+	if (loop->now_ms == 0)
+		loop->now_ms = clock_ms();
+	return loop->now_ms;
 }
 
 void loop_stop(struct loop *loop)
@@ -170,7 +185,7 @@ void deadline_set(struct deadline_queue *q, struct deadline *d)
 	list_remove(&d->link);
 	if (q->span_ms == 0)
 		return;
-	d->at_ms = clock_ms() + q->span_ms;
+	d->at_ms = turn_ms(q->loop) + q->span_ms;
 	list_add_tail(&q->items, &d->link);
 	if (d->at_ms + TICK_MS <= q->loop->tick_at_ms)
 		arm_tick(q->loop, d->at_ms);

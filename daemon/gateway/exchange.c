@@ -136,7 +136,7 @@ struct exchange {
 	struct deferred destroy;
 	struct exchange_report report;
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
-	char *user_id;             /* owned */
+	const char *user_id;       /* borrowed from the grant */
 	struct orphanage *orphanage; /* borrowed; for a spawn whose client leaves; NULL for everything else */
 	struct secret *key;        /* owned reference; with orphanage */
 	struct buf spawned;        /* with orphanage: the response body so far, without its framing */
@@ -174,7 +174,6 @@ static void on_destroy(struct deferred *d)
 	buf_wipe(&e->up);
 	buf_fini(&e->gathered);
 	buf_fini(&e->response);
-	free(e->user_id);
 	secret_unref(e->key);
 	buf_fini(&e->spawned);
 	free(e);
@@ -662,8 +661,9 @@ static void relay(struct exchange *e, struct str head, const char *p, size_t n)
 /* A complete response head; the bytes behind it are body. */
 static void on_head(struct exchange *e, const struct http_head *head, const char *p, size_t n)
 {
-	struct buf out = BUF_EMPTY;
+	static struct buf out; /* used within this call only; its memory is kept for the next head */
 
+	buf_reset(&out);
 	e->report.upstream_status = head->status;
 	e->report.status = head->status;
 	e->server_keeps = head->keep_alive;
@@ -673,14 +673,12 @@ static void on_head(struct exchange *e, const struct http_head *head, const char
 		out.failed = true;
 	write_response_head(e, head, &out);
 	if (out.failed) {
-		buf_fini(&out);
 		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
 		return;
 	}
 	move(e, EXCHANGE_BODY);
 	e->wait = is_stream(head) ? UPSTREAM_WAIT_STREAM : UPSTREAM_WAIT_BODY;
 	relay(e, buf_str(&out), p, n);
-	buf_fini(&out);
 }
 
 /* --- after a switch of protocols ------------------------------------------------------------------------------------- */
@@ -1003,9 +1001,9 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 		e->orphanage = grant->orphanage;
 		e->key = grant->key ? secret_ref(grant->key) : NULL;
 	}
-	e->user_id = strdup(grant->user_id);
+	e->user_id = grant->user_id;
 	e->body_done = !e->has_body;
-	rc = e->user_id ? set_timeout(e, request->timeout_ms) : -ENOMEM;
+	rc = set_timeout(e, request->timeout_ms);
 	if (rc == 0)
 		rc = write_request_head(e, grant, request);
 	if (rc == 0)

@@ -43,7 +43,7 @@ bool exchange_end_is_error(enum exchange_end end);
 struct exchange_grant {
 	struct upstream *upstream;
 	struct secret *key;       /* sent as X-API-Key; NULL: none */
-	const char *user_id;      /* sent as X-User-ID */
+	const char *user_id;      /* sent as X-User-ID; borrowed until on_end */
 	uint64_t heartbeat_ms;    /* on idle NDJSON and SSE; 0: none */
 	struct orphanage *orphanage; /* for spawns whose client leaves; outlives the exchange; NULL: they end with it */
 };

@@ -28,10 +28,8 @@ void buf_reset(struct buf *b)
 	b->failed = false;
 }
 
-char *buf_reserve(struct buf *b, size_t n)
+char *buf_reserve_slowly(struct buf *b, size_t n)
 {
-	if (b->cap - b->start - b->len >= n && b->mem)
-		return b->mem + b->start + b->len;
 	if (b->mem && b->start && b->cap - b->len >= n) {
 		memmove(b->mem, b->mem + b->start, b->len);
 		b->start = 0;
@@ -60,12 +58,6 @@ char *buf_reserve(struct buf *b, size_t n)
 	b->start = 0;
 	b->cap = cap;
 	return b->mem + b->len;
-}
-
-void buf_commit(struct buf *b, size_t n)
-{
-	CHECK(b->start + b->len + n <= b->cap);
-	b->len += n;
 }
 
 void buf_add_slowly(struct buf *b, const void *p, size_t n)

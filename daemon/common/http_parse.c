@@ -10,6 +10,7 @@
  */
 #include "common/http_parse.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <string.h>
 
@@ -125,61 +126,74 @@ void http_parser_move(struct http_parser *to, const struct http_parser *from)
 
 /* --- the look at the assembled head ------------------------------------------------------------------------ */
 
-/* What a byte may be part of: a token (RFC 9110 5.6.2), a request target (visible ASCII but '#'). */
+/* What a byte may be part of: a token (RFC 9110 5.6.2), a request target (visible ASCII but '#'), Host. */
 enum {
 	BYTE_TOKEN = 1,
 	BYTE_TARGET = 2,
+	BYTE_HOST = 4,
 	BYTE_WORD = BYTE_TOKEN | BYTE_TARGET,
+	BYTE_ANY = BYTE_WORD | BYTE_HOST,
 };
 
 static const unsigned char byte_class[256] = {
-	['!'] = BYTE_WORD,         ['"'] = BYTE_TARGET,          ['#'] = BYTE_TOKEN,
+	['!'] = BYTE_WORD,          ['"'] = BYTE_TARGET,         ['#'] = BYTE_TOKEN,
 	['$' ... '\''] = BYTE_WORD, ['(' ... ')'] = BYTE_TARGET, ['*' ... '+'] = BYTE_WORD,
-	[','] = BYTE_TARGET,       ['-' ... '.'] = BYTE_WORD,    ['/'] = BYTE_TARGET,
-	['0' ... '9'] = BYTE_WORD, [':' ... '@'] = BYTE_TARGET,  ['A' ... 'Z'] = BYTE_WORD,
-	['[' ... ']'] = BYTE_TARGET, ['^' ... 'z'] = BYTE_WORD,  ['{'] = BYTE_TARGET,
-	['|'] = BYTE_WORD,         ['}'] = BYTE_TARGET,          ['~'] = BYTE_WORD,
+	[','] = BYTE_TARGET,        ['-' ... '.'] = BYTE_ANY,    ['/'] = BYTE_TARGET,
+	['0' ... '9'] = BYTE_ANY,   [':'] = BYTE_TARGET | BYTE_HOST, [';' ... '@'] = BYTE_TARGET,
+	['A' ... 'Z'] = BYTE_ANY,   ['['] = BYTE_TARGET | BYTE_HOST, ['\\'] = BYTE_TARGET,
+	[']'] = BYTE_TARGET | BYTE_HOST, ['^'] = BYTE_WORD,      ['_'] = BYTE_ANY,
+	['`'] = BYTE_WORD,          ['a' ... 'z'] = BYTE_ANY,    ['{'] = BYTE_TARGET,
+	['|'] = BYTE_WORD,          ['}'] = BYTE_TARGET,         ['~'] = BYTE_WORD,
 };
 
 static bool all_bytes(struct str s, unsigned char class)
 {
+	const unsigned char *p = (const unsigned char *)s.p;
 	unsigned char seen = class;
+	size_t i = 0;
 
-	for (size_t i = 0; i < s.n; i++)
-		seen &= byte_class[(unsigned char)s.p[i]];
+	for (; s.n - i >= 4; i += 4)
+		seen &= byte_class[p[i]] & byte_class[p[i + 1]] & byte_class[p[i + 2]] & byte_class[p[i + 3]];
+	for (; i < s.n; i++)
+		seen &= byte_class[p[i]];
 	return seen == class;
 }
 
+static bool is_control(char c)
+{
+	unsigned char byte = (unsigned char)c;
+
+	return (byte < 0x20 && byte != '\t') || byte == 0x7f;
+}
+
 /*
- * Whether a line holds a control byte other than TAB. Eight bytes at a time: below 0x20 and 0x7f are found by arithmetic
- * that carries a borrow into each byte's top bit; what it flags is looked at byte by byte.
+ * Where the first control byte other than TAB stands in p, from `at` on; n without one. Eight bytes at a time: below 0x20
+ * and 0x7f are found by arithmetic that carries a borrow into a byte's top bit. The lowest byte that it flags is one; a
+ * higher one may be flagged by a borrow from below, so behind a TAB it is looked at byte by byte.
  */
-static bool has_control(const char *p, size_t n, unsigned char *which)
+static size_t next_control(const char *p, size_t at, size_t n)
 {
 	const uint64_t ones = UINT64_C(0x0101010101010101);
 	const uint64_t tops = UINT64_C(0x8080808080808080);
-	size_t i = 0;
 
-	while (i < n) {
-		size_t step = n - i < 8 ? n - i : 8;
-		if (step == 8) {
-			uint64_t x;
-			memcpy(&x, p + i, 8);
-			uint64_t del = x ^ (ones * 0x7f);
-			if (((((x - ones * 0x20) & ~x) | ((del - ones) & ~del)) & tops) == 0) {
-				i += 8;
-				continue;
-			}
-		}
-		for (size_t end = i + step; i < end; i++) {
-			unsigned char c = (unsigned char)p[i];
-			if ((c < 0x20 && c != '\t') || c == 0x7f) {
-				*which = c;
-				return true;
-			}
-		}
+	for (; n - at >= 8; at += 8) {
+		uint64_t x;
+		memcpy(&x, p + at, 8);
+		x = le64toh(x);
+		/* Bytes above 0x7f are none of either kind. */
+		uint64_t flags = ((x - ones * 0x20) | ((x ^ ones * 0x7f) - ones)) & ~x & tops;
+		if (flags == 0)
+			continue;
+		size_t first = at + (size_t)__builtin_ctzll(flags) / 8;
+		if (p[first] != '\t')
+			return first;
+		for (; first < at + 8; first++)
+			if (is_control(p[first]))
+				return first;
 	}
-	return false;
+	while (at < n && !is_control(p[at]))
+		at++;
+	return at;
 }
 
 /*
@@ -193,29 +207,26 @@ static enum http_result find_head_end(struct http_parser *p, const char *data, s
 	size_t line = p->scanned; /* start of the first line that is not known to be complete */
 
 	while (line < limit) {
-		const char *lf = memchr(data + line, '\n', limit - line);
-		size_t stop = lf ? (size_t)(lf - data) : limit;
-		/* The CR that may end the line; without its LF yet it may still be one that does. */
-		size_t text = stop > line && data[stop - 1] == '\r' ? stop - 1 : stop;
-		unsigned char which;
+		size_t stop = next_control(data, line, limit);
+		/* A CR at the end of what is here may still be followed by its LF. */
+		bool partial = stop == limit || (data[stop] == '\r' && stop + 1 == limit);
 
-		if (has_control(data + line, text - line, &which))
-			return refuse(p, 400, which == '\0'   ? "NUL in the head"
-					      : which == '\r' ? "CR without LF in the head"
-							       : "control byte in the head");
-		if (lf && text == stop)
-			return refuse(p, 400, "LF without CR in the head");
-		if (line > 0 && stop > line && (data[line] == ' ' || data[line] == '\t' || data[line] == ':'))
+		if (!partial && (data[stop] != '\r' || data[stop + 1] != '\n'))
+			return refuse(p, 400, data[stop] == '\0'   ? "NUL in the head"
+					      : data[stop] == '\r' ? "CR without LF in the head"
+					      : data[stop] == '\n' ? "LF without CR in the head"
+								   : "control byte in the head");
+		if (line > 0 && (data[line] == ' ' || data[line] == '\t' || data[line] == ':'))
 			return refuse(p, 400, "header line that begins with white space or a colon");
-		if (!lf)
+		if (partial)
 			break;
-		if (line > 0 && stop == line + 1) {
-			*end = stop + 1;
+		if (line > 0 && stop == line) {
+			*end = stop + 2;
 			return HTTP_DONE;
 		}
-		if (line == 0 && stop == 1)
+		if (stop == 0)
 			return refuse(p, 400, "empty request line");
-		line = stop + 1;
+		line = stop + 2;
 		p->scanned = line;
 	}
 	if (n >= HTTP_HEAD_MAX_BYTES)
@@ -304,6 +315,7 @@ enum special {
 	SPECIAL_HOST,
 	SPECIAL_EXPECT,
 	SPECIAL_UPGRADE,
+	SPECIAL_CONNECTION,
 };
 
 static enum special special_of(struct str name)
@@ -315,6 +327,8 @@ static enum special special_of(struct str name)
 		return str_eq_nocase(name, STR("expect")) ? SPECIAL_EXPECT : SPECIAL_NONE;
 	case 7:
 		return str_eq_nocase(name, STR("upgrade")) ? SPECIAL_UPGRADE : SPECIAL_NONE;
+	case 10:
+		return str_eq_nocase(name, STR("connection")) ? SPECIAL_CONNECTION : SPECIAL_NONE;
 	case 14:
 		return str_eq_nocase(name, STR("content-length")) ? SPECIAL_CONTENT_LENGTH : SPECIAL_NONE;
 	case 17:
@@ -330,27 +344,31 @@ struct special_counts {
 	unsigned host;
 	unsigned expect;
 	unsigned upgrade;
+	unsigned connection;
 	bool websocket;
 };
+
+static unsigned bad_status(const struct http_parser *p)
+{
+	return p->kind == HTTP_REQUEST ? 400 : 502;
+}
 
 static enum http_result judge_header(struct http_parser *p, struct http_head *head, const struct http_header *h,
 				     struct special_counts *seen)
 {
-	unsigned bad = p->kind == HTTP_REQUEST ? 400 : 502;
-
 	if (!all_bytes(h->name, BYTE_TOKEN))
-		return refuse(p, bad, "forbidden byte in a header name");
+		return refuse(p, bad_status(p), "forbidden byte in a header name");
 	switch (special_of(h->name)) {
 	case SPECIAL_NONE:
 		break;
 	case SPECIAL_CONTENT_LENGTH:
 		if (seen->content_length++ || str_parse_u64(h->value, &head->content_length) ||
 		    head->content_length > INT64_MAX)
-			return refuse(p, bad, "not exactly one valid Content-Length");
+			return refuse(p, bad_status(p), "not exactly one valid Content-Length");
 		break;
 	case SPECIAL_TRANSFER_ENCODING:
 		if (seen->transfer_encoding++)
-			return refuse(p, bad, "more than one Transfer-Encoding");
+			return refuse(p, bad_status(p), "more than one Transfer-Encoding");
 		if (!str_eq_nocase(h->value, STR("chunked")))
 			return refuse(p, p->kind == HTTP_REQUEST ? 501 : 502, "transfer coding other than chunked");
 		break;
@@ -370,6 +388,9 @@ static enum http_result judge_header(struct http_parser *p, struct http_head *he
 	case SPECIAL_UPGRADE:
 		/* One line only: whoever reads another one would take another protocol. */
 		seen->websocket = !seen->upgrade++ && str_eq_nocase(h->value, STR("websocket"));
+		break;
+	case SPECIAL_CONNECTION:
+		seen->connection++;
 		break;
 	}
 	return HTTP_DONE;
@@ -404,14 +425,23 @@ static bool host_is_well_formed(struct str host)
 {
 	if (host.n == 0 || host.n > 320)
 		return false;
-	for (size_t i = 0; i < host.n; i++) {
-		char c = host.p[i];
-		bool name = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-			    strchr("-._:[]", c);
-		if (!name)
-			return false;
-	}
-	return true;
+	return all_bytes(host, BYTE_HOST);
+}
+
+/* What the Connection lines say; most heads have none. */
+static void judge_connection(struct http_head *head, const struct special_counts *seen)
+{
+	const struct str connection = STR("connection");
+
+	head->keep_alive = head->minor == 1;
+	if (seen->connection == 0)
+		return;
+	head->upgrade_websocket =
+		seen->websocket && head->minor == 1 && http_head_has_token(head, connection, STR("upgrade"));
+	if (http_head_has_token(head, connection, STR("close")))
+		head->keep_alive = false;
+	else if (head->minor == 0)
+		head->keep_alive = http_head_has_token(head, connection, STR("keep-alive"));
 }
 
 static enum http_result judge(struct http_parser *p, struct http_head *head)
@@ -431,13 +461,7 @@ static enum http_result judge(struct http_parser *p, struct http_head *head)
 		if (seen.host && !host_is_well_formed(head->host))
 			return refuse(p, 400, "malformed Host");
 	}
-	head->upgrade_websocket = seen.websocket && head->minor == 1 &&
-				  http_head_has_token(head, STR("connection"), STR("upgrade"));
-	if (http_head_has_token(head, STR("connection"), STR("close")))
-		head->keep_alive = false;
-	else
-		head->keep_alive =
-			head->minor == 1 || http_head_has_token(head, STR("connection"), STR("keep-alive"));
+	judge_connection(head, &seen);
 	if (head->framing == HTTP_BODY_UNTIL_CLOSE)
 		head->keep_alive = false;
 	return HTTP_DONE;

@@ -9,33 +9,45 @@ static unsigned char lower(char c)
 	return (unsigned char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
 }
 
+static uint64_t load8(const char *p)
+{
+	uint64_t x;
+
+	memcpy(&x, p, sizeof(x));
+	return x;
+}
+
+/* Eight bytes at once: they may differ in the bit of case, and only where they are letters. */
+static bool eq_nocase_8(const char *a, const char *b)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+	const uint64_t tops = UINT64_C(0x8080808080808080);
+	uint64_t x = load8(a);
+	uint64_t diff = x ^ load8(b);
+	uint64_t folded = (x | ones * 0x20) & ~tops;
+	/* No sum carries into the next byte, since every byte is below 0x80. */
+	uint64_t letters = (folded + ones * (0x80 - 'a')) & ~(folded + ones * (0x7f - 'z')) & ~x & tops;
+
+	return (diff & ~(letters >> 2)) == 0;
+}
+
 bool str_eq_nocase_n(const char *a, const char *b, size_t n)
 {
+	if (n >= 8) {
+		for (size_t i = 0; i + 8 < n; i += 8)
+			if (!eq_nocase_8(a + i, b + i))
+				return false;
+		return eq_nocase_8(a + n - 8, b + n - 8); /* what is left, and perhaps some of it again */
+	}
 	for (size_t i = 0; i < n; i++)
 		if (a[i] != b[i] && lower(a[i]) != lower(b[i]))
 			return false;
 	return true;
 }
 
-bool str_starts(struct str s, struct str prefix)
-{
-	return s.n >= prefix.n && str_eq(str_of(s.p, prefix.n), prefix);
-}
-
 bool str_ends(struct str s, struct str suffix)
 {
 	return s.n >= suffix.n && str_eq(str_of(s.p + (s.n - suffix.n), suffix.n), suffix);
-}
-
-struct str str_trim(struct str s)
-{
-	while (s.n && (s.p[0] == ' ' || s.p[0] == '\t')) {
-		s.p++;
-		s.n--;
-	}
-	while (s.n && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-		s.n--;
-	return s;
 }
 
 struct str str_cut(struct str *rest, char sep)

@@ -73,11 +73,10 @@ struct drops {
 static struct drops request = DROPS(request_drops);
 static struct drops response = DROPS(response_drops);
 
-static char fold(char c)
+/* Whether c is this byte of a pattern; most are the same as written. */
+static bool is_same(char c, char pattern)
 {
-	if (c >= 'A' && c <= 'Z')
-		return (char)(c + ('a' - 'A'));
-	return c == '_' ? '-' : c;
+	return c == pattern || ((c ^ pattern) == 0x20 && pattern >= 'a') || (pattern == '-' && c == '_');
 }
 
 static bool matches(struct str name, struct str pattern)
@@ -87,8 +86,11 @@ static bool matches(struct str name, struct str pattern)
 
 	if (prefix ? name.n < n : name.n != n)
 		return false;
-	for (size_t i = 0; i < n; i++)
-		if (fold(name.p[i]) != pattern.p[i])
+	/* The last byte tells most of those apart that begin alike. */
+	if (!is_same(name.p[n - 1], pattern.p[n - 1]))
+		return false;
+	for (size_t i = 0; i + 1 < n; i++)
+		if (!is_same(name.p[i], pattern.p[i]))
 			return false;
 	return true;
 }
@@ -109,7 +111,7 @@ static void make_index(struct drops *d)
 
 static bool listed(struct str name, struct drops *d)
 {
-	int letter = fold(name.p[0]) - 'a';
+	int letter = (name.p[0] | 0x20) - 'a';
 
 	if (!d->indexed)
 		make_index(d);

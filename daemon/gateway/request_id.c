@@ -38,17 +38,16 @@ static void random_bytes(unsigned char out[16])
 void request_id_make(char out[REQUEST_ID_MAX_BYTES + 1])
 {
 	static const char hex[] = "0123456789abcdef";
+	static const unsigned char places[16] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
 	unsigned char raw[16];
-	size_t o = 0;
 
 	random_bytes(raw);
 	raw[6] = (unsigned char)(0x40 | (raw[6] & 0x0f));
 	raw[8] = (unsigned char)(0x80 | (raw[8] & 0x3f));
 	for (size_t i = 0; i < 16; i++) {
-		if (i == 4 || i == 6 || i == 8 || i == 10)
-			out[o++] = '-';
-		out[o++] = hex[raw[i] >> 4];
-		out[o++] = hex[raw[i] & 15];
+		out[places[i]] = hex[raw[i] >> 4];
+		out[places[i] + 1] = hex[raw[i] & 15];
 	}
-	out[o] = '\0';
+	out[8] = out[13] = out[18] = out[23] = '-';
+	out[36] = '\0';
 }

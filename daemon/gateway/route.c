@@ -23,19 +23,34 @@ static struct str take_segment(struct str *rest)
 	return segment;
 }
 
-static enum route_class class_of(enum http_method method, struct str rest)
-{
-	struct str first = take_segment(&rest);
-	struct str second = take_segment(&rest);
-	struct str third = take_segment(&rest);
+/* The segments behind /api/v1 that tell routes apart. */
+struct segments {
+	struct str first;
+	struct str second;
+	struct str third;
+	bool more; /* there is a fourth */
+};
 
-	if (method != METHOD_POST || rest.n)
+static struct segments cut_segments(struct str rest)
+{
+	struct segments s;
+
+	s.first = take_segment(&rest);
+	s.second = take_segment(&rest);
+	s.third = take_segment(&rest);
+	s.more = rest.n != 0;
+	return s;
+}
+
+static enum route_class class_of(enum http_method method, const struct segments *s)
+{
+	if (method != METHOD_POST || s->more)
 		return ROUTE_CLASS_PLAIN;
-	if (str_eq(first, STR("sandboxes")) && second.n == 0)
+	if (str_eq(s->first, STR("sandboxes")) && s->second.n == 0)
 		return ROUTE_CLASS_SPAWN;
-	if (str_eq(first, STR("templates")) && str_eq(third, STR("spawn")))
+	if (str_eq(s->first, STR("templates")) && str_eq(s->third, STR("spawn")))
 		return ROUTE_CLASS_SPAWN;
-	if (str_eq(first, STR("sandboxes")) && str_eq(third, STR("exec")))
+	if (str_eq(s->first, STR("sandboxes")) && str_eq(s->third, STR("exec")))
 		return ROUTE_CLASS_EXEC;
 	return ROUTE_CLASS_PLAIN;
 }
@@ -44,19 +59,15 @@ static enum route_class class_of(enum http_method method, struct str rest)
  * Bodies that go upstream with a Content-Length whatever the client sent: the server notices only then that a client has
  * left (api-contract.md 2.1).
  */
-static bool is_read_whole(enum http_method method, struct str rest)
+static bool is_read_whole(enum http_method method, const struct segments *s)
 {
-	struct str first = take_segment(&rest);
-	struct str second = take_segment(&rest);
-	struct str third = take_segment(&rest);
-
-	if (rest.n || (method != METHOD_POST && method != METHOD_PUT))
+	if (s->more || (method != METHOD_POST && method != METHOD_PUT))
 		return false;
-	if (str_eq(first, STR("templates")))
+	if (str_eq(s->first, STR("templates")))
 		return true;
-	return str_eq(first, STR("sandboxes")) &&
-	       (third.n == 0 || str_eq(third, STR("exec")) || str_eq(third, STR("extend"))) &&
-	       (second.n == 0 || third.n || str_eq(second, STR("admission")));
+	return str_eq(s->first, STR("sandboxes")) &&
+	       (s->third.n == 0 || str_eq(s->third, STR("exec")) || str_eq(s->third, STR("extend"))) &&
+	       (s->second.n == 0 || s->third.n || str_eq(s->second, STR("admission")));
 }
 
 struct route route_of(enum http_method method, struct str path)
@@ -72,11 +83,11 @@ struct route route_of(enum http_method method, struct str path)
 	if (r.rest.n && r.rest.p[r.rest.n - 1] == '/')
 		r.rest.n--;
 	if (r.place == ROUTE_API) {
-		struct str rest = r.rest;
-		if (str_eq(take_segment(&rest), STR("worker")))
+		const struct segments s = cut_segments(r.rest);
+		if (str_eq(s.first, STR("worker")))
 			r.place = ROUTE_WORKER;
-		r.class = class_of(method, r.rest);
-		r.read_whole = is_read_whole(method, r.rest);
+		r.class = class_of(method, &s);
+		r.read_whole = is_read_whole(method, &s);
 	}
 	return r;
 }

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "common/check.h"
 #include "common/err.h"
 #include "common/str.h"
 
@@ -39,12 +40,25 @@ static inline struct str buf_str(const struct buf *b)
 	return str_of(buf_data(b), b->len);
 }
 
+/* The slow half of buf_reserve. */
+char *buf_reserve_slowly(struct buf *b, size_t n);
+
 /*
  * Room for n more bytes behind the content; returns where they go, to be made content by buf_commit. NULL without
  * memory, and `failed` is then set.
  */
-char *buf_reserve(struct buf *b, size_t n);
-void buf_commit(struct buf *b, size_t n);
+static inline char *buf_reserve(struct buf *b, size_t n)
+{
+	if (b->mem && b->cap - b->start - b->len >= n)
+		return b->mem + b->start + b->len;
+	return buf_reserve_slowly(b, n);
+}
+
+static inline void buf_commit(struct buf *b, size_t n)
+{
+	CHECK(n <= b->cap - b->start - b->len);
+	b->len += n;
+}
 
 /* Additions; without memory they set `failed` and change nothing, so a writer may check once, at the end. */
 void buf_add_slowly(struct buf *b, const void *p, size_t n);

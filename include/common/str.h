@@ -41,14 +41,28 @@ bool str_eq_nocase_n(const char *a, const char *b, size_t n);
 /* ASCII case is ignored; other bytes must be equal. Most comparisons are of names of different lengths. */
 static inline bool str_eq_nocase(struct str a, struct str b)
 {
-	return a.n == b.n && str_eq_nocase_n(a.p, b.p, a.n);
+	/* First bytes that differ in more than the bit of case settle most of the rest. */
+	return a.n == b.n && (a.n == 0 || (((a.p[0] ^ b.p[0]) & ~0x20) == 0 && str_eq_nocase_n(a.p, b.p, a.n)));
 }
 
-bool str_starts(struct str s, struct str prefix);
+static inline bool str_starts(struct str s, struct str prefix)
+{
+	return s.n >= prefix.n && str_eq(str_of(s.p, prefix.n), prefix);
+}
+
 bool str_ends(struct str s, struct str suffix);
 
 /* Without the spaces and tabs at both ends (RFC 9110 5.6.3). */
-struct str str_trim(struct str s);
+static inline struct str str_trim(struct str s)
+{
+	while (s.n && (s.p[0] == ' ' || s.p[0] == '\t')) {
+		s.p++;
+		s.n--;
+	}
+	while (s.n && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+		s.n--;
+	return s;
+}
 
 /*
  * Cuts *rest at the first `sep`: returns what stands before it and leaves what stands behind in *rest.

@@ -701,3 +701,32 @@ Test(common_http_parse, body_until_close)
 	cr_expect_eq(http_parse_eof(&parser), HTTP_DONE);
 	buf_fini(&body);
 }
+
+/* The head is looked through eight bytes at a time: every byte at every place, with and without a TAB before it. */
+Test(common_http_parse, every_byte_at_every_place)
+{
+	static const char text[] = GET "X-Long: 0123456789abcdef0123456789\r\n\r\n";
+	const size_t first = sizeof(GET "X-Long: ") - 1;
+	const size_t last = sizeof(text) - 1 - 5;
+
+	for (size_t at = first + 1; at < last; at++) {
+		for (unsigned c = 0; c < 256; c++) {
+			for (int tab = 0; tab < 2; tab++) {
+				static struct http_head head;
+				struct http_parser p;
+				char bytes[sizeof(text)];
+				size_t used;
+				bool control = (c < 0x20 && c != '\t') || c == 0x7f;
+
+				memcpy(bytes, text, sizeof(text));
+				bytes[at] = (char)c;
+				if (tab)
+					bytes[at - 1] = '\t';
+				http_parser_init(&p, HTTP_REQUEST);
+				enum http_result rc = http_parse_head(&p, bytes, sizeof(text) - 1, &head, &used);
+				if (rc != (control ? HTTP_BAD : HTTP_DONE))
+					cr_assert_fail("0x%02x at %zu, tab %d: %d", c, at, tab, (int)rc);
+			}
+		}
+	}
+}

@@ -20,6 +20,32 @@ Test(common_str, equality)
 	cr_expect_eq(str_from(NULL).n, 0);
 }
 
+static bool same_letter(unsigned a, unsigned b)
+{
+	return a == b || ((a ^ b) == 0x20 && (a | 0x20) >= 'a' && (a | 0x20) <= 'z');
+}
+
+/* Names are compared eight bytes at a time: every pair of bytes, wherever it stands in names of every length. */
+Test(common_str, every_pair_of_bytes_without_case)
+{
+	static const char text[] = "Transfer-Encoding";
+
+	for (size_t n = 1; n < sizeof(text); n++) {
+		for (size_t at = n > 9 ? n - 9 : 0; at < n; at++) {
+			char a[sizeof(text)];
+			char b[sizeof(text)];
+			memcpy(a, text, sizeof(text));
+			memcpy(b, text, sizeof(text));
+			for (unsigned pair = 0; pair < 65536; pair++) {
+				a[at] = (char)(pair >> 8);
+				b[at] = (char)(pair & 255);
+				if (str_eq_nocase(str_of(a, n), str_of(b, n)) != same_letter(pair >> 8, pair & 255))
+					cr_assert_fail("0x%04x at %zu of %zu", pair, at, n);
+			}
+		}
+	}
+}
+
 /* Prefix and suffix, also of what is shorter. */
 Test(common_str, starts_and_ends)
 {

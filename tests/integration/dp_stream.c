@@ -280,6 +280,34 @@ Test(dp_stream, F29_cut_streams)
 	}
 }
 
+/* stream_idle cuts a stream that its server has forgotten; our heartbeats are no news from it, its own records are. */
+Test(dp_stream, stream_idle)
+{
+	static const char *const rules[] = {NULL, HEARTBEAT_RULE};
+	static const char *const heads[] = {NDJSON CHUNKED, SSE CHUNKED};
+
+	for (unsigned i = 0; i < COUNT(rules) * COUNT(heads); i++) {
+		struct gw_options options = {.clients = rules[i / 2], .timeouts = "stream_idle: 500ms, body_idle: 100ms"};
+		int listener;
+		struct gw *gw = dp_by_hand(&options, &listener);
+		struct stream s = stream_open(gw, listener, GET_X, heads[i % 2]);
+		uint64_t begin;
+
+		for (unsigned n = 0; n < 3; n++) {
+			(void)wait_fd(s.server.fd, POLLIN, 250);
+			cr_assert(raw_text(&s.server, "2\r\n\n\n\r\n"), "case %u: cut although records come", i);
+		}
+		begin = wait_now_ms();
+		cr_expect(raw_closes(&s.client, WAIT_MS), "case %u: not cut", i);
+		cr_expect(wait_now_ms() - begin >= 350 && wait_now_ms() - begin < 2500, "case %u", i);
+		cr_expect(!buf_contains(&s.client.in, "0\r\n\r\n"), "case %u: a forged end", i);
+		cr_expect(raw_closes(&s.server, WAIT_MS));
+		stream_close(&s);
+		close(listener);
+		gw_stop(gw);
+	}
+}
+
 static int by_size(const void *a, const void *b)
 {
 	const uint64_t *x = a, *y = b;

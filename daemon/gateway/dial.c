@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -43,6 +44,7 @@ struct dial {
 	CURL *easy;            /* owned */
 	int fd;                /* borrowed from libcurl, after DIAL_OK */
 	bool tls;
+	bool is_unix;
 	bool in_multi;
 	bool reported;
 	struct curl_slist *connect_to; /* owned; NULL without */
@@ -138,10 +140,23 @@ static int claim_socket(struct dial *dial)
 	return fd;
 }
 
+/* Of a Unix socket libcurl says that it failed to connect to the URL's host and port, which nobody tried. */
+static void explain_unix(struct dial *dial)
+{
+	long error = 0;
+
+	if (curl_easy_getinfo(dial->easy, CURLINFO_OS_ERRNO, &error) != CURLE_OK || error == 0)
+		error = ECONNREFUSED;
+	snprintf(dial->error, sizeof(dial->error), "Unix socket: %s", strerror((int)error));
+}
+
 static void report(struct dial *dial, CURLcode code)
 {
 	enum dial_outcome outcome = outcome_of(code);
 	int fd = -1;
+
+	if (dial->is_unix && outcome == DIAL_REFUSED)
+		explain_unix(dial);
 	const char *why = dial->error[0] ? dial->error : curl_easy_strerror(code);
 
 	dial->reported = true;
@@ -292,6 +307,7 @@ struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 	dial->arg = arg;
 	d->dials++;
 	dial->fd = -1;
+	dial->is_unix = target->unix_path;
 	dial->tls = strncmp(target->url, "https:", 6) == 0;
 	dial->easy = curl_easy_init();
 	if (dial->easy && set_options(dial, target) && set_connect_to(dial, target->connect_to) && curl_multi_add_handle(d->multi, dial->easy) == CURLM_OK) {

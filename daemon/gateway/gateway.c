@@ -317,9 +317,16 @@ static int make_listeners(struct gateway *g, const struct config *c, bool all_or
 
 static void use_listeners(struct gateway *g, struct listener **set, size_t n)
 {
-	for (size_t i = 0; i < g->nlisteners; i++)
-		if (g->listeners[i] && !is_among(g->listeners[i], set, n))
-			listener_stop(g->listeners[i]);
+	for (size_t i = 0; i < n; i++)
+		if (set[i] && !is_among(set[i], g->listeners, g->nlisteners))
+			log_info("listening on %s", listener_path(set[i]));
+	for (size_t i = 0; i < g->nlisteners; i++) {
+		if (!g->listeners[i] || is_among(g->listeners[i], set, n))
+			continue;
+		if (n)
+			log_info("no longer listening on %s", listener_path(g->listeners[i]));
+		listener_stop(g->listeners[i]);
+	}
 	free(g->listeners);
 	g->listeners = set;
 	g->nlisteners = n;
@@ -351,9 +358,6 @@ static void begin_listening(struct gateway *g)
 	}
 	use_listeners(g, set, g->config->nlisteners);
 	move(g, GATEWAY_RUNNING);
-	for (size_t i = 0; i < g->nlisteners; i++)
-		if (g->listeners[i])
-			log_info("listening on %s", listener_path(g->listeners[i]));
 	log_info("ready");
 }
 

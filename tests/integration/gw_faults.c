@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -24,6 +25,11 @@ static void ask_ok(struct gw *gw)
 	answer_fini(&a);
 }
 
+static bool says(const struct answer *a, const char *text)
+{
+	return a->body.len && memmem(buf_data(&a->body), a->body.len, text, strlen(text));
+}
+
 /* F1: nobody listens: 502, soon, on both kinds of socket; and when somebody does, it recovers by itself. */
 Test(faults, refused)
 {
@@ -35,6 +41,9 @@ Test(faults, refused)
 
 		expect_error(&a, 502, "CONNECTION_ERROR");
 		cr_expect_lt(wait_now_ms() - begin, 1500);
+		/* It says what was tried: no host and port when it was a Unix socket. */
+		cr_expect_eq(says(&a, "Unix socket: Connection refused") || says(&a, "Unix socket: No such file"), !tcp);
+		cr_expect_eq(says(&a, " port "), tcp);
 		answer_fini(&a);
 		a = gw_ask(gw, "POST /api/v1/sandboxes HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}");
 		expect_error(&a, 502, "CONNECTION_ERROR");

@@ -30,7 +30,7 @@
 #include "gateway/upstream.h"
 
 enum {
-	LOGGED_PATH_BYTES = 256,
+	LOGGED_PATH_MAX_BYTES = 255,
 	OWN_BODY_MAX_BYTES = 65536, /* read of a request that is answered here */
 	TIMEOUT_MAX_MS = 86400000,
 };
@@ -58,11 +58,10 @@ struct front {
 	/* of the present request */
 	enum pending pending;
 	unsigned refusal_status;
-	char refusal[160];
 	enum http_method method;
-	char rest[64];                 /* PENDING_CONTROL: the path behind /gateway/v1 */
+	char *pending_text;            /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
 	char method_text[8];
-	char path[LOGGED_PATH_BYTES];  /* for the log, cut; never the query */
+	char *path;                    /* owned; for the log, cut, never the query; NULL when it is not logged */
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
 	uint64_t started_ns;
 };
@@ -138,10 +137,17 @@ static void log_request(const struct front *f, const struct exchange_report *r)
 	if (!access_is_logged(f))
 		return;
 	log_info("c%llu uid=%u pid=%d \"%s %s\" status=%u upstream_status=%u up=%llu down=%llu ms=%llu end=%s%s id=%s",
-		 client_id(f->client), (unsigned)f->peer.uid, (int)f->peer.pid, f->method_text, f->path, r->status,
+		 client_id(f->client), (unsigned)f->peer.uid, (int)f->peer.pid, f->method_text, f->path ? f->path : "?", r->status,
 		 r->upstream_status, (unsigned long long)r->bytes_up, (unsigned long long)r->bytes_down,
 		 (unsigned long long)((clock_ns() - f->started_ns) / 1000000), exchange_end_text(r->end),
 		 r->repeated ? " repeated" : "", f->request_id);
+}
+
+/* Texts of a request are kept only while it needs them: an idle client is to cost little. */
+static void set_text(char **text, char *to)
+{
+	free(*text);
+	*text = to;
 }
 
 static void request_done(struct front *f, const struct exchange_report *r)
@@ -151,6 +157,7 @@ static void request_done(struct front *f, const struct exchange_report *r)
 
 	stats->statuses[class < 6 ? class : 0]++;
 	log_request(f, r);
+	set_text(&f->path, NULL);
 }
 
 /* A request that was answered here. */
@@ -185,10 +192,16 @@ static void copy_text(char *to, size_t size, struct str s)
 	to[n] = '\0';
 }
 
+static char *logged_path(struct str target)
+{
+	struct str path = str_cut(&target, '?');
+
+	return str_dup(str_of(path.p, path.n < LOGGED_PATH_MAX_BYTES ? path.n : LOGGED_PATH_MAX_BYTES));
+}
+
 static void note_request(struct front *f, const struct http_head *head)
 {
 	const struct http_header *id = http_head_find(head, STR("x-request-id"));
-	const char *query = memchr(head->target.p, '?', head->target.n);
 
 	f->started_ns = clock_ns();
 	f->requests++;
@@ -196,8 +209,7 @@ static void note_request(struct front *f, const struct http_head *head)
 	f->pending = PENDING_NOTHING;
 	f->method = head->method;
 	copy_text(f->method_text, sizeof(f->method_text), head->method_text);
-	copy_text(f->path, sizeof(f->path),
-		  str_of(head->target.p, query ? (size_t)(query - head->target.p) : head->target.n));
+	set_text(&f->path, access_is_logged(f) ? logged_path(head->target) : NULL);
 	if (id && request_id_is_good(id->value))
 		copy_text(f->request_id, sizeof(f->request_id), id->value);
 	else
@@ -214,11 +226,14 @@ static void refuse(struct front *f, unsigned status, const char *fmt, ...) PRINT
 
 static void refuse(struct front *f, unsigned status, const char *fmt, ...)
 {
+	char *text;
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(f->refusal, sizeof(f->refusal), fmt, ap);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
 	va_end(ap);
+	set_text(&f->pending_text, text);
 	f->pending = PENDING_REFUSAL;
 	f->refusal_status = status;
 }
@@ -286,7 +301,7 @@ static void judge(struct front *f, const struct http_head *head)
 	route = route_of(head->method, target.path);
 	if (route.place == ROUTE_GATEWAY) {
 		f->pending = PENDING_CONTROL;
-		copy_text(f->rest, sizeof(f->rest), route.rest);
+		set_text(&f->pending_text, str_dup(route.rest));
 	} else if (head->method == METHOD_OPTIONS) {
 		f->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
 	} else if (route.place != ROUTE_API) {
@@ -340,7 +355,17 @@ static unsigned answer_control(struct front *f)
 	const struct front_uid *own = find_uid(f->shared, f->peer.uid);
 	const struct control_caller caller = {&f->peer, f->listener, f->rule, f->user_id, own ? own->connections : 0};
 
-	return control_answer(&to, f->method, str_from(f->rest), f->snapshot, &f->shared->stats, &f->shared->clients, &caller);
+	return control_answer(&to, f->method, str_from(f->pending_text), f->snapshot, &f->shared->stats, &f->shared->clients, &caller);
+}
+
+/* Says why a request is refused; without memory for the words, that. */
+static void answer_refusal(struct front *f)
+{
+	const struct answer_to to = answer_to(f);
+	unsigned status = f->pending_text ? f->refusal_status : 503;
+
+	answer_error(&to, status, "%s", f->pending_text ? f->pending_text : "out of memory");
+	own_answer_done(f, status);
 }
 
 static void on_body_end(void *arg)
@@ -350,6 +375,8 @@ static void on_body_end(void *arg)
 	const struct answer_to to = answer_to(f);
 
 	f->pending = PENDING_NOTHING;
+	if (pending == PENDING_CONTROL && !f->pending_text)
+		pending = PENDING_REFUSAL;
 	switch (pending) {
 	case PENDING_NOTHING:
 		if (f->exchange)
@@ -357,16 +384,16 @@ static void on_body_end(void *arg)
 		return;
 	case PENDING_CONTROL:
 		own_answer_done(f, answer_control(f));
-		return;
+		break;
 	case PENDING_OPTIONS:
 		answer_options(&to);
 		own_answer_done(f, 204);
-		return;
+		break;
 	case PENDING_REFUSAL:
-		answer_error(&to, f->refusal_status, "%s", f->refusal);
-		own_answer_done(f, f->refusal_status);
-		return;
+		answer_refusal(f);
+		break;
 	}
+	set_text(&f->pending_text, NULL);
 }
 
 static void on_fault(void *arg, unsigned status, const char *why)
@@ -383,7 +410,7 @@ static void on_fault(void *arg, unsigned status, const char *why)
 		f->shared->stats.requests++;
 		if (f->pending == PENDING_NOTHING) {
 			snprintf(f->method_text, sizeof(f->method_text), "?");
-			snprintf(f->path, sizeof(f->path), "?");
+			set_text(&f->path, NULL);
 			request_id_make(f->request_id);
 		}
 		own_answer_done(f, status);
@@ -417,6 +444,8 @@ static void front_free(struct front *f)
 {
 	snapshot_unref(f->snapshot);
 	identity_fini(&f->peer);
+	free(f->pending_text);
+	free(f->path);
 	free(f->listener);
 	free(f);
 }

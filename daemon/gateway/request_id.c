@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/request_id.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -26,10 +27,13 @@ static void random_bytes(unsigned char out[16])
 	static size_t left;
 
 	if (left == 0) {
-		/* 256 bytes at most are guaranteed to come whole (getrandom(2)). */
-		for (size_t i = 0; i < sizeof(pool); i += 256)
-			CHECK(getrandom(pool + i, 256, 0) == 256);
-		left = sizeof(pool);
+		/* Whole but for a signal in between (getrandom(2)); what did come is enough for some. */
+		ssize_t n;
+		do
+			n = getrandom(pool, sizeof(pool), 0);
+		while (n < 0 && errno == EINTR);
+		CHECK(n >= 16);
+		left = (size_t)n / 16 * 16;
 	}
 	left -= 16;
 	memcpy(out, pool + left, 16);

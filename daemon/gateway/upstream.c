@@ -54,7 +54,7 @@ static const struct sm conn_sm = {"upstream connection", conn_state_names, conn_
 /* Failed dials in a row that open the circuit, and how long until the next is tried. */
 enum { CIRCUIT_FAILURES = 5, CIRCUIT_MIN_MS = 100, CIRCUIT_MAX_MS = 5000 };
 
-enum { OWNER_BUCKETS = 64 };
+enum { OWNER_BUCKETS = 64, SURPLUS_MS = 1000 };
 
 /* One identity that holds or waits for connections. */
 struct upstream_owner {
@@ -92,6 +92,8 @@ struct upstream {
 	size_t nwaiting;
 	struct deadline_queue idle_deadlines;
 	struct deadline_queue wait_deadlines;
+	struct deadline_queue surplus_deadlines;
+	struct deadline surplus;       /* set while more than max_idle are idle */
 	struct deadline_queue exchange_deadlines[UPSTREAM_WAITS]; /* of those who hold leases */
 	struct deferred deliver;       /* matches idle connections with tickets */
 	struct upstream_counters counters;
@@ -116,6 +118,7 @@ struct upstream_conn {
 	struct deadline deadline;  /* idle_timeout */
 	struct deferred destroy;
 	uint64_t born_ms;
+	uint64_t idle_since_ms;    /* clock_ms() of the last move to idle */
 	uint64_t served;           /* leases so far */
 	bool read_paused;          /* `readable` is not pending */
 	bool wants_write;          /* `writable` is pending */
@@ -217,6 +220,7 @@ static void conn_move(struct upstream_conn *c, enum conn_state to)
 	case CONN_IDLE:
 		list_add_head(&u->idle, &c->link);
 		u->nidle++;
+		c->idle_since_ms = clock_ms();
 		deadline_set(&u->idle_deadlines, &c->deadline);
 		loop_defer(u->loop, &u->deliver);
 		break;
@@ -570,6 +574,31 @@ static void serve(struct upstream *u, struct upstream_ticket *t)
 	t->on_lease(t, c);
 }
 
+/*
+ * Of more than max_idle those go that have been unused for a while: many answers ending in one turn are no reason to dial
+ * again in the next. max_idle 0 keeps none at all.
+ */
+static void close_surplus(struct upstream *u)
+{
+	uint64_t now = clock_ms();
+
+	while (u->nidle > u->config.pool.max_idle) {
+		struct upstream_conn *c = CONTAINER_OF(u->idle.prev, struct upstream_conn, link);
+		if (u->config.pool.max_idle && now - c->idle_since_ms < SURPLUS_MS) {
+			if (list_empty(&u->surplus.link))
+				deadline_set(&u->surplus_deadlines, &u->surplus);
+			return;
+		}
+		u->counters.idle_expired++;
+		conn_close(c);
+	}
+}
+
+static void on_surplus(struct deadline *d)
+{
+	close_surplus(CONTAINER_OF(d, struct upstream, surplus));
+}
+
 static void on_deliver(struct deferred *d)
 {
 	struct upstream *u = CONTAINER_OF(d, struct upstream, deliver);
@@ -578,10 +607,7 @@ static void on_deliver(struct deferred *d)
 	upstream_ref(u);
 	while (u->nidle && (t = next_ticket(u)))
 		serve(u, t);
-	while (u->nidle > u->config.pool.max_idle) {
-		u->counters.idle_expired++;
-		conn_close(CONTAINER_OF(u->idle.prev, struct upstream_conn, link));
-	}
+	close_surplus(u);
 	dial_wanted(u);
 	upstream_unref(u);
 }
@@ -812,6 +838,8 @@ struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const st
 	deferred_init(&u->deliver, on_deliver);
 	deadline_queue_init(&u->idle_deadlines, loop, config->pool.idle_timeout_ms);
 	deadline_queue_init(&u->wait_deadlines, loop, config->pool.wait_timeout_ms);
+	deadline_queue_init(&u->surplus_deadlines, loop, SURPLUS_MS);
+	deadline_init(&u->surplus, on_surplus);
 	const struct config_timeouts *t = &config->timeouts;
 	const uint64_t waits[UPSTREAM_WAITS] = {t->response_ms, t->spawn_ms, t->exec_ms, t->body_idle_ms,
 						t->stream_idle_ms};
@@ -857,6 +885,7 @@ void upstream_unref(struct upstream *u)
 		deferred_cancel(&u->deliver);
 		deadline_queue_fini(&u->idle_deadlines);
 		deadline_queue_fini(&u->wait_deadlines);
+		deadline_queue_fini(&u->surplus_deadlines);
 		for (size_t i = 0; i < UPSTREAM_WAITS; i++)
 			deadline_queue_fini(&u->exchange_deadlines[i]);
 		if (u->retry)

@@ -429,13 +429,14 @@ Test(gateway_upstream, idle_timeout)
 	cr_expect_eq(upstream_counters(up).evicted, 0);
 }
 
-/* Of more than max_idle the ones unused for longest are closed. */
+/* Of more than max_idle the ones unused for longest are closed, a second after they were last used. */
 Test(gateway_upstream, max_idle)
 {
 	struct waiter w[4];
 	unsigned kept;
 
 	config.pool.max_idle = 1;
+	config.pool.idle_timeout_ms = 5000;
 	start();
 	for (unsigned i = 0; i < 4; i++)
 		lease(&w[i]);
@@ -443,6 +444,10 @@ Test(gateway_upstream, max_idle)
 	for (unsigned i = 0; i < 4; i++)
 		give_back(&w[i], true);
 	turn_for(5);
+	/* Not at once: the next turn may want them again. */
+	expect_gauges(4, 4, 0, 0);
+	now_ms += 1000;
+	turn_for(100);
 	expect_gauges(1, 1, 0, 0);
 	cr_assert_eq(ask(&w[0], false), UPSTREAM_LEASE_NOW);
 	cr_expect_eq(number_of(&w[0]), kept);

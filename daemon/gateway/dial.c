@@ -15,6 +15,7 @@
 #include "gateway/dial.h"
 
 #include <curl/curl.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <stdbool.h>
@@ -126,6 +127,67 @@ static enum dial_outcome outcome_of(CURLcode code)
 	return DIAL_FAILED;
 }
 
+/*
+ * Two things of a TLS connection that libcurl does not offer are asked of the library below it, where that is OpenSSL;
+ * GnuTLS needs neither. OpenSSL is in the process for libcurl only and may be another library tomorrow, so its functions
+ * are looked up and not linked.
+ */
+static struct {
+	int (*get_shutdown)(const void *ssl);
+	long (*ctrl)(void *ssl, int command, long larg, void *parg);
+} openssl;
+
+enum { OPENSSL_RECEIVED_SHUTDOWN = 2, OPENSSL_CTRL_MODE = 33, OPENSSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 2 };
+
+static void openssl_look_up(void)
+{
+	*(void **)&openssl.get_shutdown = dlsym(RTLD_DEFAULT, "SSL_get_shutdown");
+	*(void **)&openssl.ctrl = dlsym(RTLD_DEFAULT, "SSL_ctrl");
+}
+
+/* Its handle, or NULL; known from the first curl_easy_recv on. */
+static void *tls_handle(const struct dial *dial, curl_sslbackend *backend)
+{
+	struct curl_tlssessioninfo *info = NULL;
+
+	*backend = CURLSSLBACKEND_NONE;
+	if (curl_easy_getinfo(dial->easy, CURLINFO_TLS_SSL_PTR, &info) != CURLE_OK || !info)
+		return NULL;
+	*backend = info->backend;
+	return info->internals;
+}
+
+/*
+ * A write that would wait is tried again with the same bytes, but from wherever the buffer is by then: OpenSSL takes that
+ * for an error unless it is told.
+ */
+static bool tls_prepare(const struct dial *dial)
+{
+	curl_sslbackend backend;
+	void *ssl = tls_handle(dial, &backend);
+
+	if (backend == CURLSSLBACKEND_GNUTLS)
+		return true;
+	if (backend != CURLSSLBACKEND_OPENSSL || !ssl || !openssl.ctrl || !openssl.get_shutdown)
+		return false;
+	openssl.ctrl(ssl, OPENSSL_CTRL_MODE, OPENSSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, NULL);
+	return true;
+}
+
+/*
+ * Whether the other side said that its stream ends (close_notify). On OpenSSL libcurl reports a stream that was cut short
+ * as ended all the same; on GnuTLS it reports an error.
+ */
+static bool tls_ended(const struct dial *dial)
+{
+	curl_sslbackend backend;
+	void *ssl = tls_handle(dial, &backend);
+
+	if (backend != CURLSSLBACKEND_OPENSSL)
+		return true;
+	return ssl && (openssl.get_shutdown(ssl) & OPENSSL_RECEIVED_SHUTDOWN);
+}
+
 /* Takes the connection out of libcurl's idle count (see above) and gives its socket, or -1. */
 static int claim_socket(struct dial *dial)
 {
@@ -165,6 +227,10 @@ static void report(struct dial *dial, CURLcode code)
 		if (fd < 0) {
 			outcome = DIAL_FAILED;
 			why = "the server spoke first or closed at once";
+		} else if (dial->tls && !tls_prepare(dial)) {
+			outcome = DIAL_FAILED;
+			why = "libcurl uses a TLS library that is not known here: OpenSSL and GnuTLS are";
+			fd = -1;
 		}
 	}
 	dial->fd = fd;
@@ -202,6 +268,7 @@ struct dialer *dialer_new(struct loop *loop)
 	if (!d)
 		return NULL;
 	d->loop = loop;
+	openssl_look_up();
 	deferred_init(&d->collect, collect);
 	d->timer = evtimer_new(loop_base(loop), on_timer, d);
 	d->multi = curl_multi_init();
@@ -334,15 +401,24 @@ void dial_close(struct dial **dial)
 	free(gone);
 }
 
-ssize_t dial_recv(struct dial *dial, void *to, size_t n)
+static ssize_t tls_recv(struct dial *dial, void *to, size_t n)
 {
 	size_t got = 0;
+	CURLcode code = curl_easy_recv(dial->easy, to, n, &got);
+
+	if (code == CURLE_AGAIN)
+		return -EAGAIN;
+	if (code != CURLE_OK || (got == 0 && !tls_ended(dial)))
+		return -EIO;
+	return (ssize_t)got;
+}
+
+ssize_t dial_recv(struct dial *dial, void *to, size_t n)
+{
 	ssize_t plain;
 
-	if (dial->tls) {
-		CURLcode code = curl_easy_recv(dial->easy, to, n, &got);
-		return code == CURLE_OK ? (ssize_t)got : code == CURLE_AGAIN ? -EAGAIN : -EIO;
-	}
+	if (dial->tls)
+		return tls_recv(dial, to, n);
 	do
 		plain = recv(dial->fd, to, n, MSG_DONTWAIT);
 	while (plain < 0 && errno == EINTR);

@@ -57,7 +57,8 @@ struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 
 /*
  * After DIAL_OK: bytes moved, 0 at the end of the stream (recv), or a negative errno; -EAGAIN when it would wait. A TLS
- * stream that ends without saying so is -EIO, not an end.
+ * stream that ends without saying so is -EIO, not an end. After -EAGAIN the next dial_send must begin with the same bytes,
+ * from wherever they are by then, and may have more of them but no fewer.
  */
 MUST_CHECK ssize_t dial_recv(struct dial *dial, void *to, size_t n);
 MUST_CHECK ssize_t dial_send(struct dial *dial, const void *from, size_t n);

@@ -214,8 +214,7 @@ static void wait_for_something(struct api *a)
 	bool watch = !interrupt_pending() && extra.fd >= 0;
 
 	/* The descriptor stays readable after a signal: watching it on would spin. */
-	curl_multi_poll(a->multi, watch ? &extra : NULL, watch ? 1 : 0, interrupt_pending() ? 50 : WAIT_MS,
-			NULL);
+	curl_multi_poll(a->multi, watch ? &extra : NULL, watch ? 1 : 0, interrupt_pending() ? 50 : WAIT_MS, NULL);
 }
 
 enum drive_end {
@@ -260,8 +259,7 @@ static int broken(struct api *a, CURLcode result)
 static int refused(struct api *a, long status)
 {
 	const char *from = a->gateway_made ? " (said by the gateway)" : "";
-	json_t *body =
-		json_loadb(a->error_body.len ? buf_data(&a->error_body) : "", a->error_body.len, 0, NULL);
+	json_t *body = json_loadb(a->error_body.len ? buf_data(&a->error_body) : "", a->error_body.len, 0, NULL);
 	const char *code = json_string_value(json_object_get(body, "code"));
 	const char *message = json_string_value(json_object_get(body, "message"));
 

@@ -17,8 +17,7 @@
 /* 0 on success, which is the exit status too; -1 with the fault. */
 static int get(const struct commands *c, const char *path, struct buf *answer)
 {
-	struct api_request r = {
-		.method = "GET", .path = path, .answer = answer, .timeout_ms = API_TIMEOUT_MS};
+	struct api_request r = {.method = "GET", .path = path, .answer = answer, .timeout_ms = API_TIMEOUT_MS};
 
 	return api_call(c->api, &r, c->fault);
 }
@@ -92,8 +91,8 @@ static int print_copied(const struct commands *c, uint64_t bytes)
 	return show_flush(&out, c->fault);
 }
 
-static int copy_between(const struct commands *c, const char *remote, size_t id_len, const char *local,
-			bool up, uint64_t *bytes)
+static int copy_between(const struct commands *c, const char *remote, size_t id_len, const char *local, bool up,
+			uint64_t *bytes)
 {
 	char *id = str_dup(str_of(remote, id_len));
 	const char *path = remote + id_len + 1;
@@ -120,8 +119,7 @@ static int cp(const struct commands *c)
 	uint64_t bytes = 0;
 	int rc;
 
-	rc = up ? copy_between(c, to, to_len, from, true, &bytes)
-		: copy_between(c, from, from_len, to, false, &bytes);
+	rc = up ? copy_between(c, to, to_len, from, true, &bytes) : copy_between(c, from, from_len, to, false, &bytes);
 	/* The file itself went to standard output. */
 	if (rc == 0 && !(down && strcmp(to, "-") == 0))
 		rc = print_copied(c, bytes);

@@ -57,8 +57,8 @@ static void add_cksum_script(struct buf *script, struct str path)
 	buf_add_cstr(script, "; }");
 }
 
-int copy_remote_cksum(struct api *a, const char *id, struct str path, bool *has_crc, uint32_t *crc,
-		      uint64_t *bytes, struct fault *f)
+int copy_remote_cksum(struct api *a, const char *id, struct str path, bool *has_crc, uint32_t *crc, uint64_t *bytes,
+		      struct fault *f)
 {
 	struct buf script = BUF_EMPTY;
 	struct buf out = BUF_EMPTY;

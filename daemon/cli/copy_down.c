@@ -138,8 +138,7 @@ static int check_sum(struct download *d)
 	if (d->sum.bytes != bytes || (has_crc && crc != encode_cksum_value(&d->sum)))
 		return fault_set(d->fault, FAULT_ERROR, "COPY_FAILED",
 				 "%.*s: what came (%llu bytes) is not what the sandbox holds (%llu bytes)",
-				 STR_ARG(d->remote), (unsigned long long)d->sum.bytes,
-				 (unsigned long long)bytes);
+				 STR_ARG(d->remote), (unsigned long long)d->sum.bytes, (unsigned long long)bytes);
 	return 0;
 }
 
@@ -181,13 +180,11 @@ static int check_remote(struct download *d)
 	if (remote_stat(d->api, d->id, d->remote, &d->stat, d->fault) < 0)
 		return -1;
 	if (d->stat.is_dir)
-		return fault_set(d->fault, FAULT_ERROR, "COPY_FAILED", "%.*s is a directory",
-				 STR_ARG(d->remote));
+		return fault_set(d->fault, FAULT_ERROR, "COPY_FAILED", "%.*s is a directory", STR_ARG(d->remote));
 	return 0;
 }
 
-int copy_down(struct api *a, const char *id, const char *remote, const char *local, uint64_t *bytes,
-	      struct fault *f)
+int copy_down(struct api *a, const char *id, const char *remote, const char *local, uint64_t *bytes, struct fault *f)
 {
 	struct download d = {.api = a, .id = id, .fault = f, .fd = 1};
 	struct buf path = BUF_EMPTY;

@@ -49,8 +49,7 @@ static int interrupted(struct fault *f)
 static ssize_t read_input(struct upload *u, void *p, size_t n)
 {
 	for (;;) {
-		struct pollfd fds[2] = {{.fd = 0, .events = POLLIN},
-					{.fd = interrupt_fd(), .events = POLLIN}};
+		struct pollfd fds[2] = {{.fd = 0, .events = POLLIN}, {.fd = interrupt_fd(), .events = POLLIN}};
 		ssize_t got;
 
 		if (interrupt_pending())
@@ -129,8 +128,8 @@ static int read_piece(struct upload *u, uint64_t offset, size_t n, struct buf *o
 		if (got < 0)
 			return fault_errno(u->fault, u->local, errno);
 		if (got == 0)
-			return fault_set(u->fault, FAULT_ERROR, "COPY_FAILED",
-					 "%s: it changed while it was read", u->local);
+			return fault_set(u->fault, FAULT_ERROR, "COPY_FAILED", "%s: it changed while it was read",
+					 u->local);
 		buf_commit(out, (size_t)got);
 	}
 	return 0;
@@ -177,8 +176,7 @@ static int find_target(struct upload *u, const char *remote)
 	}
 	if (!encode_is_text(buf_str(&u->target)))
 		return fault_set(u->fault, FAULT_ERROR, "COPY_FAILED",
-				 "%.*s: not valid UTF-8, which the API cannot carry",
-				 STR_ARG(buf_str(&u->target)));
+				 "%.*s: not valid UTF-8, which the API cannot carry", STR_ARG(buf_str(&u->target)));
 	if (copy_temp_name(&u->temp, buf_str(&u->target), "") < 0 ||
 	    copy_temp_name(&u->part, buf_str(&u->target), ".part") < 0)
 		return fault_memory(u->fault);
@@ -206,8 +204,7 @@ static int compare(void *user, struct str bytes)
 
 static int differs(struct upload *u)
 {
-	return fault_set(u->fault, FAULT_ERROR, "COPY_FAILED",
-			 "what arrived in the sandbox is not what was sent");
+	return fault_set(u->fault, FAULT_ERROR, "COPY_FAILED", "what arrived in the sandbox is not what was sent");
 }
 
 static int send_text(struct upload *u, struct str text)
@@ -236,8 +233,7 @@ static int run_script(struct upload *u, struct buf *script)
 			    : remote_sh(u->api, u->id, buf_str(script), &code, NULL, &err, u->fault);
 	if (rc == 0 && code != 0)
 		rc = fault_set(u->fault, FAULT_ERROR, "COPY_FAILED", "in the sandbox: %.*s (exit code %d)",
-			       STR_ARG(str_trim(str_of(buf_data(&err), err.len > 0 ? err.len - 1 : 0))),
-			       code);
+			       STR_ARG(str_trim(str_of(buf_data(&err), err.len > 0 ? err.len - 1 : 0))), code);
 	buf_fini(script);
 	buf_fini(&err);
 	return rc;
@@ -250,9 +246,8 @@ static int append_piece(struct upload *u, struct str piece)
 	int rc;
 
 	encode_base64(&encoded, piece);
-	rc = encoded.failed
-		     ? fault_memory(u->fault)
-		     : remote_write(u->api, u->id, buf_str(&u->part), 0600, buf_str(&encoded), u->fault);
+	rc = encoded.failed ? fault_memory(u->fault)
+			    : remote_write(u->api, u->id, buf_str(&u->part), 0600, buf_str(&encoded), u->fault);
 	buf_fini(&encoded);
 	if (rc < 0)
 		return -1;
@@ -298,8 +293,8 @@ static int send_pieces(struct upload *u, struct buf *piece)
 	while (sum.bytes < u->bytes) {
 		uint64_t left = u->bytes - sum.bytes;
 
-		if (read_piece(u, sum.bytes, left < ENCODE_PIECE_BYTES ? (size_t)left : ENCODE_PIECE_BYTES,
-			       piece) < 0 ||
+		if (read_piece(u, sum.bytes, left < ENCODE_PIECE_BYTES ? (size_t)left : ENCODE_PIECE_BYTES, piece) <
+			    0 ||
 		    append_piece(u, buf_str(piece)) < 0)
 			return -1;
 		encode_cksum_add(&sum, buf_str(piece));
@@ -333,8 +328,7 @@ static void clean_up(struct upload *u)
 	remote_delete(u->api, u->id, buf_str(&u->part), &ignored);
 }
 
-int copy_up(struct api *a, const char *id, const char *local, const char *remote, uint64_t *bytes,
-	    struct fault *f)
+int copy_up(struct api *a, const char *id, const char *local, const char *remote, uint64_t *bytes, struct fault *f)
 {
 	struct upload u = {.api = a, .id = id, .fault = f, .local = local, .fd = -1};
 	int rc = open_source(&u);

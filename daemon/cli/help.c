@@ -1,46 +1,45 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/help.h"
 
-#define SPAWN_OPTIONS                                                                                        \
-	"  --image IMAGE        image of the sandbox (default: the server's)\n"                              \
-	"  --provider NAME      what runs it (default: the server's)\n"                                      \
-	"  --memory MB          memory in megabytes\n"                                                       \
-	"  --vcpus N            number of processors\n"                                                      \
-	"  --ttl DURATION       how long it lives at most, such as 90s, 5m, 1h30m\n"                         \
+#define SPAWN_OPTIONS                                                                                                  \
+	"  --image IMAGE        image of the sandbox (default: the server's)\n"                                        \
+	"  --provider NAME      what runs it (default: the server's)\n"                                                \
+	"  --memory MB          memory in megabytes\n"                                                                 \
+	"  --vcpus N            number of processors\n"                                                                \
+	"  --ttl DURATION       how long it lives at most, such as 90s, 5m, 1h30m\n"                                   \
 	"  --metadata KEY=VALUE a label, any number of times\n"
 
-#define EXEC_OPTIONS                                                                                         \
-	"  --env KEY=VALUE      a variable of the command's environment, any number of times\n"              \
-	"  --workdir DIR        where the command starts\n"                                                  \
+#define EXEC_OPTIONS                                                                                                   \
+	"  --env KEY=VALUE      a variable of the command's environment, any number of times\n"                        \
+	"  --workdir DIR        where the command starts\n"                                                            \
 	"  --timeout DURATION   kill the command after this time\n"
 
-#define COMMON_OPTIONS                                                                                       \
-	"  --json               JSON instead of text for people, errors too\n"                               \
+#define COMMON_OPTIONS                                                                                                 \
+	"  --json               JSON instead of text for people, errors too\n"                                         \
 	"  -h, --help           this text\n"
 
-#define EXEC_STATUS                                                                                          \
-	"\n"                                                                                                 \
-	"Exit status: the command's own; 128+N if signal N ended it; 124 after --timeout; 127 if there is "  \
-	"no\n"                                                                                               \
-	"such program, 126 if it cannot be run; 255 if it left no status behind (its shell was killed).\n"   \
-	"1 for an error of the API or the connection, 2 for wrong usage: the text on standard error tells\n" \
-	"those from a command that ended with 1 or 2.\n"                                                     \
-	"\n"                                                                                                 \
-	"Standard input does not reach the command. Output that is not UTF-8 loses bytes on its way "        \
-	"through\n"                                                                                          \
-	"the API: copy a file instead (stacygate cp). With --json each piece of output is a line\n"          \
+#define EXEC_STATUS                                                                                                    \
+	"\n"                                                                                                           \
+	"Exit status: the command's own; 128+N if signal N ended it; 124 after --timeout; 127 if there is "            \
+	"no\n"                                                                                                         \
+	"such program, 126 if it cannot be run; 255 if it left no status behind (its shell was killed).\n"             \
+	"1 for an error of the API or the connection, 2 for wrong usage: the text on standard error tells\n"           \
+	"those from a command that ended with 1 or 2.\n"                                                               \
+	"\n"                                                                                                           \
+	"Standard input does not reach the command. Output that is not UTF-8 loses bytes on its way "                  \
+	"through\n"                                                                                                    \
+	"the API: copy a file instead (stacygate cp). With --json each piece of output is a line\n"                    \
 	"{\"stream\":...,\"data\":...}, and the last line is {\"exit_code\":N,\"duration\":\"...\"}.\n"
 
 static const char *const texts[VERB_COUNT] = {
-	[VERB_RUN] =
-		"usage: stacygate run [OPTION]... [--] COMMAND [ARGUMENT]...\n"
-		"\n"
-		"Makes a sandbox, runs the command in it, shows its output as it comes, and destroys the\n"
-		"sandbox whatever happens (an error, Ctrl-C, SIGTERM, SIGHUP, a closed pipe).\n"
-		"The words are the program and its arguments, exactly; for shell syntax run sh -c '...'.\n"
-		"\n"
-		"  --file LOCAL:REMOTE  copy a file into the sandbox first, any number of "
-		"times\n" SPAWN_OPTIONS EXEC_OPTIONS COMMON_OPTIONS EXEC_STATUS,
+	[VERB_RUN] = "usage: stacygate run [OPTION]... [--] COMMAND [ARGUMENT]...\n"
+		     "\n"
+		     "Makes a sandbox, runs the command in it, shows its output as it comes, and destroys the\n"
+		     "sandbox whatever happens (an error, Ctrl-C, SIGTERM, SIGHUP, a closed pipe).\n"
+		     "The words are the program and its arguments, exactly; for shell syntax run sh -c '...'.\n"
+		     "\n"
+		     "  --file LOCAL:REMOTE  copy a file into the sandbox first, any number of "
+		     "times\n" SPAWN_OPTIONS EXEC_OPTIONS COMMON_OPTIONS EXEC_STATUS,
 	[VERB_SPAWN] = "usage: stacygate spawn [OPTION]...\n"
 		       "\n"
 		       "Makes a sandbox and prints its id.\n"
@@ -49,22 +48,20 @@ static const char *const texts[VERB_COUNT] = {
 		    "\n"
 		    "Lists the sandboxes.\n"
 		    "\n" COMMON_OPTIONS,
-	[VERB_EXEC] =
-		"usage: stacygate exec [OPTION]... ID [--] COMMAND [ARGUMENT]...\n"
-		"\n"
-		"Runs a command in a sandbox and shows its output as it comes. Ctrl-C ends the command.\n"
-		"The words are the program and its arguments, exactly; for shell syntax run sh -c '...'.\n"
-		"\n" EXEC_OPTIONS COMMON_OPTIONS EXEC_STATUS,
-	[VERB_CP] =
-		"usage: stacygate cp LOCAL ID:PATH\n"
-		"       stacygate cp ID:PATH LOCAL\n"
-		"\n"
-		"Copies one file into a sandbox or out of it, byte for byte, with its permissions. Size and\n"
-		"checksum are compared; after any fault the target is what it was. A directory as target "
-		"gets\n"
-		"the file under its own name; \"-\" is standard input or output. PATH is below /workspace\n"
-		"unless it begins with a slash. A local name with a colon is written ./a:b.\n"
-		"\n" COMMON_OPTIONS,
+	[VERB_EXEC] = "usage: stacygate exec [OPTION]... ID [--] COMMAND [ARGUMENT]...\n"
+		      "\n"
+		      "Runs a command in a sandbox and shows its output as it comes. Ctrl-C ends the command.\n"
+		      "The words are the program and its arguments, exactly; for shell syntax run sh -c '...'.\n"
+		      "\n" EXEC_OPTIONS COMMON_OPTIONS EXEC_STATUS,
+	[VERB_CP] = "usage: stacygate cp LOCAL ID:PATH\n"
+		    "       stacygate cp ID:PATH LOCAL\n"
+		    "\n"
+		    "Copies one file into a sandbox or out of it, byte for byte, with its permissions. Size and\n"
+		    "checksum are compared; after any fault the target is what it was. A directory as target "
+		    "gets\n"
+		    "the file under its own name; \"-\" is standard input or output. PATH is below /workspace\n"
+		    "unless it begins with a slash. A local name with a colon is written ./a:b.\n"
+		    "\n" COMMON_OPTIONS,
 	[VERB_KILL] = "usage: stacygate kill ID...\n"
 		      "\n"
 		      "Destroys sandboxes and prints the ids of those that are gone.\n"

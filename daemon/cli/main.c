@@ -75,8 +75,7 @@ static int usage(const char *what, const char *word)
 {
 	struct fault f;
 
-	fault_set(&f, FAULT_USAGE, "USAGE", "%s%s%s (see stacygate --help)", what, word ? ": " : "",
-		  word ? word : "");
+	fault_set(&f, FAULT_USAGE, "USAGE", "%s%s%s (see stacygate --help)", what, word ? ": " : "", word ? word : "");
 	fault_print(&f, false);
 	return fault_exit_status(&f);
 }

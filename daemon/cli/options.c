@@ -92,9 +92,8 @@ struct walk {
 
 static int usage(const struct walk *w, const char *what, const char *word)
 {
-	return fault_set(w->f, FAULT_USAGE, "USAGE", "%s: %s%s%s (see stacygate %s --help)",
-			 options_verb_name(w->verb), what, word ? ": " : "", word ? word : "",
-			 options_verb_name(w->verb));
+	return fault_set(w->f, FAULT_USAGE, "USAGE", "%s: %s%s%s (see stacygate %s --help)", options_verb_name(w->verb),
+			 what, word ? ": " : "", word ? word : "", options_verb_name(w->verb));
 }
 
 /* The row of "--NAME", "--NAME=VALUE" or "-X"; *value is what stands behind '='. */
@@ -109,8 +108,7 @@ static const struct option_row *find_row(enum verb verb, const char *word, const
 		if (word[1] != '-') {
 			if (rows[i].letter && word[1] == rows[i].letter && word[2] == 0)
 				return &rows[i];
-		} else if (strncmp(word + 2, rows[i].name, len) == 0 &&
-			   (word[2 + len] == 0 || word[2 + len] == '=')) {
+		} else if (strncmp(word + 2, rows[i].name, len) == 0 && (word[2 + len] == 0 || word[2 + len] == '=')) {
 			*value = word[2 + len] ? word + 3 + len : NULL;
 			return &rows[i];
 		}
@@ -231,9 +229,8 @@ static int check_copy(const struct walk *w)
 	if (!up && !down)
 		return usage(w, "neither is ID:PATH", NULL);
 	/* The path in the sandbox goes into JSON; the local one may be anything. */
-	return is_text(w->o->operands.at[up ? 1 : 0])
-		       ? 0
-		       : usage(w, "not valid UTF-8, which the API cannot carry", NULL);
+	return is_text(w->o->operands.at[up ? 1 : 0]) ? 0
+						      : usage(w, "not valid UTF-8, which the API cannot carry", NULL);
 }
 
 static int check_operands(const struct walk *w)
@@ -296,8 +293,8 @@ static bool is_id_span(struct str s)
 	for (size_t i = 0; i < s.n; i++) {
 		char c = s.p[i];
 
-		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-		      c == '.' || c == '_' || c == '-'))
+		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' ||
+		      c == '_' || c == '-'))
 			return false;
 	}
 	return true;

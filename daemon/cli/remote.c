@@ -56,8 +56,7 @@ static int call(struct api *a, struct api_request *r, struct buf *path, struct f
 }
 
 /* The same with a JSON body, used up too. */
-static int call_with_body(struct api *a, struct api_request *r, struct buf *path, struct buf *body,
-			  struct fault *f)
+static int call_with_body(struct api *a, struct api_request *r, struct buf *path, struct buf *body, struct fault *f)
 {
 	int rc = -1;
 
@@ -90,8 +89,7 @@ static void add_spawn_body(struct buf *body, const struct options *o)
 	if (o->metadata.n > 0) {
 		json_object_begin(&w, "metadata");
 		for (size_t i = 0; i < o->metadata.n; i++)
-			json_member(&w, options_pair_key(o->metadata.at[i]),
-				    options_pair_value(o->metadata.at[i]));
+			json_member(&w, options_pair_key(o->metadata.at[i]), options_pair_value(o->metadata.at[i]));
 		json_object_end(&w);
 	}
 	json_object_end(&w);
@@ -111,8 +109,7 @@ static int take_id(struct str answer, char id[REMOTE_ID_SIZE], struct fault *f)
 	return rc;
 }
 
-int remote_spawn(struct api *a, const struct options *o, struct buf *answer, char id[REMOTE_ID_SIZE],
-		 struct fault *f)
+int remote_spawn(struct api *a, const struct options *o, struct buf *answer, char id[REMOTE_ID_SIZE], struct fault *f)
 {
 	struct api_request r = {.method = "POST",
 				.answer = answer,
@@ -131,16 +128,14 @@ int remote_spawn(struct api *a, const struct options *o, struct buf *answer, cha
 
 int remote_destroy(struct api *a, const char *id, struct fault *f)
 {
-	struct api_request r = {
-		.method = "DELETE", .timeout_ms = REMOTE_CLEAN_UP_MS, .linger_ms = REMOTE_CLEAN_UP_MS};
+	struct api_request r = {.method = "DELETE", .timeout_ms = REMOTE_CLEAN_UP_MS, .linger_ms = REMOTE_CLEAN_UP_MS};
 	struct buf path = BUF_EMPTY;
 
 	remote_path(&path, id, "");
 	return call(a, &r, &path, f);
 }
 
-int remote_write(struct api *a, const char *id, struct str path, mode_t mode, struct str content,
-		 struct fault *f)
+int remote_write(struct api *a, const char *id, struct str path, mode_t mode, struct str content, struct fault *f)
 {
 	struct api_request r = {.method = "POST", .timeout_ms = API_TIMEOUT_MS};
 	struct buf where = BUF_EMPTY;
@@ -185,8 +180,7 @@ int remote_move(struct api *a, const char *id, struct str from, struct str to, s
 
 int remote_delete(struct api *a, const char *id, struct str path, struct fault *f)
 {
-	struct api_request r = {
-		.method = "DELETE", .timeout_ms = REMOTE_CLEAN_UP_MS, .linger_ms = REMOTE_CLEAN_UP_MS};
+	struct api_request r = {.method = "DELETE", .timeout_ms = REMOTE_CLEAN_UP_MS, .linger_ms = REMOTE_CLEAN_UP_MS};
 	struct buf where = BUF_EMPTY;
 
 	/* recursive=true makes a file that is not there no error. */
@@ -207,8 +201,7 @@ static int take_stat(struct str answer, struct remote_stat *out, struct fault *f
 		out->bytes = (uint64_t)json_integer_value(size);
 		out->is_dir = json_is_true(json_object_get(root, "is_dir"));
 		/* Octal; a server that says it otherwise gets the mode of a plain file. */
-		out->mode = mode && *mode >= '0' && *mode <= '7' ? (mode_t)(strtoull(mode, NULL, 8) & 0777)
-								 : 0644;
+		out->mode = mode && *mode >= '0' && *mode <= '7' ? (mode_t)(strtoull(mode, NULL, 8) & 0777) : 0644;
 	}
 	json_decref(root);
 	return rc;

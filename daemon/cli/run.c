@@ -57,8 +57,8 @@ static void destroy(struct api *a, const char *id, bool json)
 	/* 404: it is gone already, by its ttl or by somebody's kill. */
 	if (remote_destroy(a, id, &f) == 0 || f.status == 404)
 		return;
-	fault_set(&told, FAULT_ERROR, f.code,
-		  "the sandbox %s could not be destroyed and lives to its ttl: %.900s", id, f.message);
+	fault_set(&told, FAULT_ERROR, f.code, "the sandbox %s could not be destroyed and lives to its ttl: %.900s", id,
+		  f.message);
 	fault_print(&told, json);
 }
 

@@ -267,8 +267,7 @@ static void cell_time(struct term_table *t, const json_t *sandbox, const char *k
 
 int show_sandboxes(struct buf *out, struct str answer, int64_t now_s, struct fault *f)
 {
-	static const char *const heads[] = {"ID",     "STATE", "IMAGE",   "VCPUS",
-					    "MEMORY", "OWNER", "CREATED", "EXPIRES"};
+	static const char *const heads[] = {"ID", "STATE", "IMAGE", "VCPUS", "MEMORY", "OWNER", "CREATED", "EXPIRES"};
 	json_t *root = parse(answer, f);
 	struct term_table table;
 	size_t i;

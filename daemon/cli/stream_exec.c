@@ -137,8 +137,7 @@ static int on_line(void *user, struct str line)
 
 	if (!json_is_object(record)) {
 		json_decref(record);
-		return fault_set(r->fault, FAULT_ERROR, "BAD_ANSWER",
-				 "the stream holds a line that is no record");
+		return fault_set(r->fault, FAULT_ERROR, "BAD_ANSWER", "the stream holds a line that is no record");
 	}
 	rc = on_record(r, record);
 	json_decref(record);
@@ -149,8 +148,7 @@ static int on_line(void *user, struct str line)
 static int checked(struct run *r, int rc)
 {
 	if (rc == -EMSGSIZE)
-		return fault_set(r->fault, FAULT_ERROR, "BAD_ANSWER",
-				 "the stream holds a line that is too long");
+		return fault_set(r->fault, FAULT_ERROR, "BAD_ANSWER", "the stream holds a line that is too long");
 	if (rc == -ENOMEM)
 		return fault_memory(r->fault);
 	return rc;
@@ -226,8 +224,8 @@ static bool parse_status(struct str text, int *code)
 {
 	uint64_t value;
 
-	if (text.n == 0 || text.p[text.n - 1] != '\n' ||
-	    str_parse_u64(str_of(text.p, text.n - 1), &value) < 0 || value > 255)
+	if (text.n == 0 || text.p[text.n - 1] != '\n' || str_parse_u64(str_of(text.p, text.n - 1), &value) < 0 ||
+	    value > 255)
 		return false;
 	*code = (int)value;
 	return true;
@@ -255,8 +253,7 @@ static int find_status(struct run *r, int *code)
 	struct fault f = {0};
 	struct buf text = BUF_EMPTY;
 	struct str path = str_from(r->status_path);
-	int found = remote_read(r->api, r->id, path, collect, &text, &f) == 0 &&
-		    parse_status(buf_str(&text), code);
+	int found = remote_read(r->api, r->id, path, collect, &text, &f) == 0 && parse_status(buf_str(&text), code);
 
 	buf_fini(&text);
 	if (found) {
@@ -344,8 +341,7 @@ static int make_status_path(struct run *r)
 
 int stream_exec(struct api *a, const char *id, const struct options *o, int *code, struct fault *f)
 {
-	struct run r = {
-		.api = a, .id = id, .options = o, .fault = f, .lines = NDJSON_EMPTY, .scratch = BUF_EMPTY};
+	struct run r = {.api = a, .id = id, .options = o, .fault = f, .lines = NDJSON_EMPTY, .scratch = BUF_EMPTY};
 	uint64_t started_ms = clock_ms();
 	int rc = make_status_path(&r);
 

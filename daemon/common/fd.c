@@ -100,8 +100,10 @@ ssize_t fd_recv(int sock, void *p, size_t n, int *fds, size_t *nfds)
 {
 	union control control;
 	struct iovec iov = {.iov_base = p, .iov_len = n};
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control.bytes,
+			     .msg_controllen = sizeof(control.bytes)};
 	size_t room = *nfds;
 	ssize_t got;
 

@@ -136,14 +136,30 @@ enum {
 };
 
 static const unsigned char byte_class[256] = {
-	['!'] = BYTE_WORD,          ['"'] = BYTE_TARGET,         ['#'] = BYTE_TOKEN,
-	['$' ... '\''] = BYTE_WORD, ['(' ... ')'] = BYTE_TARGET, ['*' ... '+'] = BYTE_WORD,
-	[','] = BYTE_TARGET,        ['-' ... '.'] = BYTE_ANY,    ['/'] = BYTE_TARGET,
-	['0' ... '9'] = BYTE_ANY,   [':'] = BYTE_TARGET | BYTE_HOST, [';' ... '@'] = BYTE_TARGET,
-	['A' ... 'Z'] = BYTE_ANY,   ['['] = BYTE_TARGET | BYTE_HOST, ['\\'] = BYTE_TARGET,
-	[']'] = BYTE_TARGET | BYTE_HOST, ['^'] = BYTE_WORD,      ['_'] = BYTE_ANY,
-	['`'] = BYTE_WORD,          ['a' ... 'z'] = BYTE_ANY,    ['{'] = BYTE_TARGET,
-	['|'] = BYTE_WORD,          ['}'] = BYTE_TARGET,         ['~'] = BYTE_WORD,
+	['!'] = BYTE_WORD,
+	['"'] = BYTE_TARGET,
+	['#'] = BYTE_TOKEN,
+	['$' ... '\''] = BYTE_WORD,
+	['(' ... ')'] = BYTE_TARGET,
+	['*' ... '+'] = BYTE_WORD,
+	[','] = BYTE_TARGET,
+	['-' ... '.'] = BYTE_ANY,
+	['/'] = BYTE_TARGET,
+	['0' ... '9'] = BYTE_ANY,
+	[':'] = BYTE_TARGET | BYTE_HOST,
+	[';' ... '@'] = BYTE_TARGET,
+	['A' ... 'Z'] = BYTE_ANY,
+	['['] = BYTE_TARGET | BYTE_HOST,
+	['\\'] = BYTE_TARGET,
+	[']'] = BYTE_TARGET | BYTE_HOST,
+	['^'] = BYTE_WORD,
+	['_'] = BYTE_ANY,
+	['`'] = BYTE_WORD,
+	['a' ... 'z'] = BYTE_ANY,
+	['{'] = BYTE_TARGET,
+	['|'] = BYTE_WORD,
+	['}'] = BYTE_TARGET,
+	['~'] = BYTE_WORD,
 };
 
 static bool all_bytes(struct str s, unsigned char class)
@@ -212,10 +228,11 @@ static enum http_result find_head_end(struct http_parser *p, const char *data, s
 		bool partial = stop == limit || (data[stop] == '\r' && stop + 1 == limit);
 
 		if (!partial && (data[stop] != '\r' || data[stop + 1] != '\n'))
-			return refuse(p, 400, data[stop] == '\0'   ? "NUL in the head"
-					      : data[stop] == '\r' ? "CR without LF in the head"
-					      : data[stop] == '\n' ? "LF without CR in the head"
-								   : "control byte in the head");
+			return refuse(p, 400,
+				      data[stop] == '\0'   ? "NUL in the head"
+				      : data[stop] == '\r' ? "CR without LF in the head"
+				      : data[stop] == '\n' ? "LF without CR in the head"
+							   : "control byte in the head");
 		if (line > 0 && (data[line] == ' ' || data[line] == '\t' || data[line] == ':'))
 			return refuse(p, 400, "header line that begins with white space or a colon");
 		if (partial)
@@ -249,8 +266,8 @@ static const struct {
 	struct str name;
 	enum http_method method;
 } methods[] = {
-	{{"GET", 3}, METHOD_GET},       {{"HEAD", 4}, METHOD_HEAD},   {{"POST", 4}, METHOD_POST},
-	{{"PUT", 3}, METHOD_PUT},       {{"DELETE", 6}, METHOD_DELETE}, {{"PATCH", 5}, METHOD_PATCH},
+	{{"GET", 3}, METHOD_GET},         {{"HEAD", 4}, METHOD_HEAD},     {{"POST", 4}, METHOD_POST},
+	{{"PUT", 3}, METHOD_PUT},         {{"DELETE", 6}, METHOD_DELETE}, {{"PATCH", 5}, METHOD_PATCH},
 	{{"OPTIONS", 7}, METHOD_OPTIONS},
 };
 
@@ -273,8 +290,8 @@ static enum http_result check_request_line(struct http_parser *p, struct str lin
 		return refuse(p, 400, "forbidden byte in the request target");
 	if (target.n > HTTP_TARGET_MAX_BYTES)
 		return refuse(p, 414, "request target too long");
-	if (rest.n != 8 || !str_starts(rest, STR("HTTP/")) || rest.p[6] != '.' || rest.p[5] < '0' ||
-	    rest.p[5] > '9' || rest.p[7] < '0' || rest.p[7] > '9')
+	if (rest.n != 8 || !str_starts(rest, STR("HTTP/")) || rest.p[6] != '.' || rest.p[5] < '0' || rest.p[5] > '9' ||
+	    rest.p[7] < '0' || rest.p[7] > '9')
 		return refuse(p, str_starts(rest, STR("HTTP/")) && !memchr(rest.p, ' ', rest.n) ? 505 : 400,
 			      "malformed or unknown HTTP version");
 	if (rest.p[5] != '1' || rest.p[7] > '1')
@@ -396,8 +413,7 @@ static enum http_result judge_header(struct http_parser *p, struct http_head *he
 	return HTTP_DONE;
 }
 
-static enum http_result judge_framing(struct http_parser *p, struct http_head *head,
-				      const struct special_counts *seen)
+static enum http_result judge_framing(struct http_parser *p, struct http_head *head, const struct special_counts *seen)
 {
 	unsigned bad = p->kind == HTTP_REQUEST ? 400 : 502;
 
@@ -405,8 +421,7 @@ static enum http_result judge_framing(struct http_parser *p, struct http_head *h
 		return refuse(p, bad, "both Content-Length and Transfer-Encoding");
 	if (seen->transfer_encoding && head->minor == 0)
 		return refuse(p, bad, "Transfer-Encoding in HTTP/1.0");
-	if (p->kind == HTTP_RESPONSE &&
-	    (head->status < 200 || head->status == 204 || head->status == 304)) {
+	if (p->kind == HTTP_RESPONSE && (head->status < 200 || head->status == 204 || head->status == 304)) {
 		p->bodiless = true;
 		head->framing = HTTP_BODY_NONE;
 		return HTTP_DONE;

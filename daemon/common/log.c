@@ -9,7 +9,9 @@
 
 #include "common/clock.h"
 
-enum { LINE_MAX_BYTES = 2000 };
+enum {
+	LINE_MAX_BYTES = 2000
+};
 
 static const char *log_program = "stacygate";
 static enum log_level log_level = LOG_LEVEL_INFO;

@@ -13,7 +13,9 @@
 #include "common/check.h"
 #include "common/clock.h"
 
-enum { TICK_MS = 20 };
+enum {
+	TICK_MS = 20
+};
 
 struct loop {
 	struct event_base *base; /* owned */
@@ -22,8 +24,8 @@ struct loop {
 	struct list deferred;    /* struct deferred, in the order of loop_defer */
 	struct list queues;      /* struct deadline_queue */
 	bool stopping;
-	bool turning;            /* within a turn of loop_run */
-	uint64_t now_ms;         /* the clock as it was first asked in this turn; 0: not yet */
+	bool turning;    /* within a turn of loop_run */
+	uint64_t now_ms; /* the clock as it was first asked in this turn; 0: not yet */
 };
 
 static void arm_tick(struct loop *loop, uint64_t at_ms)
@@ -55,9 +57,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	loop->tick_at_ms = UINT64_MAX;
-	LIST_FOREACH(n, &loop->queues)
+	LIST_FOREACH (n, &loop->queues)
 		expire_queue(CONTAINER_OF(n, struct deadline_queue, link), now);
-	LIST_FOREACH(n, &loop->queues) {
+	LIST_FOREACH (n, &loop->queues) {
 		struct deadline_queue *q = CONTAINER_OF(n, struct deadline_queue, link);
 		struct deadline *d = LIST_FIRST(&q->items, struct deadline, link);
 		if (d && d->at_ms < next)
@@ -169,7 +171,7 @@ void deadline_queue_init(struct deadline_queue *q, struct loop *loop, uint64_t s
 
 void deadline_queue_fini(struct deadline_queue *q)
 {
-	LIST_FOREACH_SAFE(n, &q->items)
+	LIST_FOREACH_SAFE (n, &q->items)
 		list_remove(n);
 	list_remove(&q->link);
 }

@@ -54,11 +54,11 @@ int process_harden(const int *keep, size_t nkeep)
 
 static int steers_us(const char *entry)
 {
-	static const char *const prefixes[] = {"LD_",         "CURL_",        "SSLKEYLOGFILE=", "NETRC=",
-					       "http_proxy=", "https_proxy=", "all_proxy=",     "no_proxy=",
-					       "ftp_proxy=",  "HTTP_PROXY=",  "HTTPS_PROXY=",   "ALL_PROXY=",
-					       "NO_PROXY=",   "FTP_PROXY=",   "SSL_CERT_FILE=", "SSL_CERT_DIR=",
-					       "OPENSSL_",    "RES_OPTIONS=", "LOCALDOMAIN=",   "HOSTALIASES="};
+	static const char *const prefixes[] = {
+		"LD_",           "CURL_",      "SSLKEYLOGFILE=", "NETRC=",       "http_proxy=",
+		"https_proxy=",  "all_proxy=", "no_proxy=",      "ftp_proxy=",   "HTTP_PROXY=",
+		"HTTPS_PROXY=",  "ALL_PROXY=", "NO_PROXY=",      "FTP_PROXY=",   "SSL_CERT_FILE=",
+		"SSL_CERT_DIR=", "OPENSSL_",   "RES_OPTIONS=",   "LOCALDOMAIN=", "HOSTALIASES="};
 
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
 		if (strncmp(entry, prefixes[i], strlen(prefixes[i])) == 0)

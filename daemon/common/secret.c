@@ -14,7 +14,9 @@ struct secret {
 	char bytes[]; /* in the same pages, so that one mlock covers all of it */
 };
 
-enum { PAGES_BYTES = 8192 };
+enum {
+	PAGES_BYTES = 8192
+};
 
 _Static_assert(sizeof(struct secret) + SECRET_MAX_BYTES <= PAGES_BYTES, "a secret fits its pages");
 

@@ -16,7 +16,8 @@ bool sm_allows(const struct sm *sm, unsigned from, unsigned to)
 }
 
 /* Kept out of the way: a request makes ten moves, and hardly anybody traces them. */
-static __attribute__((noinline, cold)) void trace(const struct sm *sm, unsigned long long id, unsigned from, unsigned to)
+static __attribute__((noinline, cold)) void trace(const struct sm *sm, unsigned long long id, unsigned from,
+						  unsigned to)
 {
 	log_debug("%s %llu: %s -> %s", sm->name, id, sm->states[from], sm->states[to]);
 }

@@ -12,9 +12,9 @@ static const struct {
 	unsigned status;
 	const char *code;
 } codes[] = {
-	{403, "FORBIDDEN"},        {404, "NOT_FOUND"},         {408, "REQUEST_TIMEOUT"},  {409, "CONFLICT"},
-	{413, "TOO_LARGE"},        {429, "RESOURCE_LIMIT"},    {431, "HEADERS_TOO_LARGE"}, {500, "INTERNAL_ERROR"},
-	{502, "CONNECTION_ERROR"}, {503, "UNAVAILABLE"},       {504, "UPSTREAM_TIMEOUT"},
+	{403, "FORBIDDEN"},        {404, "NOT_FOUND"},      {408, "REQUEST_TIMEOUT"},   {409, "CONFLICT"},
+	{413, "TOO_LARGE"},        {429, "RESOURCE_LIMIT"}, {431, "HEADERS_TOO_LARGE"}, {500, "INTERNAL_ERROR"},
+	{502, "CONNECTION_ERROR"}, {503, "UNAVAILABLE"},    {504, "UPSTREAM_TIMEOUT"},
 };
 
 const char *answer_code(unsigned status)

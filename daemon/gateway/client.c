@@ -89,30 +89,30 @@ struct client {
 	int fd;                       /* owned */
 	unsigned long long id;
 	enum client_state state;
-	enum client_end end;          /* why, once FLUSH or CLOSED is reached */
-	struct event *readable;       /* owned; pending unless reading is stopped */
-	struct event *writable;       /* owned; pending while something is unsent */
-	struct deadline deadline;     /* of the present state */
-	struct deadline probe;        /* set while a request is under way and nothing is read */
-	struct deadline unread;       /* set while something is unsent: the client must take some of it in time */
-	struct deferred resume;       /* looks at pipelined bytes when no answer is on the stack */
+	enum client_end end;      /* why, once FLUSH or CLOSED is reached */
+	struct event *readable;   /* owned; pending unless reading is stopped */
+	struct event *writable;   /* owned; pending while something is unsent */
+	struct deadline deadline; /* of the present state */
+	struct deadline probe;    /* set while a request is under way and nothing is read */
+	struct deadline unread;   /* set while something is unsent: the client must take some of it in time */
+	struct deferred resume;   /* looks at pipelined bytes when no answer is on the stack */
 	struct deferred destroy;
-	struct buf in;                /* received, not yet used */
-	struct buf out;               /* not yet sent */
+	struct buf in;  /* received, not yet used */
+	struct buf out; /* not yet sent */
 	struct http_parser parser;
-	uint64_t body_seen;         /* bytes of the present body */
-	size_t lingered;              /* bytes dropped in LINGER */
-	bool reading;                 /* `readable` is pending */
-	bool body_paused;             /* by client_pause_body */
-	bool want_continue;           /* 100 Continue is owed before the first body byte is waited for */
-	bool saw_eof;                 /* the client has finished sending */
-	bool keep_alive;              /* what the present request asks for */
-	bool draining;                /* by client_drain */
-	bool finished;                /* client_finish came before the request body's end */
+	uint64_t body_seen; /* bytes of the present body */
+	size_t lingered;    /* bytes dropped in LINGER */
+	bool reading;       /* `readable` is pending */
+	bool body_paused;   /* by client_pause_body */
+	bool want_continue; /* 100 Continue is owed before the first body byte is waited for */
+	bool saw_eof;       /* the client has finished sending */
+	bool keep_alive;    /* what the present request asks for */
+	bool draining;      /* by client_drain */
+	bool finished;      /* client_finish came before the request body's end */
 	bool finish_keep_alive;
-	bool broken;                  /* a send failed: nothing more is sent */
-	unsigned minor;               /* HTTP/1.minor of the present request */
-	bool congested;               /* client_send said false, on_drained is owed */
+	bool broken;                        /* a send failed: nothing more is sent */
+	unsigned minor;                     /* HTTP/1.minor of the present request */
+	bool congested;                     /* client_send said false, on_drained is owed */
 	const struct client_events *events; /* borrowed */
 	void *arg;
 };
@@ -279,8 +279,8 @@ static void client_close(struct client *c, enum client_end end)
 /* The client left: whoever answers it is told first. */
 static void client_lost(struct client *c, enum client_end end)
 {
-	bool under_way = (c->state == CLIENT_BODY && !c->finished) || c->state == CLIENT_ANSWER ||
-			 c->state == CLIENT_TUNNEL;
+	bool under_way =
+		(c->state == CLIENT_BODY && !c->finished) || c->state == CLIENT_ANSWER || c->state == CLIENT_TUNNEL;
 
 	if (c->state == CLIENT_CLOSED)
 		return;
@@ -573,8 +573,7 @@ static size_t use_bytes(struct client *c, const char *p, size_t n)
 	}
 	while (can_use(c) && (used < n || c->state == CLIENT_BODY)) {
 		enum client_state before = c->state;
-		size_t step = before == CLIENT_BODY ? use_body(c, p + used, n - used) :
-						      use_head(c, p + used, n - used);
+		size_t step = before == CLIENT_BODY ? use_body(c, p + used, n - used) : use_head(c, p + used, n - used);
 		used += step;
 		if (step == 0 && c->state == before)
 			break;

@@ -24,7 +24,12 @@
 #include "common/unix_socket.h"
 #include "gateway/config.h"
 
-enum { FILE_MAX_BYTES = 1048576, USER_ID_MAX_BYTES = 128, OVERFLOW_ID = 65534, DEPTH_MAX = 100 };
+enum {
+	FILE_MAX_BYTES = 1048576,
+	USER_ID_MAX_BYTES = 128,
+	OVERFLOW_ID = 65534,
+	DEPTH_MAX = 100
+};
 
 struct reader {
 	yaml_document_t doc;
@@ -134,8 +139,8 @@ static const struct field *find_field(struct reader *r, const yaml_node_t *key, 
 		if (str_eq(scalar(key), str_from(fields[i].key)))
 			return &fields[i];
 	list_keys(fields, n, known, sizeof(known));
-	fault(r, key, "unknown key \"%.*s\", expected one of: %s", (int)key->data.scalar.length,
-	      key->data.scalar.value, known);
+	fault(r, key, "unknown key \"%.*s\", expected one of: %s", (int)key->data.scalar.length, key->data.scalar.value,
+	      known);
 	return NULL;
 }
 
@@ -324,9 +329,14 @@ static void read_only_text(struct reader *r, yaml_node_t *node, void *to, const 
 }
 
 #define NFIELDS(table) (sizeof(table) / sizeof((table)[0]))
-#define DURATION(type, key, min, max) {#key, read_duration, offsetof(struct type, key##_ms), min, max}
+#define DURATION(type, key, min, max)                                                                                  \
+	{                                                                                                              \
+#key, read_duration, offsetof(struct type, key##_ms), min, max                                         \
+	}
 
-enum { DAY_MS = 86400000 };
+enum {
+	DAY_MS = 86400000
+};
 
 /* --- sections ------------------------------------------------------------------------------------------------------ */
 
@@ -375,12 +385,9 @@ static void read_pool(struct reader *r, yaml_node_t *node, void *to, const struc
 static void read_timeouts(struct reader *r, yaml_node_t *node, void *to, const struct field *f)
 {
 	static const struct field fields[] = {
-		DURATION(config_timeouts, connect, 10, 3600000),
-		DURATION(config_timeouts, response, 10, DAY_MS),
-		DURATION(config_timeouts, spawn, 10, DAY_MS),
-		DURATION(config_timeouts, exec, 10, DAY_MS),
-		DURATION(config_timeouts, body_idle, 10, DAY_MS),
-		DURATION(config_timeouts, stream_idle, 0, DAY_MS),
+		DURATION(config_timeouts, connect, 10, 3600000),  DURATION(config_timeouts, response, 10, DAY_MS),
+		DURATION(config_timeouts, spawn, 10, DAY_MS),     DURATION(config_timeouts, exec, 10, DAY_MS),
+		DURATION(config_timeouts, body_idle, 10, DAY_MS), DURATION(config_timeouts, stream_idle, 0, DAY_MS),
 	};
 
 	read_mapping(r, node, fields, NFIELDS(fields), to, f->key);
@@ -400,8 +407,7 @@ static bool host_chars(struct str host)
 		return false;
 	for (size_t i = 0; i < host.n; i++) {
 		char c = host.p[i];
-		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-		      strchr("-._", c)))
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._", c)))
 			return false;
 	}
 	return true;
@@ -604,10 +610,11 @@ static void read_upstream(struct reader *r, yaml_node_t *node, struct config_ups
 	if (!lookup(r, node, "url"))
 		fault(r, node, "the upstream has no url");
 	if (u->scheme == CONFIG_HTTP && u->host && !host_is_loopback(str_from(u->host)) && !u->allow_plaintext)
-		fault(r, lookup(r, node, "url"), "http:// to %s carries the key in clear: write allow_plaintext: true "
-						 "if that is meant", u->host);
-	if (u->allow_plaintext &&
-	    (u->scheme != CONFIG_HTTP || !u->host || host_is_loopback(str_from(u->host))))
+		fault(r, lookup(r, node, "url"),
+		      "http:// to %s carries the key in clear: write allow_plaintext: true "
+		      "if that is meant",
+		      u->host);
+	if (u->allow_plaintext && (u->scheme != CONFIG_HTTP || !u->host || host_is_loopback(str_from(u->host))))
 		fault(r, plaintext, "allow_plaintext has no effect here: it is for http:// to other hosts");
 	check_ways(r, node, u);
 	if (u->pool.max_per_identity > u->pool.max_connections || u->pool.min_idle > u->pool.max_connections)
@@ -626,8 +633,7 @@ static bool good_name(struct str s)
 		return false;
 	for (size_t i = 0; i < s.n; i++) {
 		char c = s.p[i];
-		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-		      strchr("-._", c)))
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-._", c)))
 			return false;
 	}
 	return true;
@@ -874,7 +880,8 @@ static void add_number(struct reader *r, yaml_node_t *node, struct config_ids *s
 	if (str_parse_u64(scalar(node), &id) || id >= UINT32_MAX)
 		fault(r, node, "%s is \"%s\", expected a number", key, node->data.scalar.value);
 	else if (id == OVERFLOW_ID)
-		fault(r, node, "%s 65534 is what the kernel shows for ids that it cannot tell: it matches nothing", key);
+		fault(r, node, "%s 65534 is what the kernel shows for ids that it cannot tell: it matches nothing",
+		      key);
 	else
 		add_id(r, set, (uint32_t)id);
 }
@@ -896,8 +903,10 @@ static void add_user(struct reader *r, yaml_node_t *node, struct config_rule *ru
 	if (!pw)
 		fault(r, node, "there is no user \"%s\"", node->data.scalar.value);
 	else if (pw->pw_uid == OVERFLOW_ID)
-		fault(r, node, "user \"%s\" has uid 65534, which the kernel shows for ids that it cannot tell: it "
-			       "matches nothing", node->data.scalar.value);
+		fault(r, node,
+		      "user \"%s\" has uid 65534, which the kernel shows for ids that it cannot tell: it "
+		      "matches nothing",
+		      node->data.scalar.value);
 	else
 		add_id(r, &rule->uids, pw->pw_uid);
 }
@@ -909,8 +918,10 @@ static void add_group(struct reader *r, yaml_node_t *node, struct config_rule *r
 	if (!gr)
 		fault(r, node, "there is no group \"%s\"", node->data.scalar.value);
 	else if (gr->gr_gid == OVERFLOW_ID)
-		fault(r, node, "group \"%s\" has gid 65534, which the kernel shows for ids that it cannot tell: it "
-			       "matches nothing", node->data.scalar.value);
+		fault(r, node,
+		      "group \"%s\" has gid 65534, which the kernel shows for ids that it cannot tell: it "
+		      "matches nothing",
+		      node->data.scalar.value);
 	else
 		add_id(r, &rule->gids, gr->gr_gid);
 }
@@ -1044,8 +1055,9 @@ static void check_user_id(struct reader *r, yaml_node_t *node, const struct conf
 	for (size_t i = 0; i < s.n; i++) {
 		unsigned char c = (unsigned char)s.p[i];
 		if (c <= 0x20 || c >= 0x7f || c == '/' || c == '\\' || c == '}') {
-			fault(r, node, "user_id may hold neither white space, control characters, path separators, "
-				       "non-ASCII characters nor a single brace");
+			fault(r, node,
+			      "user_id may hold neither white space, control characters, path separators, "
+			      "non-ASCII characters nor a single brace");
 			return;
 		}
 		if (c != '{')
@@ -1237,7 +1249,8 @@ static void check_unused(struct reader *r)
 		for (size_t k = 0; k < c->nrules && !used; k++)
 			used = c->rules[k].upstream == i;
 		if (!used)
-			fault_at(r, c->upstreams[i].at, "no client rule uses the upstream \"%s\"", c->upstreams[i].name);
+			fault_at(r, c->upstreams[i].at, "no client rule uses the upstream \"%s\"",
+				 c->upstreams[i].name);
 		if (c->upstreams[i].scheme == CONFIG_LOCAL && ++locals > 1)
 			fault_at(r, c->upstreams[i].at, "there can be one upstream local only");
 	}

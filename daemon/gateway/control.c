@@ -223,9 +223,9 @@ static const struct {
 	{{"/status", 7}, answer_status},
 };
 
-unsigned control_answer(const struct answer_to *to, enum http_method method, struct str rest, const struct snapshot *snapshot,
-		    const struct control_stats *stats, const struct client_shared *clients,
-		    const struct control_caller *caller)
+unsigned control_answer(const struct answer_to *to, enum http_method method, struct str rest,
+			const struct snapshot *snapshot, const struct control_stats *stats,
+			const struct client_shared *clients, const struct control_caller *caller)
 {
 	const struct request r = {to, snapshot, stats, clients, caller};
 

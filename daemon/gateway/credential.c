@@ -134,7 +134,8 @@ static ssize_t read_value(const struct config_credential *k, char bytes[SECRET_M
 			  size_t why_size)
 {
 	bool file = k->source == CONFIG_SOURCE_FILE;
-	ssize_t got = file ? read_key_file(k->from, bytes, why, why_size) : read_variable(k->from, bytes, why, why_size);
+	ssize_t got =
+		file ? read_key_file(k->from, bytes, why, why_size) : read_variable(k->from, bytes, why, why_size);
 	const char *wrong;
 	size_t n;
 

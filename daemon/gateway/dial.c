@@ -49,11 +49,10 @@ struct dial {
 	bool in_multi;
 	bool reported;
 	struct curl_slist *connect_to; /* owned; NULL without */
-	char error[CURL_ERROR_SIZE]; /* libcurl's own words; may be empty */
+	char error[CURL_ERROR_SIZE];   /* libcurl's own words; may be empty */
 	void (*on_done)(void *arg, enum dial_outcome outcome, int fd, const char *why);
 	void *arg;
 };
-
 
 static void on_socket(evutil_socket_t fd, short what, void *arg)
 {
@@ -137,7 +136,11 @@ static struct {
 	long (*ctrl)(void *ssl, int command, long larg, void *parg);
 } openssl;
 
-enum { OPENSSL_RECEIVED_SHUTDOWN = 2, OPENSSL_CTRL_MODE = 33, OPENSSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 2 };
+enum {
+	OPENSSL_RECEIVED_SHUTDOWN = 2,
+	OPENSSL_CTRL_MODE = 33,
+	OPENSSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 2
+};
 
 static void openssl_look_up(void)
 {
@@ -377,7 +380,8 @@ struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 	dial->is_unix = target->unix_path;
 	dial->tls = strncmp(target->url, "https:", 6) == 0;
 	dial->easy = curl_easy_init();
-	if (dial->easy && set_options(dial, target) && set_connect_to(dial, target->connect_to) && curl_multi_add_handle(d->multi, dial->easy) == CURLM_OK) {
+	if (dial->easy && set_options(dial, target) && set_connect_to(dial, target->connect_to) &&
+	    curl_multi_add_handle(d->multi, dial->easy) == CURLM_OK) {
 		dial->in_multi = true;
 		return dial;
 	}

@@ -95,9 +95,9 @@ enum {
 
 /* How the response body must be framed for this client. */
 enum down_framing {
-	DOWN_AS_IS,      /* the upstream's bytes */
-	DOWN_CHUNK,      /* no length and no chunks: we make chunks */
-	DOWN_PLAIN,      /* an HTTP/1.0 client: without chunks, ended by the close */
+	DOWN_AS_IS, /* the upstream's bytes */
+	DOWN_CHUNK, /* no length and no chunks: we make chunks */
+	DOWN_PLAIN, /* an HTTP/1.0 client: without chunks, ended by the close */
 };
 
 struct exchange {
@@ -108,41 +108,41 @@ struct exchange {
 	struct upstream_conn *conn; /* owned lease, in HEAD and BODY */
 	enum exchange_state state;
 	enum http_method method;
-	enum upstream_wait wait;   /* which timeout bounds the response head */
-	bool has_body;             /* the request has one */
-	bool rechunk;              /* it goes out in chunks of ours */
-	bool body_done;            /* all of it is in `up` */
-	bool up_broken;            /* the upstream takes nothing more; an answer may still come */
-	struct buf up;             /* the request, from its head on; what was sent of a body is dropped */
-	size_t up_sent;            /* bytes at the start of `up` that were sent */
-	uint64_t sent_total;       /* on the present connection */
-	struct buf gathered;       /* GATHER: the body so far */
-	struct buf response;       /* an unfinished response head */
+	enum upstream_wait wait; /* which timeout bounds the response head */
+	bool has_body;           /* the request has one */
+	bool rechunk;            /* it goes out in chunks of ours */
+	bool body_done;          /* all of it is in `up` */
+	bool up_broken;          /* the upstream takes nothing more; an answer may still come */
+	struct buf up;           /* the request, from its head on; what was sent of a body is dropped */
+	size_t up_sent;          /* bytes at the start of `up` that were sent */
+	uint64_t sent_total;     /* on the present connection */
+	struct buf gathered;     /* GATHER: the body so far */
+	struct buf response;     /* an unfinished response head */
 	struct http_parser parser;
-	unsigned interim;          /* 1xx responses so far */
-	bool server_keeps;         /* the response head means to keep the connection */
-	bool left_over;            /* bytes came behind the response */
+	unsigned interim;  /* 1xx responses so far */
+	bool server_keeps; /* the response head means to keep the connection */
+	bool left_over;    /* bytes came behind the response */
 	enum down_framing down;
-	bool response_paused;      /* the client does not take it fast enough */
-	bool client_keeps;         /* said so in the head sent to the client */
-	bool websocket;            /* the request asks for the switch to it */
-	bool client_ended;         /* TUNNEL: the client sends nothing more */
-	uint64_t heartbeat_ms;     /* on idle streams; 0: none */
-	bool sse;                  /* the stream is text/event-stream */
-	bool whole_line;           /* the last body byte sent down ended a line */
-	struct event *heartbeat;   /* owned; NULL unless this response is a stream that gets one */
-	struct event *timeout;     /* owned; of the whole exchange; NULL without Stacygate-Timeout */
+	bool response_paused;    /* the client does not take it fast enough */
+	bool client_keeps;       /* said so in the head sent to the client */
+	bool websocket;          /* the request asks for the switch to it */
+	bool client_ended;       /* TUNNEL: the client sends nothing more */
+	uint64_t heartbeat_ms;   /* on idle streams; 0: none */
+	bool sse;                /* the stream is text/event-stream */
+	bool whole_line;         /* the last body byte sent down ended a line */
+	struct event *heartbeat; /* owned; NULL unless this response is a stream that gets one */
+	struct event *timeout;   /* owned; of the whole exchange; NULL without Stacygate-Timeout */
 	struct deadline deadline;
 	struct deferred destroy;
 	struct exchange_report report;
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
-	const char *user_id;       /* borrowed from the grant */
-	struct orphanage *orphanage; /* borrowed; for a spawn whose client leaves; NULL for everything else */
-	struct secret *key;        /* owned reference; with orphanage */
-	struct buf spawned;        /* with orphanage: the response body so far, without its framing */
+	const char *user_id;                  /* borrowed from the grant */
+	struct orphanage *orphanage;          /* borrowed; for a spawn whose client leaves; NULL for everything else */
+	struct secret *key;                   /* owned reference; with orphanage */
+	struct buf spawned;                   /* with orphanage: the response body so far, without its framing */
 	const struct exchange_events *events; /* borrowed */
 	void *arg;
-	unsigned long long id;     /* the client's, for traces */
+	unsigned long long id; /* the client's, for traces */
 };
 
 static char scratch[SCRATCH_BYTES];
@@ -245,7 +245,8 @@ static void begin_lease(struct exchange *e, bool fresh);
 /* Whether sending the whole request once more cannot make it run twice. */
 static bool may_repeat(const struct exchange *e)
 {
-	if (e->state != EXCHANGE_HEAD || e->report.repeated || !upstream_conn_reused(e->conn) || e->response.len || e->interim)
+	if (e->state != EXCHANGE_HEAD || e->report.repeated || !upstream_conn_reused(e->conn) || e->response.len ||
+	    e->interim)
 		return false;
 	return e->sent_total == 0 || (!e->has_body && route_is_safe(e->method));
 }
@@ -456,8 +457,9 @@ static void begin_lease(struct exchange *e, bool fresh)
 	case UPSTREAM_LEASE_WAIT:
 		return;
 	case UPSTREAM_LEASE_FULL:
-		fail(e, EXCHANGE_END_NO_PLACE, 503, "the pool and its queue are full (pool.max_connections, "
-						    "pool.max_per_identity, pool.max_waiting)");
+		fail(e, EXCHANGE_END_NO_PLACE, 503,
+		     "the pool and its queue are full (pool.max_connections, "
+		     "pool.max_per_identity, pool.max_waiting)");
 		return;
 	case UPSTREAM_LEASE_DOWN:
 		why = upstream_trouble(e->upstream);
@@ -707,7 +709,7 @@ static void begin_tunnel(struct exchange *e, const struct http_head *head, const
 	}
 	move(e, EXCHANGE_TUNNEL);
 	e->wait = UPSTREAM_WAIT_STREAM;
-	e->has_body = true; /* `up` holds only what is unsent from now on, */
+	e->has_body = true;   /* `up` holds only what is unsent from now on, */
 	e->body_done = false; /* and the client is read again when that has become little */
 	buf_consume(&e->up, e->up_sent);
 	e->up_sent = 0;

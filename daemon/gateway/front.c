@@ -44,24 +44,24 @@ enum pending {
 };
 
 struct front {
-	struct front_shared *shared;   /* borrowed */
-	struct list link;              /* on front_shared.fronts */
-	struct client *client;         /* owned by itself; valid until on_closed */
+	struct front_shared *shared; /* borrowed */
+	struct list link;            /* on front_shared.fronts */
+	struct client *client;       /* owned by itself; valid until on_closed */
 	struct identity peer;
-	char *listener;                /* owned */
-	struct snapshot *snapshot;     /* owned reference; what rule and user_id belong to */
+	char *listener;                 /* owned */
+	struct snapshot *snapshot;      /* owned reference; what rule and user_id belong to */
 	const struct config_rule *rule; /* borrowed from the snapshot; NULL: none matches */
-	bool user_id_bad;              /* the rule's user_id comes out unusable for this peer */
+	bool user_id_bad;               /* the rule's user_id comes out unusable for this peer */
 	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
-	struct exchange *exchange;     /* the present one, until its on_end; NULL otherwise */
+	struct exchange *exchange; /* the present one, until its on_end; NULL otherwise */
 	uint64_t requests;
 	/* of the present request */
 	enum pending pending;
 	unsigned refusal_status;
 	enum http_method method;
-	char *pending_text;            /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
+	char *pending_text; /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
 	char method_text[8];
-	char *path;                    /* owned; for the log, cut, never the query; NULL when it is not logged */
+	char *path; /* owned; for the log, cut, never the query; NULL when it is not logged */
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
 	uint64_t started_ns;
 };
@@ -72,7 +72,7 @@ static const struct client_events client_events;
 
 static struct front_uid *find_uid(struct front_shared *s, uid_t uid)
 {
-	LIST_FOREACH(n, &s->uids) {
+	LIST_FOREACH (n, &s->uids) {
 		struct front_uid *u = CONTAINER_OF(n, struct front_uid, link);
 		if (u->uid == uid)
 			return u;
@@ -137,8 +137,8 @@ static void log_request(const struct front *f, const struct exchange_report *r)
 	if (!access_is_logged(f))
 		return;
 	log_info("c%llu uid=%u pid=%d \"%s %s\" status=%u upstream_status=%u up=%llu down=%llu ms=%llu end=%s%s id=%s",
-		 client_id(f->client), (unsigned)f->peer.uid, (int)f->peer.pid, f->method_text, f->path ? f->path : "?", r->status,
-		 r->upstream_status, (unsigned long long)r->bytes_up, (unsigned long long)r->bytes_down,
+		 client_id(f->client), (unsigned)f->peer.uid, (int)f->peer.pid, f->method_text, f->path ? f->path : "?",
+		 r->status, r->upstream_status, (unsigned long long)r->bytes_up, (unsigned long long)r->bytes_down,
 		 (unsigned long long)((clock_ns() - f->started_ns) / 1000000), exchange_end_text(r->end),
 		 r->repeated ? " repeated" : "", f->request_id);
 }
@@ -355,7 +355,8 @@ static unsigned answer_control(struct front *f)
 	const struct front_uid *own = find_uid(f->shared, f->peer.uid);
 	const struct control_caller caller = {&f->peer, f->listener, f->rule, f->user_id, own ? own->connections : 0};
 
-	return control_answer(&to, f->method, str_from(f->pending_text), f->snapshot, &f->shared->stats, &f->shared->clients, &caller);
+	return control_answer(&to, f->method, str_from(f->pending_text), f->snapshot, &f->shared->stats,
+			      &f->shared->clients, &caller);
 }
 
 /* Says why a request is refused; without memory for the words, that. */
@@ -579,13 +580,13 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 void front_drain_all(struct front_shared *s)
 {
 	s->stats.draining = true;
-	LIST_FOREACH_SAFE(n, &s->fronts)
+	LIST_FOREACH_SAFE (n, &s->fronts)
 		client_drain(CONTAINER_OF(n, struct front, link)->client);
 }
 
 void front_cut_all(struct front_shared *s)
 {
-	LIST_FOREACH_SAFE(n, &s->fronts)
+	LIST_FOREACH_SAFE (n, &s->fronts)
 		client_cut(CONTAINER_OF(n, struct front, link)->client, CLIENT_END_DRAIN);
 	orphanage_abandon(&s->orphanage);
 }

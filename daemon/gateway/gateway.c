@@ -42,7 +42,10 @@
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
 
-enum { LOCAL_START_MS = 10000, SIGNALS = 4 };
+enum {
+	LOCAL_START_MS = 10000,
+	SIGNALS = 4
+};
 
 enum gateway_state {
 	GATEWAY_STARTING,
@@ -67,20 +70,20 @@ static const struct sm sm = {"gateway", state_names, state_edges, GATEWAY_STATES
 
 struct gateway {
 	const struct gateway_options *options; /* borrowed */
-	struct config *config;             /* owned reference; in force, or about to be while STARTING */
+	struct config *config;                 /* owned reference; in force, or about to be while STARTING */
 	enum gateway_state state;
 	int exit_status;
-	int lock_fd;                       /* owned; holds the lock of the state directory */
-	char *local_socket;                /* owned; private path of the embedded server */
-	char *local_state;                 /* owned */
-	struct launcher *launcher;         /* owned */
-	struct loop *loop;                 /* owned */
-	struct dialer *dialer;             /* owned */
-	struct local_server *local;        /* owned; NULL while no upstream is `local` */
-	struct event *signals[SIGNALS];    /* owned */
-	struct event *timer;               /* owned; patience while starting and draining */
+	int lock_fd;                    /* owned; holds the lock of the state directory */
+	char *local_socket;             /* owned; private path of the embedded server */
+	char *local_state;              /* owned */
+	struct launcher *launcher;      /* owned */
+	struct loop *loop;              /* owned */
+	struct dialer *dialer;          /* owned */
+	struct local_server *local;     /* owned; NULL while no upstream is `local` */
+	struct event *signals[SIGNALS]; /* owned */
+	struct event *timer;            /* owned; patience while starting and draining */
 	size_t nlisteners;
-	struct listener **listeners;       /* owned */
+	struct listener **listeners; /* owned */
 	struct front_shared fronts;
 	bool fronts_made;
 	char listener_trouble[160];
@@ -132,8 +135,9 @@ static bool lock_state(struct gateway *g)
 	if (g->lock_fd < 0)
 		return start_failed(g, path, strerror(errno));
 	if (flock(g->lock_fd, LOCK_EX | LOCK_NB) < 0)
-		return start_failed(g, path, errno == EWOULDBLOCK ? "another stacygated is running on this state directory"
-								  : strerror(errno));
+		return start_failed(g, path,
+				    errno == EWOULDBLOCK ? "another stacygated is running on this state directory"
+							 : strerror(errno));
 	return true;
 }
 
@@ -153,7 +157,8 @@ static void keep_host(struct gateway *g)
 	if (gethostname(now, sizeof(now) - 1) == 0 && !g->config->host_written && now[0] &&
 	    strcmp(now, g->config->host) != 0)
 		log_warn("this machine is called \"%s\" now; {host} stays \"%s\" as at the first start (write host: to "
-			 "change it)", now, g->config->host);
+			 "change it)",
+			 now, g->config->host);
 }
 
 static void raise_descriptor_limit(void)
@@ -187,8 +192,8 @@ static void find_program(char out[PATH_MAX])
 	if (n > 0) {
 		self[n] = '\0';
 		slash = strrchr(self, '/');
-		if (slash && (size_t)snprintf(out, PATH_MAX, "%.*s/stacygate-local", (int)(slash - self), self) <
-				     PATH_MAX &&
+		if (slash &&
+		    (size_t)snprintf(out, PATH_MAX, "%.*s/stacygate-local", (int)(slash - self), self) < PATH_MAX &&
 		    access(out, X_OK) == 0)
 			return;
 	}
@@ -288,8 +293,8 @@ static bool is_among(const struct listener *l, struct listener *const *set, size
  * Makes the listeners of a configuration: those that mean a present one keep it, the others are bound. At start one that
  * cannot be bound beside others is an error in log and health; on a reload it fails the whole.
  */
-static int make_listeners(struct gateway *g, const struct config *c, bool all_or_nothing, struct listener **set, char *why,
-			  size_t why_size)
+static int make_listeners(struct gateway *g, const struct config *c, bool all_or_nothing, struct listener **set,
+			  char *why, size_t why_size)
 {
 	size_t bound = 0;
 	int rc = 0;

@@ -17,10 +17,10 @@ static const struct str request_drops[] = {
 	{"content-length", 14},
 	{"cookie", 6},
 	{"expect", 6},
-	{"forwarded", 9},         /* where a request claims to come from or to go to */
+	{"forwarded", 9}, /* where a request claims to come from or to go to */
 	{"host", 4},
 	{"http2-settings", 14},
-	{"idempotency-key", 15},  /* for the gateway */
+	{"idempotency-key", 15}, /* for the gateway */
 	{"keep-alive", 10},
 	{"origin", 6},
 	{"proxy-*", 7},
@@ -46,29 +46,23 @@ static const struct str request_drops[] = {
 };
 
 static const struct str response_drops[] = {
-	{"access-control-*", 16},
-	{"connection", 10},
-	{"content-length", 14},
-	{"keep-alive", 10},
-	{"proxy-*", 7},
-	{"set-cookie*", 11},
-	{"stacygate-*", 11},
-	{"te", 2},
-	{"trailer", 7},
-	{"transfer-encoding", 17},
-	{"upgrade", 7},
-	{"x-request-id", 12},
+	{"access-control-*", 16}, {"connection", 10},        {"content-length", 14}, {"keep-alive", 10},
+	{"proxy-*", 7},           {"set-cookie*", 11},       {"stacygate-*", 11},    {"te", 2},
+	{"trailer", 7},           {"transfer-encoding", 17}, {"upgrade", 7},         {"x-request-id", 12},
 };
 
 /* A list of patterns, and where those of each first letter begin. */
 struct drops {
 	const struct str *patterns; /* borrowed */
 	unsigned char n;
-	unsigned char start[27];    /* of 'a' to 'z', and the end; filled at the first use */
+	unsigned char start[27]; /* of 'a' to 'z', and the end; filled at the first use */
 	bool indexed;
 };
 
-#define DROPS(list) {.patterns = (list), .n = sizeof(list) / sizeof((list)[0])}
+#define DROPS(list)                                                                                                    \
+	{                                                                                                              \
+		.patterns = (list), .n = sizeof(list) / sizeof((list)[0])                                              \
+	}
 
 static struct drops request = DROPS(request_drops);
 static struct drops response = DROPS(response_drops);

@@ -26,7 +26,13 @@
 #include "common/fd.h"
 #include "common/process.h"
 
-enum { LIFE_FD = 3, KEY_FD = 4, ADMIN_KEY_FD = 5, SERVER_FDS = 3, END_WAIT_MS = 2000 };
+enum {
+	LIFE_FD = 3,
+	KEY_FD = 4,
+	ADMIN_KEY_FD = 5,
+	SERVER_FDS = 3,
+	END_WAIT_MS = 2000
+};
 
 struct message {
 	char what; /* 'S', 'K', 'E', 'F' */
@@ -34,7 +40,7 @@ struct message {
 };
 
 struct launcher {
-	int sock;  /* owned */
+	int sock; /* owned */
 	pid_t pid;
 };
 
@@ -43,13 +49,13 @@ struct launcher {
 extern char **environ;
 
 struct runner {
-	int sock;       /* owned; to the gateway */
-	int signals;    /* owned; SIGCHLD */
-	int program;    /* owned; -1: cannot be opened, errno in program_error */
+	int sock;    /* owned; to the gateway */
+	int signals; /* owned; SIGCHLD */
+	int program; /* owned; -1: cannot be opened, errno in program_error */
 	int program_error;
-	char **argv;    /* borrowed */
-	char **env;     /* borrowed */
-	pid_t server;   /* 0: none runs */
+	char **argv;  /* borrowed */
+	char **env;   /* borrowed */
+	pid_t server; /* 0: none runs */
 };
 
 static void tell(struct runner *r, char what, int status)
@@ -177,9 +183,19 @@ _Noreturn static void launcher_main(int sock, const struct launcher_program *pro
 {
 	struct runner r = {.sock = sock};
 	char listen_at[160];
-	char *argv[] = {"stacygate-local", "--listen", listen_at, "--api-key-file", "/dev/fd/4",
-			"--admin-api-key-file", "/dev/fd/5", "--state", (char *)(uintptr_t)program->state_dir,
-			"--life-fd", "3", program->verbose ? "-v" : NULL, NULL};
+	char *argv[] = {"stacygate-local",
+			"--listen",
+			listen_at,
+			"--api-key-file",
+			"/dev/fd/4",
+			"--admin-api-key-file",
+			"/dev/fd/5",
+			"--state",
+			(char *)(uintptr_t)program->state_dir,
+			"--life-fd",
+			"3",
+			program->verbose ? "-v" : NULL,
+			NULL};
 	sigset_t mask;
 
 	/* A session of its own: the terminal's Ctrl-C is for the gateway, which then ends us in order. */

@@ -22,15 +22,19 @@
 #include "gateway/config.h"
 
 /* A full backlog turns connect() away at once, so it is as long as the kernel allows by default. */
-enum { BACKLOG = 4096, ACCEPTS_PER_TURN = 64, PAUSE_MS = 200 };
+enum {
+	BACKLOG = 4096,
+	ACCEPTS_PER_TURN = 64,
+	PAUSE_MS = 200
+};
 
 struct listener {
-	char *path;          /* owned */
-	char *name;          /* owned */
+	char *path; /* owned */
+	char *name; /* owned */
 	mode_t mode;
 	gid_t gid;
 	int fd;
-	dev_t dev;           /* of the socket's directory entry, so that only our own is unlinked */
+	dev_t dev; /* of the socket's directory entry, so that only our own is unlinked */
 	ino_t ino;
 	struct event *event; /* owned; readiness to accept */
 	struct event *pause; /* owned; a timer, pending while paused */
@@ -108,8 +112,8 @@ static int open_socket(struct listener *l, char *why, size_t why_size)
 }
 
 int listener_start(struct loop *loop, const struct config_listener *config,
-		   void (*on_accept)(void *arg, struct listener *l, int fd), void *arg, struct listener **out, char *why,
-		   size_t why_size)
+		   void (*on_accept)(void *arg, struct listener *l, int fd), void *arg, struct listener **out,
+		   char *why, size_t why_size)
 {
 	struct listener *l = calloc(1, sizeof(*l));
 	int rc = -ENOMEM;

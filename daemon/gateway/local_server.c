@@ -55,23 +55,29 @@ static const uint32_t state_edges[SERVER_STATES] = {
 
 static const struct sm sm = {"local server", state_names, state_edges, SERVER_STATES};
 
-enum { PROBE_MS = 10, BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 10000, STABLE_MS = 60000, STOP_MS = 5000 };
+enum {
+	PROBE_MS = 10,
+	BACKOFF_MIN_MS = 100,
+	BACKOFF_MAX_MS = 10000,
+	STABLE_MS = 60000,
+	STOP_MS = 5000
+};
 
 struct local_server {
-	struct loop *loop;          /* borrowed */
-	struct launcher *launcher;  /* borrowed */
-	const char *socket;         /* borrowed */
-	struct secret *key;         /* owned */
-	struct secret *admin_key;   /* owned */
+	struct loop *loop;         /* borrowed */
+	struct launcher *launcher; /* borrowed */
+	const char *socket;        /* borrowed */
+	struct secret *key;        /* owned */
+	struct secret *admin_key;  /* owned */
 	enum server_state state;
-	int life_fd;                /* owned; its end of file ends the server */
-	int probe_fd;               /* owned; a request under way, or -1 */
-	struct event *timer;        /* owned; probing, back-off or the patience of a stop */
+	int life_fd;                 /* owned; its end of file ends the server */
+	int probe_fd;                /* owned; a request under way, or -1 */
+	struct event *timer;         /* owned; probing, back-off or the patience of a stop */
 	struct event *from_launcher; /* owned */
 	uint64_t ready_at_ms;
 	unsigned backoff_ms;
 	bool launcher_gone;
-	bool left_behind;           /* the last one was killed, and none has cleared up after it yet */
+	bool left_behind; /* the last one was killed, and none has cleared up after it yet */
 	char trouble[128];
 	const struct local_server_events *events; /* borrowed */
 	void *arg;

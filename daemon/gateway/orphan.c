@@ -49,28 +49,34 @@ static const uint32_t state_edges[ORPHAN_STATES] = {
 
 static const struct sm sm = {"orphan", state_names, state_edges, ORPHAN_STATES};
 
-enum { SCRATCH_BYTES = 16384, BODY_MAX_BYTES = 65536, ID_MAX_BYTES = 128, TRIES = 5, PAUSE_MS = 500 };
+enum {
+	SCRATCH_BYTES = 16384,
+	BODY_MAX_BYTES = 65536,
+	ID_MAX_BYTES = 128,
+	TRIES = 5,
+	PAUSE_MS = 500
+};
 
 struct orphan {
 	struct list link;            /* on the orphanage's list */
 	struct orphanage *orphanage; /* borrowed */
 	struct upstream *upstream;   /* owned reference */
 	struct upstream_ticket ticket;
-	struct upstream_conn *conn;  /* owned lease, in ANSWER and DELETE */
+	struct upstream_conn *conn; /* owned lease, in ANSWER and DELETE */
 	enum orphan_state state;
-	struct secret *key;          /* owned reference; NULL: none */
-	char *user_id;               /* owned */
-	char *request_id;            /* owned */
+	struct secret *key; /* owned reference; NULL: none */
+	char *user_id;      /* owned */
+	char *request_id;   /* owned */
 	struct http_parser parser;
-	bool in_body;                /* the response head is complete */
+	bool in_body; /* the response head is complete */
 	unsigned status;
-	bool keeps;                  /* the server keeps the connection */
-	struct buf received;         /* unfinished head, or the body so far */
-	char id[ID_MAX_BYTES + 1];   /* of the sandbox */
-	struct buf request;          /* DELETE: what is still to be sent; holds the key */
+	bool keeps;                /* the server keeps the connection */
+	struct buf received;       /* unfinished head, or the body so far */
+	char id[ID_MAX_BYTES + 1]; /* of the sandbox */
+	struct buf request;        /* DELETE: what is still to be sent; holds the key */
 	unsigned tries;
 	struct deadline deadline;
-	struct event *pause;         /* owned; before another try */
+	struct event *pause; /* owned; before another try */
 	struct deferred destroy;
 };
 
@@ -262,8 +268,8 @@ static void on_answer_complete(struct orphan *p, bool reusable)
 			try_again(p);
 			return;
 		}
-		log_info("upstream %s: sandbox %s of a client that left (id=%s) is destroyed", upstream_name(p->upstream),
-			 p->id, p->request_id);
+		log_info("upstream %s: sandbox %s of a client that left (id=%s) is destroyed",
+			 upstream_name(p->upstream), p->id, p->request_id);
 		finish(p, &p->orphanage->destroyed, reusable);
 		return;
 	}
@@ -449,7 +455,7 @@ void orphanage_adopt(struct orphanage *o, const struct orphan_case *c, struct up
 
 void orphanage_abandon(struct orphanage *o)
 {
-	LIST_FOREACH_SAFE(n, &o->orphans) {
+	LIST_FOREACH_SAFE (n, &o->orphans) {
 		struct orphan *p = CONTAINER_OF(n, struct orphan, link);
 		if (p->state != ORPHAN_ENDED)
 			lose(p, "was given up at the stop of the daemon");

@@ -13,7 +13,9 @@
 #include "gateway/headers.h"
 
 /* A usual head fits, so that it is allocated once. */
-enum { ROOM_BYTES = 1024 };
+enum {
+	ROOM_BYTES = 1024
+};
 
 static void add_handshake(const struct http_head *head, struct buf *out)
 {

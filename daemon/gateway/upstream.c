@@ -52,39 +52,46 @@ static const uint32_t conn_edges[CONN_STATES] = {
 static const struct sm conn_sm = {"upstream connection", conn_state_names, conn_edges, CONN_STATES};
 
 /* Failed dials in a row that open the circuit, and how long until the next is tried. */
-enum { CIRCUIT_FAILURES = 5, CIRCUIT_MIN_MS = 100, CIRCUIT_MAX_MS = 5000 };
+enum {
+	CIRCUIT_FAILURES = 5,
+	CIRCUIT_MIN_MS = 100,
+	CIRCUIT_MAX_MS = 5000
+};
 
-enum { OWNER_BUCKETS = 64, SURPLUS_MS = 1000 };
+enum {
+	OWNER_BUCKETS = 64,
+	SURPLUS_MS = 1000
+};
 
 /* One identity that holds or waits for connections. */
 struct upstream_owner {
-	struct list link;     /* in its bucket */
-	struct list turn;     /* on the upstream's list of those whose turn comes, while it waits */
-	struct list waiting;  /* struct upstream_ticket, the longest waiting first */
+	struct list link;    /* in its bucket */
+	struct list turn;    /* on the upstream's list of those whose turn comes, while it waits */
+	struct list waiting; /* struct upstream_ticket, the longest waiting first */
 	size_t nwaiting;
-	size_t held;          /* leased connections */
-	char name[];          /* terminated */
+	size_t held; /* leased connections */
+	char name[]; /* terminated */
 };
 
 struct upstream {
 	unsigned refs;
-	struct loop *loop;             /* borrowed */
-	struct dialer *dialer;         /* borrowed */
-	struct config_upstream config; /* own copy; only the values, name and url are owned copies below */
-	char *name;                    /* owned */
-	char *url;                     /* owned; what libcurl dials */
-	char *unix_path;               /* owned; NULL: TCP */
-	char *connect_to;              /* owned; with tls.server_name, else NULL */
-	char *cert_file;               /* owned; NULL without */
-	char *key_file;                /* owned; NULL without */
-	char *proxy;                   /* owned; NULL without */
-	struct buf ca;                 /* PEM; empty: the system's authorities */
-	struct dial_share *share;      /* owned; TLS sessions; NULL for plain upstreams */
-	char *authority;               /* owned; for Host */
-	struct list idle;              /* struct upstream_conn, the one used last first */
-	struct list leased;            /* struct upstream_conn */
-	struct list dialling;          /* struct upstream_conn */
-	struct list turns;             /* struct upstream_owner with tickets, whose turn is next first */
+	struct loop *loop;                 /* borrowed */
+	struct dialer *dialer;             /* borrowed */
+	struct config_upstream config;     /* own copy; only the values, name and url are owned copies below */
+	char *name;                        /* owned */
+	char *url;                         /* owned; what libcurl dials */
+	char *unix_path;                   /* owned; NULL: TCP */
+	char *connect_to;                  /* owned; with tls.server_name, else NULL */
+	char *cert_file;                   /* owned; NULL without */
+	char *key_file;                    /* owned; NULL without */
+	char *proxy;                       /* owned; NULL without */
+	struct buf ca;                     /* PEM; empty: the system's authorities */
+	struct dial_share *share;          /* owned; TLS sessions; NULL for plain upstreams */
+	char *authority;                   /* owned; for Host */
+	struct list idle;                  /* struct upstream_conn, the one used last first */
+	struct list leased;                /* struct upstream_conn */
+	struct list dialling;              /* struct upstream_conn */
+	struct list turns;                 /* struct upstream_owner with tickets, whose turn is next first */
 	struct list owners[OWNER_BUCKETS]; /* struct upstream_owner, by hash of the name */
 	size_t nidle;
 	size_t nleased;
@@ -93,35 +100,35 @@ struct upstream {
 	struct deadline_queue idle_deadlines;
 	struct deadline_queue wait_deadlines;
 	struct deadline_queue surplus_deadlines;
-	struct deadline surplus;       /* set while more than max_idle are idle */
+	struct deadline surplus;                                  /* set while more than max_idle are idle */
 	struct deadline_queue exchange_deadlines[UPSTREAM_WAITS]; /* of those who hold leases */
-	struct deferred deliver;       /* matches idle connections with tickets */
+	struct deferred deliver;                                  /* matches idle connections with tickets */
 	struct upstream_counters counters;
-	char trouble[128];             /* the last dial's error; empty: none */
-	unsigned failures;             /* dials that failed in a row */
+	char trouble[128]; /* the last dial's error; empty: none */
+	unsigned failures; /* dials that failed in a row */
 	bool circuit_open;
-	bool abandoned;                /* nobody holds a reference but its own connections */
-	unsigned circuit_ms;           /* until the next try */
-	struct event *retry;           /* owned; pending while the circuit is open and no dial is under way */
+	bool abandoned;      /* nobody holds a reference but its own connections */
+	unsigned circuit_ms; /* until the next try */
+	struct event *retry; /* owned; pending while the circuit is open and no dial is under way */
 };
 
 struct upstream_conn {
-	struct list link;          /* on the list of its state */
-	struct upstream *upstream; /* owned reference */
+	struct list link;             /* on the list of its state */
+	struct upstream *upstream;    /* owned reference */
 	struct upstream_owner *owner; /* borrowed; who holds the lease */
 	enum conn_state state;
 	unsigned long long id;
-	struct dial *dial;         /* owned */
-	int fd;                    /* borrowed from the dial */
-	struct event *readable;    /* owned; registered from the end of the dial on */
-	struct event *writable;    /* owned; pending only while the holder wants to write */
-	struct deadline deadline;  /* idle_timeout */
+	struct dial *dial;        /* owned */
+	int fd;                   /* borrowed from the dial */
+	struct event *readable;   /* owned; registered from the end of the dial on */
+	struct event *writable;   /* owned; pending only while the holder wants to write */
+	struct deadline deadline; /* idle_timeout */
 	struct deferred destroy;
 	uint64_t born_ms;
-	uint64_t idle_since_ms;    /* clock_ms() of the last move to idle */
-	uint64_t served;           /* leases so far */
-	bool read_paused;          /* `readable` is not pending */
-	bool wants_write;          /* `writable` is pending */
+	uint64_t idle_since_ms;               /* clock_ms() of the last move to idle */
+	uint64_t served;                      /* leases so far */
+	bool read_paused;                     /* `readable` is not pending */
+	bool wants_write;                     /* `writable` is pending */
 	const struct upstream_events *events; /* borrowed; of the holder */
 	void *arg;
 };
@@ -150,7 +157,7 @@ static struct upstream_owner *owner_of(struct upstream *u, const char *name)
 	struct upstream_owner *o;
 	size_t n = strlen(name) + 1;
 
-	LIST_FOREACH(node, bucket) {
+	LIST_FOREACH (node, bucket) {
 		o = CONTAINER_OF(node, struct upstream_owner, link);
 		if (strcmp(o->name, name) == 0)
 			return o;
@@ -345,7 +352,7 @@ static void fail_ticket(struct upstream_ticket *t, enum upstream_failure failure
 /* The one whose turn it is and who may hold one more; NULL when nobody can be served. */
 static struct upstream_ticket *next_ticket(struct upstream *u)
 {
-	LIST_FOREACH(n, &u->turns) {
+	LIST_FOREACH (n, &u->turns) {
 		struct upstream_owner *o = CONTAINER_OF(n, struct upstream_owner, turn);
 		if (owner_room(u, o))
 			return LIST_FIRST(&o->waiting, struct upstream_ticket, link);
@@ -530,7 +537,7 @@ static size_t wanted(const struct upstream *u)
 {
 	size_t n = u->config.pool.min_idle;
 
-	LIST_FOREACH(node, &u->turns)
+	LIST_FOREACH (node, &u->turns)
 		n += owner_room(u, CONTAINER_OF(node, struct upstream_owner, turn));
 	return n;
 }

@@ -40,13 +40,13 @@ enum exec_state {
 };
 
 struct exec {
-	struct call *call;         /* borrowed */
+	struct call *call; /* borrowed */
 	enum exec_state state;
 	uint64_t began_ns;
-	struct event *timeout;     /* owned; NULL without one */
-	struct event *beat;        /* owned; the head's timer, then the blank lines' */
-	struct buf output[2];      /* plain: stdout, stderr */
-	struct utf8_tail tail[2];  /* streamed */
+	struct event *timeout;    /* owned; NULL without one */
+	struct event *beat;       /* owned; the head's timer, then the blank lines' */
+	struct buf output[2];     /* plain: stdout, stderr */
+	struct utf8_tail tail[2]; /* streamed */
 };
 
 static void on_exec_over(struct call *call)
@@ -311,8 +311,7 @@ static bool make_timers(struct exec *x, int64_t timeout_ns)
 	return true;
 }
 
-static void start(struct call *call, struct record *r, const struct exec_command *cmd, bool stream,
-		  int64_t timeout_ns)
+static void start(struct call *call, struct record *r, const struct exec_command *cmd, bool stream, int64_t timeout_ns)
 {
 	static const struct call_events events = {
 		.on_drained = on_drained,

@@ -17,7 +17,10 @@
 #include "local/file_mode.h"
 #include "local/records.h"
 
-enum { ENTRIES_MAX = 100000, ENTRIES_MAX_BYTES = 16 << 20 };
+enum {
+	ENTRIES_MAX = 100000,
+	ENTRIES_MAX_BYTES = 16 << 20
+};
 
 /* --- what all have in common -------------------------------------------------------------------------------------- */
 
@@ -80,7 +83,10 @@ struct file_body {
 	struct str new_path;
 };
 
-#define FIELD(key) {#key, GO_STR, offsetof(struct file_body, key)}
+#define FIELD(key)                                                                                                     \
+	{                                                                                                              \
+#key, GO_STR, offsetof(struct file_body, key)                                                          \
+	}
 
 void api_files_write(struct call *call)
 {
@@ -291,11 +297,11 @@ enum listing_form {
 };
 
 struct listing {
-	struct call *call;         /* borrowed */
+	struct call *call; /* borrowed */
 	enum listing_form form;
-	const char *prefix;        /* of an error */
-	struct buf text;           /* the paths */
-	struct buf entries;        /* struct entry, one after the other */
+	const char *prefix; /* of an error */
+	struct buf text;    /* the paths */
+	struct buf entries; /* struct entry, one after the other */
 	size_t n;
 };
 

@@ -10,7 +10,9 @@
 #include "local/spawn_spec.h"
 #include "local/templates.h"
 
-enum { LOG_LINES_DEFAULT = 100 };
+enum {
+	LOG_LINES_DEFAULT = 100
+};
 
 static void answer_record(struct call *call, unsigned status, const struct record *r)
 {
@@ -269,12 +271,12 @@ struct prune_waiter {
 };
 
 struct pruning {
-	struct call *call;           /* borrowed */
-	int64_t now_ns;              /* what ended before is pruned */
-	size_t room;                 /* elements of `waiters` */
-	size_t used;                 /* of them, those that were put on a record */
-	size_t pruned;               /* the answer's number */
-	size_t waiting;              /* sandboxes that are still going */
+	struct call *call; /* borrowed */
+	int64_t now_ns;    /* what ended before is pruned */
+	size_t room;       /* elements of `waiters` */
+	size_t used;       /* of them, those that were put on a record */
+	size_t pruned;     /* the answer's number */
+	size_t waiting;    /* sandboxes that are still going */
 	struct prune_waiter waiters[];
 };
 
@@ -386,7 +388,9 @@ static const struct str start_lines[] = {
 	{"[INFO] init started", 19},
 	{"[INFO] sandbox ready", 20},
 };
-enum { START_LINES = sizeof(start_lines) / sizeof(start_lines[0]) };
+enum {
+	START_LINES = sizeof(start_lines) / sizeof(start_lines[0])
+};
 
 static size_t wanted_lines(const struct call *call)
 {

@@ -16,7 +16,7 @@
 
 static void write_provider(struct call *call, struct json_writer *w, const char *key)
 {
-	static const char *const capabilities[] = {"spawn",   "exec",   "exec_stream",         "files",
+	static const char *const capabilities[] = {"spawn",   "exec",   "exec_stream",        "files",
 						   "console", "health", "userspace_isolation"};
 	time_t now = (time_t)(clock_wall_ns() / 1000000000);
 	struct tm tm;

@@ -40,13 +40,13 @@
 
 enum {
 	ARGV_MAX = 160,
-	SHM_BYTES = 64 << 20,  /* room in /dev/shm */
+	SHM_BYTES = 64 << 20, /* room in /dev/shm */
 	TRY_MS = 10000,
 	ERRORS_MAX = 4096,
 };
 
 #define INIT_PATH "/.stacygate-init"
-#define BOX_UID "1000"
+#define BOX_UID   "1000"
 
 /* --- finding it ------------------------------------------------------------------------------------------------ */
 
@@ -90,9 +90,9 @@ void bwrap_close(struct bwrap *bwrap)
 struct argv {
 	const char *v[ARGV_MAX]; /* borrowed */
 	size_t n;
-	char mem[8192];          /* what had to be formatted */
+	char mem[8192]; /* what had to be formatted */
 	size_t used;
-	bool failed;             /* it did not fit */
+	bool failed; /* it did not fit */
 };
 
 static void add(struct argv *a, const char *arg)
@@ -208,11 +208,25 @@ static void add_private(struct argv *a, const char *box)
 /* --- descriptors ------------------------------------------------------------------------------------------------ */
 
 /* What the child takes along; all are closed in the parent after the fork. */
-enum child_fd { FD_SOCK, FD_LEASH, FD_INFO, FD_INFO_READ, FD_ERRORS, FD_INIT, FD_PASSWD, FD_GROUP, FD_HOSTS, FD_NSS, FD_FILTER, FD_BOX, FDS };
+enum child_fd {
+	FD_SOCK,
+	FD_LEASH,
+	FD_INFO,
+	FD_INFO_READ,
+	FD_ERRORS,
+	FD_INIT,
+	FD_PASSWD,
+	FD_GROUP,
+	FD_HOSTS,
+	FD_NSS,
+	FD_FILTER,
+	FD_BOX,
+	FDS
+};
 
 struct plan {
 	struct argv argv;
-	int fds[FDS];          /* owned; -1 when not open */
+	int fds[FDS]; /* owned; -1 when not open */
 	/* Only when the child becomes another uid; FD_BOX then is a number kept free for the sandbox's directory. */
 	const char *mount_at;  /* borrowed: a directory that the child covers with a tmpfs; NULL: it stays who it is */
 	const char *bind_at;   /* borrowed: the directory in it at which the sandbox's is bound */
@@ -520,7 +534,8 @@ static void explain_userns(char *why, size_t why_size)
 	else
 		snprintf(why, why_size,
 			 "user namespaces are refused: look at kernel.unprivileged_userns_clone (1), "
-			 "kernel.apparmor_restrict_unprivileged_userns (0), user.max_user_namespaces (above 0), and in a "
+			 "kernel.apparmor_restrict_unprivileged_userns (0), user.max_user_namespaces (above 0), and in "
+			 "a "
 			 "container at its seccomp profile");
 }
 

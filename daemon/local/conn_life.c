@@ -33,8 +33,8 @@
 
 enum {
 	STEPS_PER_TURN = 16,
-	IN_HIGH_BYTES = 64 << 10,    /* pipelined bytes beyond this are left in the kernel */
-	OUT_LOW_BYTES = 64 << 10,    /* an answer that was asked to pause goes on below this */
+	IN_HIGH_BYTES = 64 << 10, /* pipelined bytes beyond this are left in the kernel */
+	OUT_LOW_BYTES = 64 << 10, /* an answer that was asked to pause goes on below this */
 };
 
 static void conn_close(struct conn *c);
@@ -45,8 +45,8 @@ static void tell_half_closed(struct conn *c);
 #define EDGE(state) (1u << (state))
 
 static const unsigned edges[CONN_STATES] = {
-	[CONN_HEAD] = EDGE(CONN_BODY) | EDGE(CONN_WORKING) | EDGE(CONN_DISCARDING) | EDGE(CONN_FLUSHING) |
-		      EDGE(CONN_CLOSED),
+	[CONN_HEAD] =
+		EDGE(CONN_BODY) | EDGE(CONN_WORKING) | EDGE(CONN_DISCARDING) | EDGE(CONN_FLUSHING) | EDGE(CONN_CLOSED),
 	[CONN_BODY] = EDGE(CONN_WORKING) | EDGE(CONN_FLUSHING) | EDGE(CONN_CLOSED),
 	[CONN_DISCARDING] = EDGE(CONN_HEAD) | EDGE(CONN_FLUSHING) | EDGE(CONN_CLOSED),
 	[CONN_WORKING] = EDGE(CONN_HEAD) | EDGE(CONN_FLUSHING) | EDGE(CONN_CLOSED),
@@ -115,8 +115,7 @@ static void update_interest(struct conn *c)
 	bool reading = wants_read(c);
 
 	set_pending(c->read_ev, EV_READ, reading);
-	set_pending(c->close_ev, EV_CLOSED,
-		    !reading && !c->eof && c->state == CONN_WORKING && !c->half_told);
+	set_pending(c->close_ev, EV_CLOSED, !reading && !c->eof && c->state == CONN_WORKING && !c->half_told);
 	set_pending(c->write_ev, EV_WRITE, c->out.len > 0 && c->state != CONN_CLOSED);
 }
 

@@ -6,7 +6,10 @@
 
 #include "local/go_json.h"
 
-#define FIELD(key, type) {#key, type, offsetof(struct exec_fields, key)}
+#define FIELD(key, type)                                                                                               \
+	{                                                                                                              \
+#key, type, offsetof(struct exec_fields, key)                                                          \
+	}
 
 static const struct go_field table[] = {
 	FIELD(command, GO_STR), FIELD(mode, GO_STR), FIELD(workdir, GO_STR), FIELD(timeout, GO_STR),
@@ -91,7 +94,8 @@ static int add_env(struct exec_command *cmd, const json_t *env)
 	json_t *value;
 	size_t n = 0;
 
-	json_object_foreach((json_t *)env, name, value) {
+	json_object_foreach((json_t *)env, name, value)
+	{
 		size_t before = cmd->env.len;
 		if (!*name || strchr(name, '=') || has_nul(go_json_text(value)))
 			return -EINVAL;

@@ -88,8 +88,7 @@ int go_json_parse(struct str text, json_t **out)
 	}
 	if (repaired.len)
 		text = buf_str(&repaired);
-	value = text.n ? json_loadb(text.p, text.n, JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL,
-				    &error)
+	value = text.n ? json_loadb(text.p, text.n, JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL, &error)
 		       : NULL;
 	buf_fini(&repaired);
 	if (!value)
@@ -130,9 +129,7 @@ static bool is_map(const json_t *v)
 
 	if (!json_is_object(v))
 		return false;
-	json_object_foreach((json_t *)v, key, member)
-		if (!is_text(member))
-			return false;
+	json_object_foreach((json_t *)v, key, member) if (!is_text(member)) return false;
 	return true;
 }
 
@@ -184,7 +181,8 @@ int go_json_bind(const json_t *object, const struct go_field *fields, size_t nfi
 	const char *key;
 	json_t *value;
 
-	json_object_foreach((json_t *)object, key, value) {
+	json_object_foreach((json_t *)object, key, value)
+	{
 		if (json_is_null(value))
 			continue;
 		for (size_t i = 0; i < nfields; i++)
@@ -208,8 +206,7 @@ static void emit_map(struct json_writer *w, const char *key, const json_t *map)
 	json_t *value;
 
 	json_object_begin(w, key);
-	json_object_foreach((json_t *)map, name, value)
-		json_member(w, str_from(name), go_json_text(value));
+	json_object_foreach((json_t *)map, name, value) json_member(w, str_from(name), go_json_text(value));
 	json_object_end(w);
 }
 

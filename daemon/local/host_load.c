@@ -11,7 +11,9 @@
 #include "common/fd.h"
 #include "common/str.h"
 
-enum { PROC_MAX_BYTES = 1 << 20 };
+enum {
+	PROC_MAX_BYTES = 1 << 20
+};
 
 struct counters {
 	uint64_t cpu_busy;

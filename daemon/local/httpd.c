@@ -18,7 +18,10 @@
 #include "common/loop.h"
 #include "local/conn.h"
 
-enum { ACCEPTS_PER_TURN = 16, ACCEPT_PAUSE_MS = 100 };
+enum {
+	ACCEPTS_PER_TURN = 16,
+	ACCEPT_PAUSE_MS = 100
+};
 
 struct listener {
 	struct list link;    /* on the server's list */
@@ -30,7 +33,7 @@ struct listener {
 
 struct httpd {
 	struct conn_shared shared;
-	struct list listeners;      /* struct listener, owned */
+	struct list listeners; /* struct listener, owned */
 	size_t max_connections;
 	struct deadline_queue pause; /* ACCEPT_PAUSE_MS */
 	struct deadline resume;      /* set while accepting pauses for want of descriptors */
@@ -51,7 +54,7 @@ struct httpd_limits httpd_default_limits(void)
 
 static void set_accepting(struct httpd *h, bool on)
 {
-	LIST_FOREACH(n, &h->listeners) {
+	LIST_FOREACH (n, &h->listeners) {
 		struct listener *l = CONTAINER_OF(n, struct listener, link);
 		if (on)
 			event_add(l->ev, NULL);
@@ -170,7 +173,7 @@ int httpd_listen(struct httpd *h, int fd, bool tcp)
 
 static void close_listeners(struct httpd *h)
 {
-	LIST_FOREACH_SAFE(n, &h->listeners) {
+	LIST_FOREACH_SAFE (n, &h->listeners) {
 		struct listener *l = CONTAINER_OF(n, struct listener, link);
 		list_remove(&l->link);
 		event_free(l->ev);
@@ -184,7 +187,7 @@ void httpd_drain(struct httpd *h)
 {
 	h->shared.draining = true;
 	close_listeners(h);
-	LIST_FOREACH_SAFE(n, &h->shared.conns)
+	LIST_FOREACH_SAFE (n, &h->shared.conns)
 		conn_drain(conn_of_link(n));
 }
 

@@ -12,7 +12,7 @@
 struct reader {
 	const unsigned char *p; /* borrowed: what is left */
 	size_t n;
-	bool bad;               /* something did not fit */
+	bool bad; /* something did not fit */
 };
 
 static uint64_t take_int(struct reader *r, size_t bytes)

@@ -11,7 +11,12 @@
 #include "local/options.h"
 #include "local/server.h"
 
-enum { EXIT_OK = 0, EXIT_CONFIG = 1, EXIT_USAGE = 2, EXIT_NOT_STARTED = 3 };
+enum {
+	EXIT_OK = 0,
+	EXIT_CONFIG = 1,
+	EXIT_USAGE = 2,
+	EXIT_NOT_STARTED = 3
+};
 
 static int read_key(const char *path, struct secret **out)
 {

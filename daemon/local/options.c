@@ -8,7 +8,13 @@
 #include "common/str.h"
 #include "common/unix_socket.h"
 
-enum { OPT_LISTEN = 256, OPT_API_KEY, OPT_ADMIN_KEY, OPT_STATE, OPT_LIFE };
+enum {
+	OPT_LISTEN = 256,
+	OPT_API_KEY,
+	OPT_ADMIN_KEY,
+	OPT_STATE,
+	OPT_LIFE
+};
 
 static const struct option long_options[] = {
 	{"listen", required_argument, NULL, OPT_LISTEN},

@@ -28,17 +28,21 @@
 #include "local/go_json.h"
 #include "local/sandbox.h"
 
-enum { BUCKETS = 256, REMEMBERED_MAX = 4096, GRACE_MS = 700 };
+enum {
+	BUCKETS = 256,
+	REMEMBERED_MAX = 4096,
+	GRACE_MS = 700
+};
 
 #define NS_PER_S INT64_C(1000000000)
 /* Beyond this a wall time cannot be written as RFC 3339 in nanoseconds. */
 #define WALL_MAX_NS (INT64_MAX - 86400 * NS_PER_S)
 
 struct records {
-	struct loop *loop;           /* borrowed */
-	struct sandbox_host *host;   /* borrowed */
-	struct list live;            /* struct record: not destroyed, newest first */
-	struct list remembered;      /* struct record: destroyed, the last one first */
+	struct loop *loop;         /* borrowed */
+	struct sandbox_host *host; /* borrowed */
+	struct list live;          /* struct record: not destroyed, newest first */
+	struct list remembered;    /* struct record: destroyed, the last one first */
 	size_t nremembered;
 	struct list buckets[BUCKETS];
 };
@@ -129,7 +133,7 @@ struct record *records_find(struct records *rs, struct str id)
 {
 	struct list *bucket = bucket_of(rs, id);
 
-	LIST_FOREACH(n, bucket) {
+	LIST_FOREACH (n, bucket) {
 		struct record *r = CONTAINER_OF(n, struct record, hash_link);
 		if (str_eq(str_from(r->id), id))
 			return r;
@@ -351,7 +355,7 @@ struct records *records_new(struct loop *loop, struct sandbox_host *host)
 
 static void free_list(struct list *head)
 {
-	LIST_FOREACH_SAFE(n, head) {
+	LIST_FOREACH_SAFE (n, head) {
 		struct record *r = CONTAINER_OF(n, struct record, link);
 		record_free(r);
 	}
@@ -368,7 +372,7 @@ void records_free(struct records *rs)
 
 void records_each(struct records *rs, void (*each)(struct record *r, void *arg), void *arg)
 {
-	LIST_FOREACH_SAFE(n, &rs->live)
+	LIST_FOREACH_SAFE (n, &rs->live)
 		each(CONTAINER_OF(n, struct record, link), arg);
 }
 
@@ -376,7 +380,7 @@ size_t records_count(const struct records *rs, struct str owner_id)
 {
 	size_t count = 0;
 
-	LIST_FOREACH(n, &rs->live) {
+	LIST_FOREACH (n, &rs->live) {
 		const struct record *r = CONTAINER_OF(n, struct record, link);
 		if (owner_id.n == 0 || str_eq(str_from(r->owner_id), owner_id))
 			count++;

@@ -103,8 +103,8 @@ ssize_t route_decode_param(struct str param, char *out)
 	ssize_t n = 0;
 
 	for (size_t i = 0; i < param.n;) {
-		bool slash = i + 2 < param.n && param.p[i] == '%' && param.p[i + 1] == '2' &&
-			     (param.p[i + 2] | 0x20) == 'f';
+		bool slash =
+			i + 2 < param.n && param.p[i] == '%' && param.p[i + 1] == '2' && (param.p[i + 2] | 0x20) == 'f';
 		size_t take = param.p[i] == '%' && param.n - i >= 3 ? 3 : 1;
 		if (slash) {
 			memcpy(out + n, param.p + i, 3);

@@ -21,7 +21,8 @@ static int choose_uids(struct sandbox_host *host, const struct sandbox_host_conf
 	if (config->uid_first)
 		rc = uid_range_check(host->uids, &uid_sources_system, why, why_size);
 	else
-		rc = uid_range_pick(count, state_dir_seed(&host->state), &uid_sources_system, &host->uids, why, why_size);
+		rc = uid_range_pick(count, state_dir_seed(&host->state), &uid_sources_system, &host->uids, why,
+				    why_size);
 	if (rc)
 		return rc;
 	host->uid_used = calloc(count, sizeof(bool));
@@ -99,7 +100,7 @@ void sandbox_host_stop(struct sandbox_host *host, void (*told)(void *arg), void 
 	host->stopping = true;
 	host->on_stopped = told;
 	host->stopped_arg = arg;
-	LIST_FOREACH(n, &host->sandboxes)
+	LIST_FOREACH (n, &host->sandboxes)
 		sandbox_destroy(CONTAINER_OF(n, struct sandbox, link));
 	loop_defer(host->loop, &host->stopped);
 }

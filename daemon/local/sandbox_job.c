@@ -9,7 +9,9 @@
 #include "common/check.h"
 #include "local/sandbox_private.h"
 
-enum { OUT_LOW = 256 * 1024 };
+enum {
+	OUT_LOW = 256 * 1024
+};
 
 static struct sandbox_job *job_new(struct sandbox *sb, enum job_kind kind, const struct job_events *events, void *arg)
 {
@@ -87,8 +89,8 @@ struct sandbox_job *sandbox_read(struct sandbox *sb, struct str path, const stru
 	return path_job(sb, KIND_READ, &(struct wire_request){.type = WIRE_READ, .path = path}, events, arg);
 }
 
-struct sandbox_job *sandbox_delete(struct sandbox *sb, struct str path, bool recursive,
-				   const struct job_events *events, void *arg)
+struct sandbox_job *sandbox_delete(struct sandbox *sb, struct str path, bool recursive, const struct job_events *events,
+				   void *arg)
 {
 	struct wire_request m = {.type = WIRE_DELETE, .path = path, .recursive = recursive};
 
@@ -222,7 +224,7 @@ static bool job_charge(struct sandbox_job *job, size_t cost)
 
 static struct sandbox_job *job_find(struct sandbox *sb, uint32_t id)
 {
-	LIST_FOREACH(n, &sb->jobs) {
+	LIST_FOREACH (n, &sb->jobs) {
 		struct sandbox_job *job = CONTAINER_OF(n, struct sandbox_job, link);
 		if (job->id == id)
 			return job;
@@ -259,11 +261,8 @@ static bool on_data(struct sandbox_job *job, const struct wire_event *e)
 
 static bool on_entry(struct sandbox_job *job, const struct wire_event *e)
 {
-	const struct file_info info = {.path = e->path,
-				       .size = e->size,
-				       .mode = e->mode,
-				       .is_dir = e->is_dir,
-				       .mtime_sec = e->mtime_sec};
+	const struct file_info info = {
+		.path = e->path, .size = e->size, .mode = e->mode, .is_dir = e->is_dir, .mtime_sec = e->mtime_sec};
 	size_t max = job->kind == KIND_STAT ? 1 : WIRE_ENTRIES_MAX;
 	bool fits = job->kind == KIND_LIST || job->kind == KIND_GLOB || job->kind == KIND_STAT;
 
@@ -342,7 +341,7 @@ static const char *local_text(int error)
 /* The next job that ends here; those made by its callback come later in the list. */
 static struct sandbox_job *next_to_end(struct sandbox *sb)
 {
-	LIST_FOREACH(n, &sb->jobs) {
+	LIST_FOREACH (n, &sb->jobs) {
 		struct sandbox_job *job = CONTAINER_OF(n, struct sandbox_job, link);
 		if (job->local_error || sb->state > SANDBOX_RUNNING)
 			return job;
@@ -371,16 +370,17 @@ void sandbox_jobs_feed(struct sandbox *sb)
 
 	while (fed) {
 		fed = false;
-		LIST_FOREACH(n, &sb->jobs) {
+		LIST_FOREACH (n, &sb->jobs) {
 			struct sandbox_job *job = CONTAINER_OF(n, struct sandbox_job, link);
 			size_t len = job->content.len < WIRE_DATA_MAX ? job->content.len : WIRE_DATA_MAX;
 			if (sb->out.len >= OUT_LOW)
 				return;
 			if (len == 0)
 				continue;
-			wire_put_request(&sb->out, &(struct wire_request){.type = WIRE_CONTENT,
-									  .job = job->id,
-									  .bytes = str_of(buf_data(&job->content), len)});
+			wire_put_request(&sb->out,
+					 &(struct wire_request){.type = WIRE_CONTENT,
+								.job = job->id,
+								.bytes = str_of(buf_data(&job->content), len)});
 			buf_consume(&job->content, len);
 			fed = true;
 		}

@@ -499,7 +499,8 @@ static void start_removal(struct sandbox *sb)
 	}
 	sb->remover = pid;
 	sb->remover_pidfd = process_pidfd(pid);
-	if (sb->remover_pidfd < 0 || !watch(sb, &sb->on_remover, sb->remover_pidfd, EV_READ | EV_PERSIST, on_remover_end)) {
+	if (sb->remover_pidfd < 0 ||
+	    !watch(sb, &sb->on_remover, sb->remover_pidfd, EV_READ | EV_PERSIST, on_remover_end)) {
 		drop_event(&sb->on_remover);
 		sb->remover_pidfd = sb->remover_pidfd < 0 ? -1 : sb->remover_pidfd;
 		fd_close(&sb->remover_pidfd);

@@ -33,7 +33,13 @@
 #include "local/sandbox.h"
 #include "local/templates.h"
 
-enum { EXIT_OK = 0, EXIT_NOT_STARTED = 3, BACKLOG = 128, STOP_MAX_MS = 10000, BEAT_MS = 15000 };
+enum {
+	EXIT_OK = 0,
+	EXIT_NOT_STARTED = 3,
+	BACKLOG = 128,
+	STOP_MAX_MS = 10000,
+	BEAT_MS = 15000
+};
 
 struct server {
 	const struct options *options; /* borrowed */
@@ -45,7 +51,7 @@ struct server {
 	struct event *sigint;          /* owned */
 	struct event *life;            /* owned; NULL without a life descriptor */
 	struct deadline_queue stop_queue;
-	struct deadline stop_limit;    /* set while stopping */
+	struct deadline stop_limit;                 /* set while stopping */
 	const char *unix_bound[OPTIONS_LISTEN_MAX]; /* borrowed: sockets to unlink */
 	size_t nunix_bound;
 };

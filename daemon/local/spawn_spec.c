@@ -6,12 +6,17 @@
 #include "local/go_json.h"
 #include "local/templates.h"
 
-enum { OWNER_MAX_BYTES = 128 };
+enum {
+	OWNER_MAX_BYTES = 128
+};
 
-#define FIELD(key, type) {#key, type, offsetof(struct spawn_fields, key)}
+#define FIELD(key, type)                                                                                               \
+	{                                                                                                              \
+#key, type, offsetof(struct spawn_fields, key)                                                         \
+	}
 
 static const struct go_field table[] = {
-	FIELD(image, GO_STR),    FIELD(provider, GO_STR),  FIELD(ttl, GO_STR),     FIELD(template, GO_STR),
+	FIELD(image, GO_STR),    FIELD(provider, GO_STR), FIELD(ttl, GO_STR),       FIELD(template, GO_STR),
 	FIELD(owner_id, GO_STR), FIELD(metadata, GO_MAP), FIELD(memory_mb, GO_INT), FIELD(vcpus, GO_INT),
 };
 

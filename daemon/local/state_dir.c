@@ -21,7 +21,9 @@
 #define OPEN_DIR (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
 static const char *const parts[] = {"tmp", "app", "workspace", "home"};
-enum { PARTS = sizeof(parts) / sizeof(parts[0]) };
+enum {
+	PARTS = sizeof(parts) / sizeof(parts[0])
+};
 
 /* Makes the directory and what is missing above it. */
 static int make_path(const char *path)

@@ -45,12 +45,12 @@
 #define ARG_LOW(n) offsetof(struct seccomp_data, args[n])
 #endif
 
-#define LOAD(offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (offset))
+#define LOAD(offset)  BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (offset))
 #define RETURN(value) BPF_STMT(BPF_RET | BPF_K, (value))
-#define FAIL(error) RETURN(SECCOMP_RET_ERRNO | (error))
+#define FAIL(error)   RETURN(SECCOMP_RET_ERRNO | (error))
 /* Jumps over `skip` instructions unless what was loaded is the value. */
-#define UNLESS(value, skip) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), 0, (skip))
-#define REFUSE(call) UNLESS((call), 1), FAIL(ENOSYS)
+#define UNLESS(value, skip)  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), 0, (skip))
+#define REFUSE(call)         UNLESS((call), 1), FAIL(ENOSYS)
 #define ALLOW_FAMILY(family) UNLESS((family), 1), RETURN(SECCOMP_RET_ALLOW)
 
 static const struct sock_filter program[] = {

@@ -23,27 +23,32 @@
 
 #define FILE_NAME "templates.json"
 /* An escaped byte may take six. */
-enum { FILE_MAX_BYTES = 8 * TEMPLATES_MAX * TEMPLATE_MAX_BYTES };
+enum {
+	FILE_MAX_BYTES = 8 * TEMPLATES_MAX * TEMPLATE_MAX_BYTES
+};
 
 struct templates {
-	char *path;      /* owned: the file */
-	char *temp_path; /* owned: its successor while it is written */
-	char *bad_path;  /* owned: where an unreadable one goes */
+	char *path;        /* owned: the file */
+	char *temp_path;   /* owned: its successor while it is written */
+	char *bad_path;    /* owned: where an unreadable one goes */
 	struct list items; /* struct template, by name */
 	size_t nitems;
 };
 
 /* --- fields ------------------------------------------------------------------------------------------------------- */
 
-#define FIELD(key, type) {#key, type, offsetof(struct template_fields, key)}
+#define FIELD(key, type)                                                                                               \
+	{                                                                                                              \
+#key, type, offsetof(struct template_fields, key)                                                      \
+	}
 
 static const struct go_field field_table[] = {
-	FIELD(name, GO_STR),        FIELD(image, GO_STR),      FIELD(description, GO_STR),
-	FIELD(provider, GO_STR),    FIELD(ttl, GO_STR),        FIELD(created_at, GO_STR),
-	FIELD(updated_at, GO_STR),  FIELD(version, GO_INT),    FIELD(memory_mb, GO_INT),
-	FIELD(cpu_cores, GO_INT),   FIELD(vcpus, GO_INT),      FIELD(ttl_seconds, GO_INT),
-	FIELD(pool_size, GO_INT),   FIELD(setup, GO_LIST),     FIELD(allowed_hosts, GO_LIST),
-	FIELD(env, GO_MAP),         FIELD(secrets, GO_OBJECTS), FIELD(metadata, GO_MAP),
+	FIELD(name, GO_STR),       FIELD(image, GO_STR),       FIELD(description, GO_STR),
+	FIELD(provider, GO_STR),   FIELD(ttl, GO_STR),         FIELD(created_at, GO_STR),
+	FIELD(updated_at, GO_STR), FIELD(version, GO_INT),     FIELD(memory_mb, GO_INT),
+	FIELD(cpu_cores, GO_INT),  FIELD(vcpus, GO_INT),       FIELD(ttl_seconds, GO_INT),
+	FIELD(pool_size, GO_INT),  FIELD(setup, GO_LIST),      FIELD(allowed_hosts, GO_LIST),
+	FIELD(env, GO_MAP),        FIELD(secrets, GO_OBJECTS), FIELD(metadata, GO_MAP),
 };
 
 int template_fields_read(const json_t *object, struct template_fields *out)
@@ -171,7 +176,7 @@ void template_write(const struct template *t, struct json_writer *w, const char 
 void templates_write_all(const struct templates *ts, struct json_writer *w, const char *key)
 {
 	json_array_begin(w, key);
-	LIST_FOREACH(n, &ts->items)
+	LIST_FOREACH (n, &ts->items)
 		template_write(CONTAINER_OF(n, struct template, link), w, NULL, STR(""));
 	json_array_end(w);
 }
@@ -219,7 +224,7 @@ static void insert(struct templates *ts, struct template *t)
 {
 	struct list *before = &ts->items;
 
-	LIST_FOREACH(n, &ts->items) {
+	LIST_FOREACH (n, &ts->items) {
 		if (name_order(CONTAINER_OF(n, struct template, link)->name, t->name) > 0) {
 			before = n;
 			break;
@@ -258,7 +263,7 @@ static int load_text(struct templates *ts, struct str text)
 
 static void clear(struct templates *ts)
 {
-	LIST_FOREACH_SAFE(n, &ts->items)
+	LIST_FOREACH_SAFE (n, &ts->items)
 		template_free(CONTAINER_OF(n, struct template, link));
 	ts->nitems = 0;
 }
@@ -323,7 +328,7 @@ void templates_free(struct templates *ts)
 
 struct template *templates_find(struct templates *ts, struct str name)
 {
-	LIST_FOREACH(n, &ts->items) {
+	LIST_FOREACH (n, &ts->items) {
 		struct template *t = CONTAINER_OF(n, struct template, link);
 		if (str_eq(t->name, name))
 			return t;

@@ -18,10 +18,10 @@
 #include <unistd.h>
 
 struct remover {
-	int top;           /* borrowed: the directory that is emptied */
-	int error;         /* the first failure, or 0 */
-	uint64_t next;     /* number of the next directory that is moved up */
-	bool progress;     /* this pass removed or moved something */
+	int top;       /* borrowed: the directory that is emptied */
+	int error;     /* the first failure, or 0 */
+	uint64_t next; /* number of the next directory that is moved up */
+	bool progress; /* this pass removed or moved something */
 };
 
 static void note(struct remover *r, int error)

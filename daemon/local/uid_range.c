@@ -17,7 +17,10 @@
 #include "common/fd.h"
 #include "common/str.h"
 
-enum { FILE_MAX_BYTES = 1 << 20, TRIES = 64 };
+enum {
+	FILE_MAX_BYTES = 1 << 20,
+	TRIES = 64
+};
 
 const struct uid_sources uid_sources_system = {
 	.uid_map = "/proc/self/uid_map",
@@ -119,8 +122,8 @@ static int check_sub_line(struct uid_range r, const char *path, struct str line,
 	struct str name = str_cut(&line, ':');
 	struct str start = str_cut(&line, ':');
 
-	if (str_parse_u64(start, &first) || str_parse_u64(str_trim(line), &count) || count == 0 ||
-	    first > UINT32_MAX || count > UINT32_MAX || !overlaps(r, first, first + count - 1))
+	if (str_parse_u64(start, &first) || str_parse_u64(str_trim(line), &count) || count == 0 || first > UINT32_MAX ||
+	    count > UINT32_MAX || !overlaps(r, first, first + count - 1))
 		return 0;
 	snprintf(what, sizeof(what), "those of %.*s in %s", (int)(name.n < 64 ? name.n : 64), name.p, path);
 	return refuse(r, what, first, first + count - 1, why, why_size);
@@ -137,8 +140,7 @@ static int check_sub(struct uid_range r, const char *path, char *why, size_t why
 	return rc;
 }
 
-static int refuse_name(struct uid_range r, const char *kind, const char *name, uint32_t id, char *why,
-		       size_t why_size)
+static int refuse_name(struct uid_range r, const char *kind, const char *name, uint32_t id, char *why, size_t why_size)
 {
 	char what[128];
 

@@ -21,8 +21,8 @@ MUST_CHECK int copy_up(struct api *a, const char *id, const char *local, const c
 		       struct fault *f);
 
 /* Out of the sandbox, in the same way; "-" is standard output. */
-MUST_CHECK int copy_down(struct api *a, const char *id, const char *remote, const char *local,
-			 uint64_t *bytes, struct fault *f);
+MUST_CHECK int copy_down(struct api *a, const char *id, const char *remote, const char *local, uint64_t *bytes,
+			 struct fault *f);
 
 /*
  * Asks the sandbox for size and checksum of a file: *has_crc is false where it has no cksum. 0, or -1 with

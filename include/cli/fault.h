@@ -24,8 +24,7 @@ struct fault {
 };
 
 /* Says what went wrong, over anything said before; always returns -1, so that a function can return it. */
-int fault_set(struct fault *f, enum fault_kind kind, const char *code, const char *fmt, ...)
-	PRINTF_LIKE(4, 5);
+int fault_set(struct fault *f, enum fault_kind kind, const char *code, const char *fmt, ...) PRINTF_LIKE(4, 5);
 
 /* The same for a local file: "PATH: No such file or directory"; `err` is a positive errno. */
 int fault_errno(struct fault *f, const char *path, int err);

@@ -29,8 +29,8 @@ enum {
 enum {
 	REMOTE_SPAWN_LINGER_MS = 60000
 };
-MUST_CHECK int remote_spawn(struct api *a, const struct options *o, struct buf *answer,
-			    char id[REMOTE_ID_SIZE], struct fault *f);
+MUST_CHECK int remote_spawn(struct api *a, const struct options *o, struct buf *answer, char id[REMOTE_ID_SIZE],
+			    struct fault *f);
 
 /* Goes on for up to REMOTE_CLEAN_UP_MS although a signal has come. */
 enum {
@@ -57,12 +57,11 @@ struct remote_stat {
 	bool is_dir;
 };
 
-MUST_CHECK int remote_stat(struct api *a, const char *id, struct str path, struct remote_stat *out,
-			   struct fault *f);
+MUST_CHECK int remote_stat(struct api *a, const char *id, struct str path, struct remote_stat *out, struct fault *f);
 
 /* Runs a shell script to its end; its output, both streams, is small. *code is its exit code. */
-MUST_CHECK int remote_sh(struct api *a, const char *id, struct str script, int *code, struct buf *out,
-			 struct buf *err, struct fault *f);
+MUST_CHECK int remote_sh(struct api *a, const char *id, struct str script, int *code, struct buf *out, struct buf *err,
+			 struct fault *f);
 
 /* Adds "/api/v1/sandboxes/ID" and a tail such as "/exec", ended by a NUL. */
 void remote_path(struct buf *out, const char *id, const char *tail);

@@ -22,8 +22,7 @@ enum {
  * `id`. 0 and *code is the exit code (128+n for signal n, as a shell says it; a timeout and an unknown end
  * are told on stderr), or -1 with the fault.
  */
-MUST_CHECK int stream_exec(struct api *a, const char *id, const struct options *o, int *code,
-			   struct fault *f);
+MUST_CHECK int stream_exec(struct api *a, const char *id, const struct options *o, int *code, struct fault *f);
 
 /*
  * Adds the script that runs the words as one program and leaves its status, in decimal, in the file

@@ -3,7 +3,7 @@
 #ifndef COMMON_ERR_H
 #define COMMON_ERR_H
 
-#define MUST_CHECK __attribute__((warn_unused_result))
+#define MUST_CHECK              __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, first) __attribute__((format(printf, fmt, first)))
 
 #endif

@@ -23,7 +23,9 @@ MUST_CHECK int fd_read_all(int fd, size_t limit, struct buf *out);
 MUST_CHECK int fd_write_all(int fd, const void *p, size_t n);
 
 /* Sends n bytes (at least 1) and up to FD_PASS_MAX descriptors as one message; the caller keeps his. Bytes or -errno. */
-enum { FD_PASS_MAX = 8 };
+enum {
+	FD_PASS_MAX = 8
+};
 MUST_CHECK ssize_t fd_send(int sock, const void *p, size_t n, const int *fds, size_t nfds);
 
 /*

@@ -51,26 +51,26 @@ struct http_header {
 
 /* A head; every span points into the bytes it was parsed from and lives as long as they do. */
 struct http_head {
-	enum http_method method;    /* requests */
-	struct str method_text;     /* requests */
-	struct str target;          /* requests: as sent, 1 to HTTP_TARGET_MAX_BYTES visible ASCII bytes, no '#' */
-	struct str host;            /* requests: the value of Host; empty when absent (HTTP/1.0 only) */
-	unsigned status;            /* responses: 100 to 599 */
-	struct str reason;          /* responses */
-	unsigned minor;             /* HTTP/1.minor, 0 or 1 */
+	enum http_method method; /* requests */
+	struct str method_text;  /* requests */
+	struct str target;       /* requests: as sent, 1 to HTTP_TARGET_MAX_BYTES visible ASCII bytes, no '#' */
+	struct str host;         /* requests: the value of Host; empty when absent (HTTP/1.0 only) */
+	unsigned status;         /* responses: 100 to 599 */
+	struct str reason;       /* responses */
+	unsigned minor;          /* HTTP/1.minor, 0 or 1 */
 	enum http_framing framing;
-	uint64_t content_length;    /* with HTTP_BODY_LENGTH */
-	bool keep_alive;            /* the sender means to keep the connection */
-	bool expect_continue;       /* requests: Expect: 100-continue */
-	bool upgrade_websocket;     /* requests: Upgrade: websocket, and Connection names upgrade */
+	uint64_t content_length; /* with HTTP_BODY_LENGTH */
+	bool keep_alive;         /* the sender means to keep the connection */
+	bool expect_continue;    /* requests: Expect: 100-continue */
+	bool upgrade_websocket;  /* requests: Upgrade: websocket, and Connection names upgrade */
 	size_t nheaders;
 	struct http_header headers[HTTP_HEADERS_MAX];
 };
 
 /* Where in the trailers of a chunked body the parser is. */
 enum http_trailer {
-	TRAILER_NONE,     /* not there yet */
-	TRAILER_LINE,     /* at the start of a line */
+	TRAILER_NONE, /* not there yet */
+	TRAILER_LINE, /* at the start of a line */
 	TRAILER_NAME,
 	TRAILER_VALUE,
 	TRAILER_VALUE_CR, /* behind a CR, which LF must follow */
@@ -81,16 +81,16 @@ struct http_parser {
 	llhttp_t ll;
 	llhttp_type_t kind;
 	enum http_framing framing;
-	struct http_head *head;   /* borrowed while http_parse_head runs, else NULL */
-	uint64_t left;            /* HTTP_BODY_LENGTH: body bytes still to come */
-	size_t scanned;           /* head bytes already found free of an end, so that no byte is scanned twice */
-	size_t overhead;          /* bytes since the last body byte, that is of chunk lines, or bytes of trailers */
+	struct http_head *head; /* borrowed while http_parse_head runs, else NULL */
+	uint64_t left;          /* HTTP_BODY_LENGTH: body bytes still to come */
+	size_t scanned;         /* head bytes already found free of an end, so that no byte is scanned twice */
+	size_t overhead;        /* bytes since the last body byte, that is of chunk lines, or bytes of trailers */
 	enum http_trailer trailer;
-	bool bodiless;            /* a response that has no body whatever it says (RFC 9112 6.3, 1) */
+	bool bodiless; /* a response that has no body whatever it says (RFC 9112 6.3, 1) */
 	bool done;
-	unsigned status;          /* after HTTP_BAD: the status to answer a client with */
-	const char *why;          /* after HTTP_BAD: one short sentence of ours, never the sender's bytes */
-	const char *mark;         /* within one call: behind the last byte accounted for */
+	unsigned status;  /* after HTTP_BAD: the status to answer a client with */
+	const char *why;  /* after HTTP_BAD: one short sentence of ours, never the sender's bytes */
+	const char *mark; /* within one call: behind the last byte accounted for */
 	void (*on_data)(void *arg, const char *p, size_t n);
 	void *on_data_arg;
 };

@@ -52,7 +52,7 @@ static inline void list_remove(struct list *node)
 #define LIST_FOREACH(n, head) for (struct list *n = (head)->next; n != (head); n = n->next)
 
 /* The same; the current node may be removed or freed in the body. */
-#define LIST_FOREACH_SAFE(n, head)                                                                         \
+#define LIST_FOREACH_SAFE(n, head)                                                                                     \
 	for (struct list *n = (head)->next, *n##_next = n->next; n != (head); n = n##_next, n##_next = n->next)
 
 #endif

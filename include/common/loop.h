@@ -40,15 +40,15 @@ void deferred_cancel(struct deferred *d);
 
 /* All deadlines of one length, in the order in which they were set: setting and clearing costs a list operation. */
 struct deadline_queue {
-	struct list items;  /* struct deadline, the earliest first */
-	struct list link;   /* on the loop's list of queues */
-	struct loop *loop;  /* borrowed */
-	uint64_t span_ms;   /* 0: deadlines set here never expire */
+	struct list items; /* struct deadline, the earliest first */
+	struct list link;  /* on the loop's list of queues */
+	struct loop *loop; /* borrowed */
+	uint64_t span_ms;  /* 0: deadlines set here never expire */
 };
 
 struct deadline {
-	struct list link;   /* on its queue while set */
-	uint64_t at_ms;     /* clock_ms() of expiry */
+	struct list link; /* on its queue while set */
+	uint64_t at_ms;   /* clock_ms() of expiry */
 	void (*on_expire)(struct deadline *d);
 };
 

@@ -11,7 +11,9 @@
 
 struct secret;
 
-enum { SECRET_MAX_BYTES = 4096 };
+enum {
+	SECRET_MAX_BYTES = 4096
+};
 
 /* Copies n bytes (1 to SECRET_MAX_BYTES) and wipes the source. 0, -EINVAL or -ENOMEM. *out is the caller's. */
 MUST_CHECK int secret_take(char *bytes, size_t n, struct secret **out);

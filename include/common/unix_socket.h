@@ -9,7 +9,9 @@
 #include "common/err.h"
 
 /* Longest path a socket address holds, in bytes without the terminator (unix(7)). */
-enum { UNIX_SOCKET_PATH_MAX = 107 };
+enum {
+	UNIX_SOCKET_PATH_MAX = 107
+};
 
 struct unix_socket_spec {
 	const char *path; /* borrowed; absolute */

@@ -77,7 +77,10 @@ struct client *client_new(struct client_shared *shared, int fd, unsigned long lo
 unsigned long long client_id(const struct client *c);
 
 /* Above this many unsent bytes client_send says so. */
-enum { CLIENT_HIGH_WATER = 131072, CLIENT_LOW_WATER = 32768 };
+enum {
+	CLIENT_HIGH_WATER = 131072,
+	CLIENT_LOW_WATER = 32768
+};
 
 /*
  * Sends a and then b (either may be empty) to the client; what the socket does not take is kept. Returns false when more

@@ -20,11 +20,11 @@ struct config_mark {
 
 struct config_listener {
 	struct config_mark at;
-	char *path;      /* owned; absolute path of a Unix socket */
-	char *name;      /* owned; the path when not written */
-	mode_t mode;     /* permission bits of the socket */
-	char *group;     /* owned; NULL: the daemon's own */
-	gid_t gid;       /* of `group`; (gid_t)-1 without one */
+	char *path;  /* owned; absolute path of a Unix socket */
+	char *name;  /* owned; the path when not written */
+	mode_t mode; /* permission bits of the socket */
+	char *group; /* owned; NULL: the daemon's own */
+	gid_t gid;   /* of `group`; (gid_t)-1 without one */
 };
 
 enum config_scheme {
@@ -35,13 +35,13 @@ enum config_scheme {
 };
 
 struct config_pool {
-	uint64_t max_connections; /* idle, leased and being dialled, together */
+	uint64_t max_connections;  /* idle, leased and being dialled, together */
 	uint64_t max_per_identity; /* of them, leased to one identity */
 	uint64_t min_idle;         /* dialled before anybody asks */
 	uint64_t max_idle;
 	uint64_t idle_timeout_ms;
-	uint64_t lifetime_ms;     /* a connection older than this is not used again; 0: no limit */
-	uint64_t max_waiting;     /* requests that wait for a connection */
+	uint64_t lifetime_ms; /* a connection older than this is not used again; 0: no limit */
+	uint64_t max_waiting; /* requests that wait for a connection */
 	uint64_t wait_timeout_ms;
 };
 
@@ -67,14 +67,14 @@ struct config_tls {
 
 struct config_upstream {
 	struct config_mark at;
-	char *name;              /* owned */
-	char *url;               /* owned; as written */
+	char *name; /* owned */
+	char *url;  /* owned; as written */
 	enum config_scheme scheme;
-	char *path;              /* owned; CONFIG_UNIX: the socket's path */
-	char *host;              /* owned; CONFIG_HTTP, CONFIG_HTTPS: name or address, IPv6 in brackets */
-	uint16_t port;           /* CONFIG_HTTP, CONFIG_HTTPS */
-	struct config_tls tls;   /* CONFIG_HTTPS */
-	char *proxy;             /* owned; NULL: dialled directly */
+	char *path;            /* owned; CONFIG_UNIX: the socket's path */
+	char *host;            /* owned; CONFIG_HTTP, CONFIG_HTTPS: name or address, IPv6 in brackets */
+	uint16_t port;         /* CONFIG_HTTP, CONFIG_HTTPS */
+	struct config_tls tls; /* CONFIG_HTTPS */
+	char *proxy;           /* owned; NULL: dialled directly */
 	bool allow_plaintext;
 	struct config_pool pool;
 	struct config_timeouts timeouts;
@@ -99,20 +99,20 @@ struct config_ids {
 
 struct config_rule {
 	struct config_mark at;
-	char *name;               /* owned */
-	bool match_uids;          /* `user` or `uid` was written: the peer's uid must be one of uids */
+	char *name;      /* owned */
+	bool match_uids; /* `user` or `uid` was written: the peer's uid must be one of uids */
 	struct config_ids uids;
-	bool match_gids;          /* `group` or `gid` was written: the peer must be in one of gids */
+	bool match_gids; /* `group` or `gid` was written: the peer must be in one of gids */
 	struct config_ids gids;
 	bool match_listeners;
 	size_t nlisteners;
-	char **listeners;         /* owned; names of listeners */
-	size_t upstream;          /* index into upstreams */
+	char **listeners; /* owned; names of listeners */
+	size_t upstream;  /* index into upstreams */
 	bool has_credential;
-	size_t credential;        /* index into credentials, with has_credential */
-	char *user_id;            /* owned; the template, checked */
-	uint64_t heartbeat_ms;    /* on idle streams; 0: none */
-	char **user_names;        /* owned; what {user} is for each of uids; NULL when the template has no {user} */
+	size_t credential;     /* index into credentials, with has_credential */
+	char *user_id;         /* owned; the template, checked */
+	uint64_t heartbeat_ms; /* on idle streams; 0: none */
+	char **user_names;     /* owned; what {user} is for each of uids; NULL when the template has no {user} */
 };
 
 enum config_output {
@@ -122,7 +122,7 @@ enum config_output {
 
 /* What bounds memory and descriptors; always on. */
 struct config_bounds {
-	uint64_t connections;         /* client connections in all */
+	uint64_t connections; /* client connections in all */
 	uint64_t connections_per_uid;
 	uint64_t body_bytes;          /* of one request */
 	uint64_t client_head_ms;      /* for a whole request head, from its first byte */
@@ -132,9 +132,9 @@ struct config_bounds {
 
 struct config {
 	unsigned refs;
-	char *file;               /* owned; NULL: no file, all defaults */
-	char *host;               /* owned; what {host} expands to */
-	bool host_written;        /* the file says so; else it is the one of the first start, or the machine's name */
+	char *file;        /* owned; NULL: no file, all defaults */
+	char *host;        /* owned; what {host} expands to */
+	bool host_written; /* the file says so; else it is the one of the first start, or the machine's name */
 	uint64_t drain_timeout_ms;
 	size_t nlisteners;
 	struct config_listener *listeners;
@@ -154,10 +154,10 @@ struct config {
  * be determined are NULL and `missing` names the variable.
  */
 struct config_places {
-	char *socket;          /* default socket */
-	char *runtime_dir;     /* where the private socket of the local server goes */
+	char *socket;      /* default socket */
+	char *runtime_dir; /* where the private socket of the local server goes */
 	char *state_dir;
-	const char *missing;   /* literal; NULL when nothing is missing */
+	const char *missing; /* literal; NULL when nothing is missing */
 };
 
 MUST_CHECK int config_places_init(struct config_places *places);

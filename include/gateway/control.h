@@ -18,18 +18,18 @@ struct snapshot;
 
 /* What is counted for the daemon as a whole. */
 struct control_stats {
-	uint64_t started_ms;                 /* clock_ms() */
-	uint64_t accepted;                   /* connections */
-	uint64_t connections;                /* open now */
-	uint64_t requests;                   /* all of them */
-	uint64_t statuses[6];                /* answers by first digit; 0: never answered */
+	uint64_t started_ms;  /* clock_ms() */
+	uint64_t accepted;    /* connections */
+	uint64_t connections; /* open now */
+	uint64_t requests;    /* all of them */
+	uint64_t statuses[6]; /* answers by first digit; 0: never answered */
 	uint64_t exchange_ends[EXCHANGE_ENDS];
-	uint64_t repeated;                   /* requests sent a second time */
-	uint64_t generation;                 /* of the configuration, from 1 */
+	uint64_t repeated;   /* requests sent a second time */
+	uint64_t generation; /* of the configuration, from 1 */
 	uint64_t reloads_failed;
-	const char *local_trouble;           /* borrowed; why the embedded server does not run, or NULL */
-	const char *listener_trouble;        /* borrowed; a listener that could not be bound, or NULL */
-	const struct orphanage *orphanage;   /* borrowed; spawns whose client left */
+	const char *local_trouble;         /* borrowed; why the embedded server does not run, or NULL */
+	const char *listener_trouble;      /* borrowed; a listener that could not be bound, or NULL */
+	const struct orphanage *orphanage; /* borrowed; spawns whose client left */
 	bool draining;
 };
 
@@ -38,12 +38,12 @@ struct control_caller {
 	const char *listener;
 	const struct config_rule *rule; /* never NULL: who matches none gets no further */
 	const char *user_id;
-	uint64_t own_connections;       /* of the same uid */
+	uint64_t own_connections; /* of the same uid */
 };
 
 /* Answers a request to one of its routes, or 404 or 405; which status it was. */
-unsigned control_answer(const struct answer_to *to, enum http_method method, struct str rest, const struct snapshot *snapshot,
-		    const struct control_stats *stats, const struct client_shared *clients,
-		    const struct control_caller *caller);
+unsigned control_answer(const struct answer_to *to, enum http_method method, struct str rest,
+			const struct snapshot *snapshot, const struct control_stats *stats,
+			const struct client_shared *clients, const struct control_caller *caller);
 
 #endif

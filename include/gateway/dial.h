@@ -19,20 +19,20 @@ enum dial_outcome {
 	DIAL_OK,
 	DIAL_REFUSED, /* nobody answers there, or the name is unknown */
 	DIAL_TIMEOUT,
-	DIAL_FAILED,  /* anything else */
+	DIAL_FAILED, /* anything else */
 };
 
 /* All borrowed for the call, NULL where it does not apply. */
 struct dial_target {
-	const char *url;         /* "http://host:port/", "https://host:port/" */
-	const char *connect_to;  /* "name:port:host:port": `url` says the name that the certificate must show */
-	const char *unix_path;   /* instead of TCP */
-	struct str ca;           /* PEM, the only authorities trusted; empty: the system's */
-	const char *cert_file;   /* of the client, PEM */
+	const char *url;        /* "http://host:port/", "https://host:port/" */
+	const char *connect_to; /* "name:port:host:port": `url` says the name that the certificate must show */
+	const char *unix_path;  /* instead of TCP */
+	struct str ca;          /* PEM, the only authorities trusted; empty: the system's */
+	const char *cert_file;  /* of the client, PEM */
 	const char *key_file;
-	const char *proxy;       /* "http://host:port" (always CONNECT) or "socks5h://host:port" */
+	const char *proxy;        /* "http://host:port" (always CONNECT) or "socks5h://host:port" */
 	struct dial_share *share; /* TLS sessions are taken from and kept in; must outlive the dial */
-	uint64_t timeout_ms;     /* for everything up to the end of the TLS handshake */
+	uint64_t timeout_ms;      /* for everything up to the end of the TLS handshake */
 };
 
 /* The library's name and version, with those that it uses. */

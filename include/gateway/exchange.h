@@ -24,12 +24,12 @@ struct upstream;
 /* How an exchange ended. One row each in exchange.c: text, whether it is an error, and a counter. */
 enum exchange_end {
 	EXCHANGE_END_DONE,
-	EXCHANGE_END_NO_UPSTREAM,   /* 502: no connection */
-	EXCHANGE_END_DIAL_TIMEOUT,  /* 504 */
-	EXCHANGE_END_NO_PLACE,      /* 503: pool and queue full, or waited too long */
-	EXCHANGE_END_BROKEN,        /* 502: broke off before a response head, or an unusable one */
-	EXCHANGE_END_TIMEOUT,       /* 504: no response head in time */
-	EXCHANGE_END_CUT,           /* broke off, or stood still too long, after its head */
+	EXCHANGE_END_NO_UPSTREAM,  /* 502: no connection */
+	EXCHANGE_END_DIAL_TIMEOUT, /* 504 */
+	EXCHANGE_END_NO_PLACE,     /* 503: pool and queue full, or waited too long */
+	EXCHANGE_END_BROKEN,       /* 502: broke off before a response head, or an unusable one */
+	EXCHANGE_END_TIMEOUT,      /* 504: no response head in time */
+	EXCHANGE_END_CUT,          /* broke off, or stood still too long, after its head */
 	EXCHANGE_END_CLIENT_GONE,
 	EXCHANGE_END_REQUEST_FAULT, /* the request broke down within its body */
 	EXCHANGE_END_NO_MEMORY,
@@ -42,9 +42,9 @@ bool exchange_end_is_error(enum exchange_end end);
 /* What the client is entitled to; borrowed for the call of exchange_new. */
 struct exchange_grant {
 	struct upstream *upstream;
-	struct secret *key;       /* sent as X-API-Key; NULL: none */
-	const char *user_id;      /* sent as X-User-ID; borrowed until on_end */
-	uint64_t heartbeat_ms;    /* on idle NDJSON and SSE; 0: none */
+	struct secret *key;          /* sent as X-API-Key; NULL: none */
+	const char *user_id;         /* sent as X-User-ID; borrowed until on_end */
+	uint64_t heartbeat_ms;       /* on idle NDJSON and SSE; 0: none */
 	struct orphanage *orphanage; /* for spawns whose client leaves; outlives the exchange; NULL: they end with it */
 };
 
@@ -54,7 +54,7 @@ struct exchange_request {
 	const struct target *target;
 	const struct route *route;
 	const char *request_id;
-	uint64_t timeout_ms;      /* for the whole exchange, waiting included; 0: none */
+	uint64_t timeout_ms; /* for the whole exchange, waiting included; 0: none */
 };
 
 struct exchange_report {

@@ -18,7 +18,7 @@ struct snapshot;
 
 /* Open connections of one uid. */
 struct front_uid {
-	struct list link;     /* on front_shared.uids */
+	struct list link; /* on front_shared.uids */
 	uid_t uid;
 	uint64_t connections; /* never 0 */
 };
@@ -30,8 +30,8 @@ struct front_shared {
 	struct client_shared clients;
 	struct orphanage orphanage;
 	struct control_stats stats;
-	struct list fronts;        /* every open connection */
-	struct list uids;          /* struct front_uid */
+	struct list fronts; /* every open connection */
+	struct list uids;   /* struct front_uid */
 	unsigned long long next_id;
 	void (*on_idle)(void *arg); /* called when the last connection and the last orphan have gone */
 	void *arg;

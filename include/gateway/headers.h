@@ -11,7 +11,9 @@
 struct http_head;
 
 /* More names than this in a Connection header is an attack, not a message. */
-enum { HEADERS_CONNECTION_MAX = 32 };
+enum {
+	HEADERS_CONNECTION_MAX = 32
+};
 
 /* The names that a head's Connection header declares hop-by-hop (RFC 9110 7.6.1). */
 struct headers_hop {

@@ -8,14 +8,16 @@
 #include <sys/types.h>
 
 /* What the kernel shows for an id that it cannot express here, as under PrivateUsers=yes. */
-enum { IDENTITY_OVERFLOW_ID = 65534 };
+enum {
+	IDENTITY_OVERFLOW_ID = 65534
+};
 
 struct identity {
 	uid_t uid;
 	gid_t gid;
-	pid_t pid;      /* for people only: never decides anything, since pids are used again */
+	pid_t pid; /* for people only: never decides anything, since pids are used again */
 	size_t ngroups;
-	gid_t *groups;  /* owned; supplementary groups */
+	gid_t *groups; /* owned; supplementary groups */
 };
 
 void identity_fini(struct identity *id);

@@ -19,13 +19,13 @@ struct upstream_conn;
 
 /* All orphans of the daemon, and what became of them. */
 struct orphanage {
-	struct loop *loop;          /* borrowed */
-	struct list orphans;        /* struct orphan */
+	struct loop *loop;   /* borrowed */
+	struct list orphans; /* struct orphan */
 	size_t count;
 	uint64_t adopted;
-	uint64_t destroyed;         /* sandboxes */
-	uint64_t nothing;           /* answers without a sandbox */
-	uint64_t lost;              /* no answer came, or the sandbox could not be destroyed */
+	uint64_t destroyed;          /* sandboxes */
+	uint64_t nothing;            /* answers without a sandbox */
+	uint64_t lost;               /* no answer came, or the sandbox could not be destroyed */
 	void (*on_empty)(void *arg); /* the last one is gone; may be NULL */
 	void *arg;
 };
@@ -33,12 +33,12 @@ struct orphanage {
 /* What an exchange hands over. Borrowed for the call but for the lease. */
 struct orphan_case {
 	struct upstream *upstream;
-	struct secret *key;             /* NULL: none */
+	struct secret *key; /* NULL: none */
 	const char *user_id;
 	const char *request_id;
 	const struct http_parser *parser; /* of the response, as far as it has come */
-	unsigned status;                /* of the response; 0: its head is not complete */
-	struct str received;            /* unfinished head, or the body so far without its framing */
+	unsigned status;                  /* of the response; 0: its head is not complete */
+	struct str received;              /* unfinished head, or the body so far without its framing */
 };
 
 void orphanage_init(struct orphanage *o, struct loop *loop);

@@ -12,7 +12,9 @@ struct config;
 struct config_rule;
 struct identity;
 
-enum { POLICY_USER_ID_MAX_BYTES = 128 };
+enum {
+	POLICY_USER_ID_MAX_BYTES = 128
+};
 
 /* The first rule that matches the peer on the listener of that name, borrowed from the configuration; NULL for none. */
 const struct config_rule *policy_match(const struct config *c, const struct identity *peer, const char *listener);

@@ -7,7 +7,9 @@
 
 #include "common/str.h"
 
-enum { REQUEST_ID_MAX_BYTES = 128 };
+enum {
+	REQUEST_ID_MAX_BYTES = 128
+};
 
 /* Whether a client's id may be kept: [A-Za-z0-9._-]{1,128}. */
 bool request_id_is_good(struct str id);

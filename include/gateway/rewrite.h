@@ -14,12 +14,12 @@ struct secret;
 
 struct rewrite_request {
 	const struct http_head *head;
-	struct str target;         /* origin form, byte for byte */
-	const char *authority;     /* for Host */
-	const struct secret *key;  /* for X-API-Key; NULL: none */
-	const char *user_id;       /* for X-User-ID */
-	const char *request_id;    /* for X-Request-ID */
-	bool websocket;            /* the upgrade to it is passed on (RFC 6455 4.1) */
+	struct str target;        /* origin form, byte for byte */
+	const char *authority;    /* for Host */
+	const struct secret *key; /* for X-API-Key; NULL: none */
+	const char *user_id;      /* for X-User-ID */
+	const char *request_id;   /* for X-Request-ID */
+	bool websocket;           /* the upgrade to it is passed on (RFC 6455 4.1) */
 };
 
 /*

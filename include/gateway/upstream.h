@@ -19,9 +19,9 @@ struct upstream;
 struct upstream_conn;
 
 enum upstream_failure {
-	UPSTREAM_REFUSED,   /* the dial failed, or none is tried for a while because the last ones did */
-	UPSTREAM_TIMEOUT,   /* the dial took longer than timeouts.connect */
-	UPSTREAM_WAITED,    /* waited for pool.wait_timeout */
+	UPSTREAM_REFUSED, /* the dial failed, or none is tried for a while because the last ones did */
+	UPSTREAM_TIMEOUT, /* the dial took longer than timeouts.connect */
+	UPSTREAM_WAITED,  /* waited for pool.wait_timeout */
 	UPSTREAM_NO_MEMORY,
 };
 
@@ -34,13 +34,13 @@ struct upstream_owner;
  * is called from within upstream_lease.
  */
 struct upstream_ticket {
-	struct list link;         /* on its owner's queue while waiting */
-	const char *identity;     /* borrowed while waiting: connections are shared out between identities */
+	struct list link;             /* on its owner's queue while waiting */
+	const char *identity;         /* borrowed while waiting: connections are shared out between identities */
 	struct upstream_owner *owner; /* borrowed while waiting */
-	struct deadline deadline; /* pool.wait_timeout */
-	uint64_t since_ms;        /* clock_ms() when it began to wait */
-	struct upstream *upstream; /* borrowed while waiting */
-	bool fresh;               /* wants a connection that has served nobody */
+	struct deadline deadline;     /* pool.wait_timeout */
+	uint64_t since_ms;            /* clock_ms() when it began to wait */
+	struct upstream *upstream;    /* borrowed while waiting */
+	bool fresh;                   /* wants a connection that has served nobody */
 	void (*on_lease)(struct upstream_ticket *t, struct upstream_conn *c);
 	void (*on_failure)(struct upstream_ticket *t, enum upstream_failure failure, const char *why);
 };
@@ -65,15 +65,15 @@ struct upstream_counters {
 	uint64_t dials;
 	uint64_t dial_failures;
 	uint64_t leases;
-	uint64_t reused;        /* leases of a connection that had served before */
-	uint64_t evicted;       /* idle connections that closed or spoke */
-	uint64_t idle_expired;  /* idle connections closed by us */
-	uint64_t refused;       /* tickets turned away: queue full or waited too long */
-	uint64_t circuit_opened; /* times that dialling was given up for a while */
+	uint64_t reused;          /* leases of a connection that had served before */
+	uint64_t evicted;         /* idle connections that closed or spoke */
+	uint64_t idle_expired;    /* idle connections closed by us */
+	uint64_t refused;         /* tickets turned away: queue full or waited too long */
+	uint64_t circuit_opened;  /* times that dialling was given up for a while */
 	uint64_t circuit_refused; /* tickets turned away meanwhile */
-	uint64_t waited;        /* tickets that had to wait and were served */
-	uint64_t waited_ms;     /* how long in all */
-	uint64_t peak;          /* most connections at once */
+	uint64_t waited;          /* tickets that had to wait and were served */
+	uint64_t waited_ms;       /* how long in all */
+	uint64_t peak;            /* most connections at once */
 };
 
 struct upstream_gauges {

@@ -9,7 +9,9 @@
 #include "common/err.h"
 #include "common/str.h"
 
-enum { BOX_PATH_MAX = 4095 };
+enum {
+	BOX_PATH_MAX = 4095
+};
 
 /*
  * Writes the terminated absolute form into out (BOX_PATH_MAX + 1 bytes): relative paths start at /workspace, empty

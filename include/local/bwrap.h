@@ -23,7 +23,8 @@ struct bwrap_spec {
 	const char *box;       /* borrowed: absolute path of the sandbox's directory */
 	const char *host_name; /* borrowed */
 	uid_t uid;             /* become this uid and gid first (only as root); 0: stay who we are */
-	struct str init_image; /* borrowed: the program to run as process 1; empty: a trial that only tests the set-up */
+	struct str
+		init_image; /* borrowed: the program to run as process 1; empty: a trial that only tests the set-up */
 };
 
 struct bwrap_child {

@@ -43,8 +43,8 @@ struct call_events {
 };
 
 struct call {
-	struct api *api;                  /* borrowed */
-	struct conn *conn;                /* borrowed */
+	struct api *api;   /* borrowed */
+	struct conn *conn; /* borrowed */
 	enum route route;
 	struct buf param;                 /* the path parameter, decoded */
 	json_t *body;                     /* owned; NULL until call_bind */

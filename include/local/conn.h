@@ -32,22 +32,22 @@ struct conn_handler {
 
 /* What the connections of one server share; filled and owned by httpd. */
 struct conn_shared {
-	struct loop *loop;                   /* borrowed */
+	struct loop *loop;                  /* borrowed */
 	const struct conn_handler *handler; /* borrowed */
-	void *handler_arg;                   /* borrowed */
-	uint64_t body_limit;                 /* most bytes of request bodies, together */
-	uint64_t body_bytes;                 /* bytes of request bodies held now */
-	struct deadline_queue head;          /* the server's limits */
+	void *handler_arg;                  /* borrowed */
+	uint64_t body_limit;                /* most bytes of request bodies, together */
+	uint64_t body_bytes;                /* bytes of request bodies held now */
+	struct deadline_queue head;         /* the server's limits */
 	struct deadline_queue idle;
 	struct deadline_queue body;
 	struct deadline_queue stall;
 	struct deadline_queue linger;
-	struct list conns;                   /* struct conn */
-	size_t nconns;                       /* on that list */
-	bool draining;                       /* no request after the present one */
+	struct list conns;                             /* struct conn */
+	size_t nconns;                                 /* on that list */
+	bool draining;                                 /* no request after the present one */
 	void (*on_closed)(struct conn_shared *shared); /* a connection went off the list */
-	struct http_head scratch_head;       /* the head being parsed; meaningless between calls */
-	char scratch[65536];                 /* what is being received; meaningless between calls */
+	struct http_head scratch_head;                 /* the head being parsed; meaningless between calls */
+	char scratch[65536];                           /* what is being received; meaningless between calls */
 };
 
 /* Takes the descriptor over, also when it fails. 0 or -ENOMEM. */
@@ -65,8 +65,8 @@ void conn_free(struct conn *c);
 /* --- the request; spans live until the answer has ended ------------------------------------------------------- */
 
 enum http_method conn_method(const struct conn *c);
-struct str conn_path(const struct conn *c);  /* the target before '?', as sent */
-struct str conn_query(const struct conn *c); /* the target behind '?', as sent */
+struct str conn_path(const struct conn *c);                    /* the target before '?', as sent */
+struct str conn_query(const struct conn *c);                   /* the target behind '?', as sent */
 struct str conn_header(const struct conn *c, struct str name); /* the first of that name; p NULL without one */
 struct str conn_body(const struct conn *c);
 bool conn_is_tcp(const struct conn *c);

@@ -44,8 +44,8 @@ void exec_quote(struct buf *out, struct str arg);
 /* An exec_spec with the memory that its spans point into. */
 struct exec_command {
 	struct exec_spec spec;
-	struct str *words;  /* owned: argv, then env */
-	struct buf text;    /* the shell command, or the env entries */
+	struct str *words; /* owned: argv, then env */
+	struct buf text;   /* the shell command, or the env entries */
 	struct buf env;
 };
 

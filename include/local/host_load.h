@@ -9,7 +9,7 @@ struct host_load {
 	double disk_pct;   /* of the file system that holds `path` */
 	double net_rx_bps; /* bytes per second since the call before, without loopback */
 	double net_tx_bps;
-	double load1;      /* load average over a minute */
+	double load1; /* load average over a minute */
 };
 
 /* Rates are 0 in the first call; what cannot be read is 0. */

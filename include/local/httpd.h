@@ -14,13 +14,13 @@ struct httpd;
 struct loop;
 
 struct httpd_limits {
-	size_t connections;       /* beyond it accepting pauses */
-	uint64_t body_bytes;      /* request bodies held at a time, all connections together; beyond it 503 */
-	uint64_t head_ms;         /* first byte to end of a request head */
-	uint64_t idle_ms;         /* a connection without a request */
-	uint64_t body_idle_ms;    /* between two pieces of a request body */
-	uint64_t stall_ms;        /* a finished answer, or one with a length, that the client does not read */
-	uint64_t linger_ms;       /* waiting for the client's close after the last answer */
+	size_t connections;    /* beyond it accepting pauses */
+	uint64_t body_bytes;   /* request bodies held at a time, all connections together; beyond it 503 */
+	uint64_t head_ms;      /* first byte to end of a request head */
+	uint64_t idle_ms;      /* a connection without a request */
+	uint64_t body_idle_ms; /* between two pieces of a request body */
+	uint64_t stall_ms;     /* a finished answer, or one with a length, that the client does not read */
+	uint64_t linger_ms;    /* waiting for the client's close after the last answer */
 };
 
 /* 512 connections, 256 MiB, 10 s, 60 s, 30 s, 60 s, 2 s. */

@@ -7,7 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { OPTIONS_LISTEN_MAX = 8 };
+enum {
+	OPTIONS_LISTEN_MAX = 8
+};
 
 struct listen_spec {
 	const char *unix_path; /* borrowed from argv; NULL: TCP */

@@ -39,22 +39,22 @@ struct record_waiter {
 };
 
 struct record {
-	struct list link;          /* on the list of live or of remembered records, newest first */
-	struct list hash_link;     /* on the list of its hash bucket */
-	struct records *records;   /* borrowed */
+	struct list link;        /* on the list of live or of remembered records, newest first */
+	struct list hash_link;   /* on the list of its hash bucket */
+	struct records *records; /* borrowed */
 	enum record_state state;
-	bool announced;            /* it ran, so somebody may know its id */
-	char id[16];               /* "sb-" and 8 hex digits */
-	struct sandbox *sandbox;   /* NULL once it is gone */
-	char *image;               /* owned; NULL when only remembered */
-	char *owner_id;            /* owned; NULL without one */
-	json_t *metadata;          /* owned; NULL or a map of strings */
+	bool announced;          /* it ran, so somebody may know its id */
+	char id[16];             /* "sb-" and 8 hex digits */
+	struct sandbox *sandbox; /* NULL once it is gone */
+	char *image;             /* owned; NULL when only remembered */
+	char *owner_id;          /* owned; NULL without one */
+	json_t *metadata;        /* owned; NULL or a map of strings */
 	int64_t memory_mb;
 	int64_t vcpus;
-	int64_t created_ns;        /* wall clock */
-	int64_t expires_ns;        /* wall clock */
-	struct event *expiry;      /* owned; its timer */
-	struct list waiters;       /* struct record_waiter */
+	int64_t created_ns;   /* wall clock */
+	int64_t expires_ns;   /* wall clock */
+	struct event *expiry; /* owned; its timer */
+	struct list waiters;  /* struct record_waiter */
 	/* Set while a spawn waits: called once, when it runs (error 0) or could not be started. */
 	void (*on_started)(void *arg, struct record *r, int error, const char *why);
 	void *on_started_arg;
@@ -62,11 +62,11 @@ struct record {
 
 struct record_spec {
 	struct str image;
-	struct str owner_id;       /* empty: none */
-	const json_t *metadata;    /* NULL or a map of strings; copied */
+	struct str owner_id;    /* empty: none */
+	const json_t *metadata; /* NULL or a map of strings; copied */
 	int64_t memory_mb;
 	int64_t vcpus;
-	int64_t ttl_ns;            /* zero or less: expired at birth */
+	int64_t ttl_ns; /* zero or less: expired at birth */
 };
 
 /* NULL without memory. */

@@ -54,9 +54,9 @@ enum route_result {
 };
 
 struct route_match {
-	enum route route;   /* with ROUTE_FOUND */
-	struct str param;   /* the {} segment as sent; empty for a route without one */
-	unsigned allowed;   /* with ROUTE_WRONG_METHOD: bits 1 << enum http_method */
+	enum route route; /* with ROUTE_FOUND */
+	struct str param; /* the {} segment as sent; empty for a route without one */
+	unsigned allowed; /* with ROUTE_WRONG_METHOD: bits 1 << enum http_method */
 };
 
 /* Finds the route of a raw path (everything before '?'). Spans point into `path`. */

@@ -32,8 +32,8 @@ struct sandbox_host_config {
  * `why` for people (-EWOULDBLOCK: another server holds the directory; -EPERM: user namespaces are refused, and `why`
  * names the setting that allows them; -EEXIST: the configured uids overlap somebody else's, both named).
  */
-MUST_CHECK int sandbox_host_new(struct loop *loop, const struct sandbox_host_config *config,
-				struct sandbox_host **out, char *why, size_t why_size);
+MUST_CHECK int sandbox_host_new(struct loop *loop, const struct sandbox_host_config *config, struct sandbox_host **out,
+				char *why, size_t why_size);
 
 /* Destroys every sandbox; on_stopped is called, never from within this call, when all is reaped and removed. */
 void sandbox_host_stop(struct sandbox_host *host, void (*on_stopped)(void *arg), void *arg);
@@ -82,9 +82,9 @@ struct job_result {
 };
 
 struct file_info {
-	struct str path;   /* absolute, as seen inside */
-	uint64_t size;     /* bytes */
-	unsigned mode;     /* permission bits */
+	struct str path; /* absolute, as seen inside */
+	uint64_t size;   /* bytes */
+	unsigned mode;   /* permission bits */
 	bool is_dir;
 	int64_t mtime_sec; /* since the epoch */
 };
@@ -104,9 +104,9 @@ struct job_events {
 struct exec_spec {
 	const struct str *argv; /* program and arguments; run as they are */
 	size_t nargv;
-	const struct str *env;  /* "NAME=value", added to and overriding the base environment */
+	const struct str *env; /* "NAME=value", added to and overriding the base environment */
 	size_t nenv;
-	struct str workdir;     /* empty: /workspace */
+	struct str workdir; /* empty: /workspace */
 };
 
 /*
@@ -123,8 +123,8 @@ struct sandbox_job *sandbox_read(struct sandbox *sb, struct str path, const stru
 /* Makes missing parents 0755; mode applies to new and existing files; the content appears whole or not at all. */
 struct sandbox_job *sandbox_write(struct sandbox *sb, struct str path, unsigned mode, struct str content,
 				  const struct job_events *events, void *arg);
-struct sandbox_job *sandbox_delete(struct sandbox *sb, struct str path, bool recursive,
-				   const struct job_events *events, void *arg);
+struct sandbox_job *sandbox_delete(struct sandbox *sb, struct str path, bool recursive, const struct job_events *events,
+				   void *arg);
 struct sandbox_job *sandbox_list(struct sandbox *sb, struct str path, const struct job_events *events, void *arg);
 struct sandbox_job *sandbox_stat(struct sandbox *sb, struct str path, const struct job_events *events, void *arg);
 /* `**` as a whole segment is zero or more directories; sorted. A bad pattern is JOB_FAILED with EINVAL. */
@@ -132,8 +132,8 @@ struct sandbox_job *sandbox_glob(struct sandbox *sb, struct str pattern, const s
 /* Makes missing parents of the target; into an existing directory it moves inside; overwrites a file. */
 struct sandbox_job *sandbox_move(struct sandbox *sb, struct str from, struct str to, const struct job_events *events,
 				 void *arg);
-struct sandbox_job *sandbox_chmod(struct sandbox *sb, struct str path, unsigned mode,
-				  const struct job_events *events, void *arg);
+struct sandbox_job *sandbox_chmod(struct sandbox *sb, struct str path, unsigned mode, const struct job_events *events,
+				  void *arg);
 
 /* exec: kills the command's process group with SIGKILL; output ends and on_end is called as usual. */
 void sandbox_job_kill(struct sandbox_job *job);

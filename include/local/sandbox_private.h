@@ -23,14 +23,14 @@ enum {
 };
 
 struct sandbox_host {
-	struct loop *loop;                /* borrowed */
-	struct str init_image;            /* borrowed */
+	struct loop *loop;     /* borrowed */
+	struct str init_image; /* borrowed */
 	struct bwrap bwrap;
 	struct state_dir state;
-	struct uid_range uids;            /* count 0: not root, everybody keeps our uid */
-	bool *uid_used;                   /* owned; one per uid of the range */
-	uint32_t uid_next;                /* where the next search begins: a uid rests as long as possible */
-	struct list sandboxes;            /* struct sandbox */
+	struct uid_range uids; /* count 0: not root, everybody keeps our uid */
+	bool *uid_used;        /* owned; one per uid of the range */
+	uint32_t uid_next;     /* where the next search begins: a uid rests as long as possible */
+	struct list sandboxes; /* struct sandbox */
 	struct deadline_queue start_queue;
 	struct deadline_queue stop_queue;
 	struct deadline_queue log_queue;
@@ -38,7 +38,7 @@ struct sandbox_host {
 	struct deferred stopped;
 	bool stopping;
 	void (*on_stopped)(void *arg);
-	void *stopped_arg;                /* borrowed */
+	void *stopped_arg; /* borrowed */
 };
 
 enum sandbox_state {
@@ -48,54 +48,56 @@ enum sandbox_state {
 	SANDBOX_REMOVING, /* no process is left; a child removes the directory */
 	SANDBOX_GONE,     /* nothing is left; it is told and freed */
 };
-enum { SANDBOX_STATES = SANDBOX_GONE + 1 };
+enum {
+	SANDBOX_STATES = SANDBOX_GONE + 1
+};
 
 struct sandbox {
-	struct list link;             /* host->sandboxes */
-	struct sandbox_host *host;    /* borrowed */
-	char *id;                     /* owned */
+	struct list link;          /* host->sandboxes */
+	struct sandbox_host *host; /* borrowed */
+	char *id;                  /* owned */
 	enum sandbox_state state;
 	struct sandbox_events events; /* copied */
 	void *arg;                    /* borrowed */
 	uid_t uid;                    /* of the host's range, or 0 */
 
-	struct bwrap_child child;     /* bubblewrap and what leads to it and its init */
-	int init_pidfd;               /* owned; -1: not known, or gone */
+	struct bwrap_child child; /* bubblewrap and what leads to it and its init */
+	int init_pidfd;           /* owned; -1: not known, or gone */
 	bool bwrap_reaped;
-	bool info_done;               /* nothing more comes from the info pipe */
-	bool sock_ended;              /* whoever held the init's end of the socket is gone */
-	struct event *on_sock;        /* owned; readable */
-	struct event *on_sock_room;   /* owned; writable; added while out is not empty */
-	struct event *on_info;        /* owned */
-	struct event *on_errors;      /* owned */
-	struct event *on_bwrap;       /* owned; bubblewrap ended */
-	struct event *on_init;        /* owned; the init ended */
-	struct buf info;              /* what bubblewrap wrote about the init */
-	struct buf errors;            /* the beginning of what it complained about */
+	bool info_done;             /* nothing more comes from the info pipe */
+	bool sock_ended;            /* whoever held the init's end of the socket is gone */
+	struct event *on_sock;      /* owned; readable */
+	struct event *on_sock_room; /* owned; writable; added while out is not empty */
+	struct event *on_info;      /* owned */
+	struct event *on_errors;    /* owned */
+	struct event *on_bwrap;     /* owned; bubblewrap ended */
+	struct event *on_init;      /* owned; the init ended */
+	struct buf info;            /* what bubblewrap wrote about the init */
+	struct buf errors;          /* the beginning of what it complained about */
 
 	bool start_told;
-	int start_error;              /* for on_started; 0 while nothing failed */
+	int start_error; /* for on_started; 0 while nothing failed */
 	char start_why[400];
 
-	struct buf in;                /* from the init, not yet a whole message */
-	struct buf out;               /* to the init */
-	struct list jobs;             /* struct sandbox_job, the oldest first */
-	uint32_t next_job;            /* id of the next job; never 0 */
-	struct buf log;               /* the last output that belongs to no answer */
-	uint64_t log_window;          /* bytes of log that the init may still send */
-	uint64_t log_owed;            /* bytes to be granted again */
+	struct buf in;       /* from the init, not yet a whole message */
+	struct buf out;      /* to the init */
+	struct list jobs;    /* struct sandbox_job, the oldest first */
+	uint32_t next_job;   /* id of the next job; never 0 */
+	struct buf log;      /* the last output that belongs to no answer */
+	uint64_t log_window; /* bytes of log that the init may still send */
+	uint64_t log_owed;   /* bytes to be granted again */
 
-	pid_t remover;                /* the child that removes the directory, or 0 */
-	int remover_pidfd;            /* owned */
-	struct event *on_remover;     /* owned */
-	unsigned removals;            /* how often it was tried */
+	pid_t remover;            /* the child that removes the directory, or 0 */
+	int remover_pidfd;        /* owned */
+	struct event *on_remover; /* owned */
+	unsigned removals;        /* how often it was tried */
 
 	struct deadline start_deadline;
 	struct deadline stop_deadline;
 	struct deadline log_deadline;
 	struct deadline retry_deadline;
-	struct deferred work;         /* end jobs, tell, move on, free: whatever must not happen in a callback */
-	struct deferred flush;        /* send */
+	struct deferred work;  /* end jobs, tell, move on, free: whatever must not happen in a callback */
+	struct deferred flush; /* send */
 };
 
 /* Whether an edge of the state machine exists. */
@@ -106,11 +108,21 @@ void sandbox_fail(struct sandbox *sb, const char *why);
 
 /* --- jobs, as the sandbox sees them --------------------------------------------------------------------------- */
 
-enum job_kind { KIND_EXEC, KIND_READ, KIND_WRITE, KIND_DELETE, KIND_LIST, KIND_STAT, KIND_GLOB, KIND_MOVE, KIND_CHMOD };
+enum job_kind {
+	KIND_EXEC,
+	KIND_READ,
+	KIND_WRITE,
+	KIND_DELETE,
+	KIND_LIST,
+	KIND_STAT,
+	KIND_GLOB,
+	KIND_MOVE,
+	KIND_CHMOD
+};
 
 struct sandbox_job {
-	struct list link;         /* sb->jobs */
-	struct sandbox *sb;       /* borrowed */
+	struct list link;   /* sb->jobs */
+	struct sandbox *sb; /* borrowed */
 	uint32_t id;
 	enum job_kind kind;
 	struct job_events events; /* copied; all NULL once cancelled */
@@ -118,14 +130,14 @@ struct sandbox_job {
 	int local_error;          /* it could not even be sent: ends with this negative errno */
 	bool cancelled;
 	bool paused;
-	bool sized;               /* read: the size came */
-	uint64_t size;            /* read: bytes the init announced; write: bytes in all */
-	uint64_t received;        /* read: bytes that came */
-	int64_t window;           /* bytes that the init may still send; one entry may overdraw it */
-	uint64_t owed;            /* bytes taken, to be granted again */
-	size_t entries;           /* list, glob, stat: how many came */
-	size_t entry_bytes;       /* what they cost */
-	struct buf content;       /* write: not yet sent */
+	bool sized;         /* read: the size came */
+	uint64_t size;      /* read: bytes the init announced; write: bytes in all */
+	uint64_t received;  /* read: bytes that came */
+	int64_t window;     /* bytes that the init may still send; one entry may overdraw it */
+	uint64_t owed;      /* bytes taken, to be granted again */
+	size_t entries;     /* list, glob, stat: how many came */
+	size_t entry_bytes; /* what they cost */
+	struct buf content; /* write: not yet sent */
 };
 
 /* Takes a message of the init for a job. False: it breaks the protocol. */

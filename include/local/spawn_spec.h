@@ -13,11 +13,14 @@
 struct template;
 
 /* The provider's only name, and what applies where nothing is said. */
-#define SPAWN_PROVIDER "local"
+#define SPAWN_PROVIDER      "local"
 #define SPAWN_DEFAULT_IMAGE "alpine:latest"
-enum { SPAWN_DEFAULT_MEMORY_MB = 1024, SPAWN_DEFAULT_VCPUS = 1 };
+enum {
+	SPAWN_DEFAULT_MEMORY_MB = 1024,
+	SPAWN_DEFAULT_VCPUS = 1
+};
 #define SPAWN_DEFAULT_TTL_NS (INT64_C(30) * 60 * 1000000000)
-#define SPAWN_MAX_TTL_NS (INT64_C(24) * 3600 * 1000000000)
+#define SPAWN_MAX_TTL_NS     (INT64_C(24) * 3600 * 1000000000)
 
 struct spawn_fields {
 	struct str image;

@@ -9,8 +9,8 @@
 #include "common/err.h"
 
 struct state_dir {
-	int fd;    /* owned: the directory, locked; -1 when not open */
-	int boxes; /* owned: its subdirectory "sandboxes"; -1 when not open */
+	int fd;     /* owned: the directory, locked; -1 when not open */
+	int boxes;  /* owned: its subdirectory "sandboxes"; -1 when not open */
 	char *path; /* owned: absolute path of "sandboxes" */
 };
 

@@ -11,7 +11,10 @@
 #include "common/list.h"
 #include "common/str.h"
 
-enum { TEMPLATES_MAX = 256, TEMPLATE_MAX_BYTES = 64 << 10 };
+enum {
+	TEMPLATES_MAX = 256,
+	TEMPLATE_MAX_BYTES = 64 << 10
+};
 
 /*
  * What a body, or the file, says of a template; bound by template_fields_read. Spans and values are borrowed from the
@@ -28,7 +31,7 @@ struct template_fields {
 	int64_t version;
 	int64_t memory_mb;
 	int64_t cpu_cores;
-	int64_t vcpus;         /* goes before cpu_cores when not 0 */
+	int64_t vcpus; /* goes before cpu_cores when not 0 */
 	int64_t ttl_seconds;
 	int64_t pool_size;
 	json_t *setup;
@@ -38,14 +41,15 @@ struct template_fields {
 	json_t *metadata;
 };
 
-struct template {
-	struct list link;            /* on the store's list, by name */
-	json_t *doc;                 /* owned: the document that `fields` points into */
+struct template
+{
+	struct list link;              /* on the store's list, by name */
+	json_t *doc;                   /* owned: the document that `fields` points into */
 	struct template_fields fields; /* cpu_cores and ttl_seconds are final, vcpus and ttl unused */
-	struct str name;             /* points into `texts` */
+	struct str name;               /* points into `texts` */
 	struct str created_at;
 	struct str updated_at;
-	char *texts;                 /* owned */
+	char *texts; /* owned */
 };
 
 struct templates;

@@ -10,7 +10,9 @@
 
 #include "common/err.h"
 
-enum { UID_RANGE_DEFAULT = 512 };
+enum {
+	UID_RANGE_DEFAULT = 512
+};
 
 struct uid_range {
 	uint32_t first;
@@ -21,9 +23,9 @@ struct uid_range {
 struct uid_sources {
 	const char *uid_map; /* borrowed; the ids that exist in this user namespace, as /proc/self/uid_map */
 	const char *gid_map;
-	const char *subuid;  /* borrowed; as /etc/subuid; a missing file names nobody */
+	const char *subuid; /* borrowed; as /etc/subuid; a missing file names nobody */
 	const char *subgid;
-	bool nss;            /* also ask the system's user and group databases */
+	bool nss; /* also ask the system's user and group databases */
 };
 
 extern const struct uid_sources uid_sources_system;

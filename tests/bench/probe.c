@@ -28,7 +28,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BLOCK_BYTES = 262144, ANSWER_MAX_BYTES = 4096, CONNECTIONS_MAX = 65536 };
+enum {
+	BLOCK_BYTES = 262144,
+	ANSWER_MAX_BYTES = 4096,
+	CONNECTIONS_MAX = 65536
+};
 
 static const char small_request[] = "GET /api/v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\n"
 				    "Accept: application/json\r\n\r\n";
@@ -215,8 +219,8 @@ static void run_down(uint64_t bytes)
 	char text[ANSWER_MAX_BYTES + 1];
 	uint64_t start = now_ns();
 	int fd = dial();
-	int n = snprintf(text, sizeof(text), "GET /api/v1/bench/down?bytes=%" PRIu64 " HTTP/1.1\r\nHost: localhost\r\n\r\n",
-			 bytes);
+	int n = snprintf(text, sizeof(text),
+			 "GET /api/v1/bench/down?bytes=%" PRIu64 " HTTP/1.1\r\nHost: localhost\r\n\r\n", bytes);
 
 	send_all(fd, text, (size_t)n);
 	read_body(fd, read_head(fd, text));
@@ -233,7 +237,8 @@ static void run_up(uint64_t bytes)
 	uint64_t start = now_ns();
 	int fd = dial();
 	int n = snprintf(text, sizeof(text),
-			 "POST /api/v1/bench/up HTTP/1.1\r\nHost: localhost\r\nContent-Length: %" PRIu64 "\r\n\r\n", bytes);
+			 "POST /api/v1/bench/up HTTP/1.1\r\nHost: localhost\r\nContent-Length: %" PRIu64 "\r\n\r\n",
+			 bytes);
 
 	send_all(fd, text, (size_t)n);
 	for (uint64_t left = bytes; left;) {
@@ -300,7 +305,8 @@ static void run_idle(size_t n)
 
 static void run_streams(size_t n)
 {
-	static const char request[] = "GET /api/v1/bench/chunks?count=1000000&gap=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+	static const char request[] =
+		"GET /api/v1/bench/chunks?count=1000000&gap=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 	for (size_t i = 0; i < n; i++) {
 		char text[ANSWER_MAX_BYTES + 1];

@@ -27,10 +27,18 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEAD_MAX_BYTES = 8192, BLOCK_BYTES = 262144, EVENTS = 256 };
+enum {
+	HEAD_MAX_BYTES = 8192,
+	BLOCK_BYTES = 262144,
+	EVENTS = 256
+};
 
 /* What epoll's data points at: the first field of a connection, or its timer. */
-enum watch_kind { WATCH_LISTENER, WATCH_CONN, WATCH_TIMER };
+enum watch_kind {
+	WATCH_LISTENER,
+	WATCH_CONN,
+	WATCH_TIMER
+};
 
 struct watch {
 	enum watch_kind kind;
@@ -40,20 +48,21 @@ struct watch {
 
 struct conn {
 	struct watch socket;
-	struct watch timer;      /* of a stream of chunks */
+	struct watch timer; /* of a stream of chunks */
 	char head[HEAD_MAX_BYTES];
-	size_t have;             /* bytes of `head` */
-	uint64_t body_left;      /* of the request */
+	size_t have;        /* bytes of `head` */
+	uint64_t body_left; /* of the request */
 	bool in_body;
-	uint64_t down_left;      /* of a long answer */
+	uint64_t down_left; /* of a long answer */
 	unsigned chunks_left;
 	bool closed;
-	struct conn *next;       /* of those closed in this turn */
+	struct conn *next; /* of those closed in this turn */
 };
 
 static const char small_body[] =
 	"[{\"id\":\"sb-0123456789ab\",\"state\":\"running\",\"provider\":\"bench\",\"image\":\"alpine:3.19\","
-	"\"owner_id\":\"uid-1000@bench\",\"created_at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-01T01:00:00Z\"}]\n";
+	"\"owner_id\":\"uid-1000@bench\",\"created_at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-01T01:00:"
+	"00Z\"}]\n";
 
 static char block[BLOCK_BYTES]; /* zeros that are sent */
 static char sink[BLOCK_BYTES];  /* what is read and thrown away */
@@ -100,10 +109,11 @@ static void answer_small(struct conn *c)
 	static int n;
 
 	if (n == 0)
-		n = snprintf(text, sizeof(text),
-			     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
-			     "Vary: Origin\r\nContent-Length: %zu\r\n\r\n%s",
-			     sizeof(small_body) - 1, small_body);
+		n = snprintf(
+			text, sizeof(text),
+			"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
+			"Vary: Origin\r\nContent-Length: %zu\r\n\r\n%s",
+			sizeof(small_body) - 1, small_body);
 	send_all(c, text, (size_t)n);
 }
 
@@ -136,7 +146,8 @@ static void begin_down(struct conn *c, uint64_t bytes)
 {
 	char head[128];
 	int n = snprintf(head, sizeof(head),
-			 "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %" PRIu64 "\r\n\r\n",
+			 "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %" PRIu64
+			 "\r\n\r\n",
 			 bytes);
 
 	c->down_left = bytes;
@@ -147,7 +158,8 @@ static void begin_down(struct conn *c, uint64_t bytes)
 
 static void begin_chunks(struct conn *c, unsigned count, unsigned gap_ms)
 {
-	static const char head[] = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
+	static const char head[] =
+		"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
 	struct timespec gap = {.tv_sec = gap_ms / 1000, .tv_nsec = (long)(gap_ms % 1000) * 1000000};
 	struct itimerspec every = {gap, gap};
 

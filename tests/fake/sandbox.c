@@ -44,7 +44,12 @@ struct sandbox {
 	bool fails;
 };
 
-enum kind { KIND_EXEC, KIND_READ, KIND_ENTRIES, KIND_SIMPLE };
+enum kind {
+	KIND_EXEC,
+	KIND_READ,
+	KIND_ENTRIES,
+	KIND_SIMPLE
+};
 
 struct sandbox_job {
 	struct list link;
@@ -60,8 +65,8 @@ struct sandbox_job {
 	bool killed;
 	bool paused;
 	bool hanging;
-	uint64_t left;      /* read, flood: bytes to come */
-	bool cut;           /* read: one byte short */
+	uint64_t left; /* read, flood: bytes to come */
+	bool cut;      /* read: one byte short */
 	bool begun;
 };
 
@@ -286,8 +291,8 @@ struct sandbox_job *sandbox_write(struct sandbox *sb, struct str path, unsigned 
 	return str_starts(path, STR("/ro")) ? missing(job) : job;
 }
 
-struct sandbox_job *sandbox_delete(struct sandbox *sb, struct str path, bool recursive,
-				   const struct job_events *events, void *arg)
+struct sandbox_job *sandbox_delete(struct sandbox *sb, struct str path, bool recursive, const struct job_events *events,
+				   void *arg)
 {
 	(void)path;
 	(void)recursive;
@@ -324,8 +329,8 @@ struct sandbox_job *sandbox_move(struct sandbox *sb, struct str from, struct str
 	return job_new(sb, KIND_SIMPLE, events, arg);
 }
 
-struct sandbox_job *sandbox_chmod(struct sandbox *sb, struct str path, unsigned mode,
-				  const struct job_events *events, void *arg)
+struct sandbox_job *sandbox_chmod(struct sandbox *sb, struct str path, unsigned mode, const struct job_events *events,
+				  void *arg)
 {
 	(void)path;
 	(void)mode;
@@ -427,8 +432,8 @@ struct str sandbox_log(const struct sandbox *sb)
 
 /* --- the host ------------------------------------------------------------------------------------------------- */
 
-int sandbox_host_new(struct loop *loop, const struct sandbox_host_config *config, struct sandbox_host **out,
-		     char *why, size_t why_size)
+int sandbox_host_new(struct loop *loop, const struct sandbox_host_config *config, struct sandbox_host **out, char *why,
+		     size_t why_size)
 {
 	struct sandbox_host *host = calloc(1, sizeof(*host));
 
@@ -457,7 +462,7 @@ void sandbox_host_stop(struct sandbox_host *host, void (*on_stopped)(void *arg),
 	host->on_stopped_arg = arg;
 	host->stopped = event_new(loop_base(host->loop), -1, 0, on_host_stopped, host);
 	CHECK(host->stopped);
-	LIST_FOREACH_SAFE(n, &host->sandboxes)
+	LIST_FOREACH_SAFE (n, &host->sandboxes)
 		sandbox_destroy(CONTAINER_OF(n, struct sandbox, link));
 	maybe_stopped(host);
 }

@@ -13,7 +13,10 @@
 #include "common/http_parse.h"
 #include "common/http_write.h"
 
-enum { BYTEWISE_MAX_BYTES = 4096, MESSAGES_MAX = 64 };
+enum {
+	BYTEWISE_MAX_BYTES = 4096,
+	MESSAGES_MAX = 64
+};
 
 static void add_data(void *arg, const char *p, size_t n)
 {

@@ -14,7 +14,8 @@ TestSuite(dp_clients, .fini = gw_fini);
 /* Whether all that clients could leave behind is gone: their connections and those made for them. */
 static void expect_all_gone(struct gw *gw, int fds)
 {
-	cr_expect(dp_wait_status(gw, "clients.connections", 1), "%d clients left", (int)dp_status(gw, "clients.connections"));
+	cr_expect(dp_wait_status(gw, "clients.connections", 1), "%d clients left",
+		  (int)dp_status(gw, "clients.connections"));
 	cr_expect(dp_wait_status(gw, "upstreams.0.pool.leased", 0));
 	cr_expect(dp_wait_status(gw, "upstreams.0.pool.waiting", 0));
 	if (fds > 0)
@@ -31,11 +32,16 @@ static int base_fds(struct gw *gw)
 /* K4, K7: clients that do not read: what is kept for each is bounded, and after client_body_idle they are given up. */
 Test(dp_clients, K4_never_reads)
 {
-	enum { CLIENTS = 40, KEPT_KIB = 512 };
+	enum {
+		CLIENTS = 40,
+		KEPT_KIB = 512
+	};
 	static char piece[65537];
-	const struct up_step endless[] = {
-		{UP_READ, NULL, 0}, {UP_SEND, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n", 0},
-		{UP_SEND_REPEAT, piece, 15000}, {UP_READ_EOF, NULL, 0}, {UP_END, NULL, 0}};
+	const struct up_step endless[] = {{UP_READ, NULL, 0},
+					  {UP_SEND, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n", 0},
+					  {UP_SEND_REPEAT, piece, 15000},
+					  {UP_READ_EOF, NULL, 0},
+					  {UP_END, NULL, 0}};
 	const struct up_step *const scripts[] = {SCRIPT({UP_ECHO, NULL, 0}, {UP_CLOSE, NULL, 0}), endless};
 	struct gw_options options = {.scripts = scripts, .nscripts = 2, .top = "bounds: { client_body_idle: 1s }"};
 	struct gw *gw;
@@ -73,12 +79,18 @@ Test(dp_clients, K4_never_reads)
 /* K7: one that reads slowly, but does, is served to the end. */
 Test(dp_clients, K7_reads_slowly)
 {
-	enum { TOTAL = 3 << 20 };
+	enum {
+		TOTAL = 3 << 20
+	};
 	static char piece[1025];
-	const struct up_step script[] = {{UP_READ, NULL, 0}, {UP_SEND, "HTTP/1.1 200 OK\r\nContent-Length: 3145728\r\n\r\n", 0},
-					 {UP_SEND_REPEAT, piece, TOTAL / 1024}, {UP_FOREVER, NULL, 0}};
+	const struct up_step script[] = {{UP_READ, NULL, 0},
+					 {UP_SEND, "HTTP/1.1 200 OK\r\nContent-Length: 3145728\r\n\r\n", 0},
+					 {UP_SEND_REPEAT, piece, TOTAL / 1024},
+					 {UP_FOREVER, NULL, 0}};
 	const struct up_step *const scripts[] = {script};
-	struct gw_options options = {.scripts = scripts, .nscripts = 1, .timeouts = "body_idle: 600ms",
+	struct gw_options options = {.scripts = scripts,
+				     .nscripts = 1,
+				     .timeouts = "body_idle: 600ms",
 				     .top = "bounds: { client_body_idle: 600ms }"};
 	struct gw *gw;
 	struct raw r;
@@ -108,7 +120,9 @@ Test(dp_clients, K7_reads_slowly)
 /* K5: many heads that never end, silent or a byte at a time: each is cut at the deadline of a whole head; others are served. */
 Test(dp_clients, K5_slow_heads)
 {
-	enum { CLIENTS = 150 };
+	enum {
+		CLIENTS = 150
+	};
 	struct gw_options options = {.top = "bounds: { client_head: 700ms }"};
 	struct gw *gw = gw_start(&options);
 	struct raw r[CLIENTS];
@@ -145,7 +159,9 @@ Test(dp_clients, K5_slow_heads)
 /* K6: bodies that stand still are cut, and what they held upstream is free again; slow ones that move are not. */
 Test(dp_clients, K6_slow_bodies)
 {
-	enum { CLIENTS = 40 };
+	enum {
+		CLIENTS = 40
+	};
 	struct gw_options options = {.top = "bounds: { client_body_idle: 600ms }"};
 	struct gw *gw = gw_start(&options);
 	struct raw r[CLIENTS], slow;
@@ -202,7 +218,8 @@ Test(dp_clients, K11_declared_length)
 	for (unsigned i = 0; i < COUNT(lengths); i++) {
 		r = gw_connect(gw);
 		a = (struct answer){0};
-		cr_assert(raw_text(&r, "PUT /api/v1/x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: "));
+		cr_assert(
+			raw_text(&r, "PUT /api/v1/x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: "));
 		cr_assert(raw_text(&r, lengths[i]));
 		cr_assert(raw_text(&r, "\r\n\r\n"));
 		a = raw_answer(&r, false, WAIT_MS);
@@ -242,14 +259,16 @@ static const char *const stage_bytes[STAGES] = {
 	[STAGE_CONNECTED] = "",
 	[STAGE_HEAD] = "GET /api/v1/x HTTP/1.1\r\nHo",
 	[STAGE_BODY] = "PUT /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nhello",
-	[STAGE_GATHERED] = "POST /api/v1/sandboxes HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+	[STAGE_GATHERED] =
+		"POST /api/v1/sandboxes HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
 	[STAGE_ASKED] = GET_X,
 	[STAGE_ANSWERED] = GET_X,
 	[STAGE_STREAM] = GET_X,
 	[STAGE_UNREAD] = GET_X,
 	[STAGE_PIPELINED] = GET_X GET_X GET_X GET_X "GET /ap",
 	[STAGE_HALF_CLOSED] = GET_X,
-	[STAGE_TUNNEL] = "GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: x\r\n\r\nearly",
+	[STAGE_TUNNEL] = "GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
+			 "Upgrade\r\nSec-WebSocket-Key: x\r\n\r\nearly",
 };
 
 static void go_to(struct raw *r, enum stage stage)
@@ -284,7 +303,10 @@ static void go_to(struct raw *r, enum stage stage)
 /* K12: clients that go at every stage, closing or resetting, on an upstream that answers in every way, leave nothing. */
 Test(dp_clients, K12_every_stage)
 {
-	enum { CONNECTIONS = 660, TOGETHER = 12 };
+	enum {
+		CONNECTIONS = 660,
+		TOGETHER = 12
+	};
 	static char big[300001];
 	const struct up_step *const scripts[] = {
 		SCRIPT({UP_ECHO, NULL, 0}, {UP_FOREVER, NULL, 0}),
@@ -292,11 +314,15 @@ Test(dp_clients, K12_every_stage)
 		SCRIPT({UP_READ_HEAD, NULL, 0}, {UP_SEND, "HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n", 0},
 		       {UP_SEND_REPEAT, big, 10}, {UP_FOREVER, NULL, 0}),
 		SCRIPT({UP_READ_HEAD, NULL, 0},
-		       {UP_SEND, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nfirst words", 0},
+		       {UP_SEND,
+			"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nfirst "
+			"words",
+			0},
 		       {UP_READ_EOF, NULL, 0}),
 		SCRIPT({UP_READ_HEAD, NULL, 0}, {UP_READ_EOF, NULL, 0}),
 	};
-	struct gw_options options = {.log = "level: info", .pool = "max_connections: 6, max_per_identity: 6, max_idle: 2"};
+	struct gw_options options = {.log = "level: info",
+				     .pool = "max_connections: 6, max_per_identity: 6, max_idle: 2"};
 	int fds;
 
 	memset(big, 'z', sizeof(big) - 1);
@@ -318,7 +344,8 @@ Test(dp_clients, K12_every_stage)
 
 				r[i] = gw_connect(gw);
 				/* More than the pool holds are asked together, so an answer is waited for only by the first. */
-				if (i >= 4 || kind == 4 || (kind != 0 && (stage == STAGE_ANSWERED || stage == STAGE_PIPELINED)))
+				if (i >= 4 || kind == 4 ||
+				    (kind != 0 && (stage == STAGE_ANSWERED || stage == STAGE_PIPELINED)))
 					cr_assert(raw_text(&r[i], stage_bytes[stage]));
 				else
 					go_to(&r[i], stage);
@@ -370,15 +397,25 @@ Test(dp_clients, K13_unread_flood)
 /* F19: an answer that comes within an upload is read whole, however fast the client goes on and the upstream closes. */
 Test(dp_clients, F19_early_answer)
 {
-	enum { TIMES = 60 };
+	enum {
+		TIMES = 60
+	};
 	static char piece[262144];
 	static const struct up_step close_at_once[] = {
-		{UP_READ_HEAD, NULL, 0}, {UP_SEND, "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge", 0}, {UP_CLOSE, NULL, 0}, {UP_END, NULL, 0}};
+		{UP_READ_HEAD, NULL, 0},
+		{UP_SEND, "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge", 0},
+		{UP_CLOSE, NULL, 0},
+		{UP_END, NULL, 0}};
 	static const struct up_step half_close[] = {
-		{UP_READ_BYTES, NULL, 100000}, {UP_SEND, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 5\r\n\r\nlarge", 0},
-		{UP_HALF_CLOSE, NULL, 0}, {UP_READ_EOF, NULL, 0}, {UP_END, NULL, 0}};
-	static const struct up_step stays[] = {
-		{UP_READ_HEAD, NULL, 0}, {UP_SEND, "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge", 0}, {UP_READ_EOF, NULL, 0}, {UP_END, NULL, 0}};
+		{UP_READ_BYTES, NULL, 100000},
+		{UP_SEND, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 5\r\n\r\nlarge", 0},
+		{UP_HALF_CLOSE, NULL, 0},
+		{UP_READ_EOF, NULL, 0},
+		{UP_END, NULL, 0}};
+	static const struct up_step stays[] = {{UP_READ_HEAD, NULL, 0},
+					       {UP_SEND, "HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge", 0},
+					       {UP_READ_EOF, NULL, 0},
+					       {UP_END, NULL, 0}};
 	const struct up_step *scripts[TIMES + 1];
 	struct gw_options options = {.scripts = scripts, .nscripts = COUNT(scripts)};
 	struct gw *gw;
@@ -392,8 +429,10 @@ Test(dp_clients, F19_early_answer)
 		uint64_t begin = wait_now_ms();
 		struct answer a;
 
-		cr_assert(raw_text(&r, i & 4 ? "PUT /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 50000000\r\n\r\n" :
-					       "PUT /api/v1/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2faf080\r\n"));
+		cr_assert(raw_text(
+			&r,
+			i & 4 ? "PUT /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 50000000\r\n\r\n"
+			      : "PUT /api/v1/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2faf080\r\n"));
 		/* It sends until something can be read, as clients do. */
 		while (!wait_fd(r.fd, POLLIN, 0) && wait_now_ms() - begin < WAIT_MS)
 			if (!raw_push(&r, piece, sizeof(piece)))
@@ -414,9 +453,11 @@ Test(dp_clients, F19_early_answer)
 /* K2: a client that dies within its body at any point leaves no whole request upstream, and frees what it held at once. */
 Test(dp_clients, K2_dies_in_body)
 {
-	static const char chunked[] = "PUT /api/v1/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3;e=x\r\nabc\r\n0\r\n\r\n";
+	static const char chunked[] = "PUT /api/v1/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: "
+				      "chunked\r\n\r\n5\r\nhello\r\n3;e=x\r\nabc\r\n0\r\n\r\n";
 	static const char plain[] = "PUT /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\nhelloabc";
-	static const char gathered[] = "POST /api/v1/sandboxes HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+	static const char gathered[] = "POST /api/v1/sandboxes HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: "
+				       "chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
 	static const char *const requests[] = {chunked, plain, gathered};
 	struct gw_options options = {.log = "level: info"};
 	struct gw *gw = gw_start(&options);
@@ -432,7 +473,8 @@ Test(dp_clients, K2_dies_in_body)
 			switch (at % 3) {
 			case 0:
 				raw_half_close(&r);
-				cr_expect(raw_closes(&r, WAIT_MS), "request %u, byte %zu: waits for what cannot come", i, at);
+				cr_expect(raw_closes(&r, WAIT_MS), "request %u, byte %zu: waits for what cannot come",
+					  i, at);
 				raw_close(&r);
 				break;
 			case 1:

@@ -10,9 +10,9 @@
 
 TestSuite(dp_faults, .fini = gw_fini);
 
-#define OK "HTTP/1.1 200 OK\r\n"
+#define OK      "HTTP/1.1 200 OK\r\n"
 #define CHUNKED OK "Transfer-Encoding: chunked\r\n\r\n"
-#define EVIL "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+#define EVIL    "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
 
 /* F7: chunked framing that is wrong at some point: what was right before it may arrive, never an end, never what is behind. */
 Test(dp_faults, F7_bad_chunks)
@@ -41,8 +41,10 @@ Test(dp_faults, F7_bad_chunks)
 	};
 
 	for (unsigned i = 0; i < COUNT(cases); i++) {
-		const struct up_step bad[] = {{UP_READ, NULL, 0}, {UP_SEND, CHUNKED, 0}, {UP_SEND, cases[i].sent, cases[i].n},
-					      {UP_GATE, NULL, 0}, {UP_SEND, EVIL, 0}, {UP_READ_EOF, NULL, 0}, {UP_END, NULL, 0}};
+		const struct up_step bad[] = {
+			{UP_READ, NULL, 0}, {UP_SEND, CHUNKED, 0}, {UP_SEND, cases[i].sent, cases[i].n},
+			{UP_GATE, NULL, 0}, {UP_SEND, EVIL, 0},    {UP_READ_EOF, NULL, 0},
+			{UP_END, NULL, 0}};
 		const struct up_step *const scripts[] = {bad, SCRIPT({UP_ECHO, NULL, 0}, {UP_FOREVER, NULL, 0})};
 		struct gw_options options = {.scripts = scripts, .nscripts = 2};
 		struct gw *gw = gw_start(&options);
@@ -51,8 +53,8 @@ Test(dp_faults, F7_bad_chunks)
 		if (a.status == 502)
 			expect_error(&a, 502, "CONNECTION_ERROR");
 		else
-			cr_expect(a.end == ANSWER_CUT && str_starts(str_from(cases[i].sent), buf_str(&a.wire)), "case %u: %d, '%.*s'", i,
-				  (int)a.end, STR_ARG(buf_str(&a.wire)));
+			cr_expect(a.end == ANSWER_CUT && str_starts(str_from(cases[i].sent), buf_str(&a.wire)),
+				  "case %u: %d, '%.*s'", i, (int)a.end, STR_ARG(buf_str(&a.wire)));
 		cr_expect(!buf_contains(&a.wire, "evil") && !buf_contains(&a.wire, "0\r\n\r\n"), "case %u: '%.*s'", i,
 			  STR_ARG(buf_str(&a.wire)));
 		answer_fini(&a);
@@ -67,15 +69,20 @@ Test(dp_faults, F7_bad_chunks)
 Test(dp_faults, F6_short_bodies)
 {
 	static const char *const heads[] = {
-		OK "Content-Length: 10\r\n\r\nhello", OK "Content-Length: 10\r\n\r\n",
-		OK "Content-Length: 99999999999\r\n\r\nhello", "HTTP/1.0 200 OK\r\nContent-Length: 10\r\n\r\nhello",
+		OK "Content-Length: 10\r\n\r\nhello",
+		OK "Content-Length: 10\r\n\r\n",
+		OK "Content-Length: 99999999999\r\n\r\nhello",
+		"HTTP/1.0 200 OK\r\nContent-Length: 10\r\n\r\nhello",
 		"HTTP/1.1 500 Oh\r\nContent-Length: 10\r\n\r\nhello",
 	};
 
 	for (unsigned i = 0; i < COUNT(heads) * 2; i++) {
 		bool reset = i % 2;
-		const struct up_step bad[] = {{UP_READ, NULL, 0}, {UP_SEND, heads[i / 2], 0}, {UP_GATE, NULL, 0},
-					      {reset ? UP_RESET : UP_CLOSE, NULL, 0}, {UP_END, NULL, 0}};
+		const struct up_step bad[] = {{UP_READ, NULL, 0},
+					      {UP_SEND, heads[i / 2], 0},
+					      {UP_GATE, NULL, 0},
+					      {reset ? UP_RESET : UP_CLOSE, NULL, 0},
+					      {UP_END, NULL, 0}};
 		const struct up_step *const scripts[] = {bad, SCRIPT({UP_ECHO, NULL, 0}, {UP_FOREVER, NULL, 0})};
 		struct gw_options options = {.scripts = scripts, .nscripts = 2, .tcp = true};
 		struct gw *gw = gw_start(&options);
@@ -102,10 +109,13 @@ Test(dp_faults, F6_short_bodies)
 Test(dp_faults, F22_old_upstream)
 {
 	const struct up_step *const scripts[] = {
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n"), UP_TEXT("until "), {UP_GATE, NULL, 0},
-		       UP_TEXT("the end"), {UP_CLOSE, NULL, 0}),
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}"), {UP_READ_EOF, NULL, 0}),
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}"), {UP_FOREVER, NULL, 0}),
+		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n"),
+		       UP_TEXT("until "), {UP_GATE, NULL, 0}, UP_TEXT("the end"), {UP_CLOSE, NULL, 0}),
+		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}"),
+		       {UP_READ_EOF, NULL, 0}),
+		SCRIPT({UP_READ, NULL, 0},
+		       UP_TEXT("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}"),
+		       {UP_FOREVER, NULL, 0}),
 	};
 	struct gw_options options = {.scripts = scripts, .nscripts = 3};
 	struct gw *gw = gw_start(&options);
@@ -117,7 +127,8 @@ Test(dp_faults, F22_old_upstream)
 	upstream_open_gate(gw->up, 0);
 	a = raw_answer(&r, false, WAIT_MS);
 	expect_status(&a, 200);
-	cr_expect(str_eq(buf_str(&a.wire), STR("6\r\nuntil \r\n7\r\nthe end\r\n0\r\n\r\n")), "%.*s", STR_ARG(buf_str(&a.wire)));
+	cr_expect(str_eq(buf_str(&a.wire), STR("6\r\nuntil \r\n7\r\nthe end\r\n0\r\n\r\n")), "%.*s",
+		  STR_ARG(buf_str(&a.wire)));
 	cr_expect(str_starts(answer_head(&a), STR("HTTP/1.1 200 OK\r\n")));
 	answer_fini(&a);
 	for (unsigned i = 0; i < 4; i++) {
@@ -145,7 +156,8 @@ Test(dp_faults, F23_redirect)
 
 	snprintf(url, sizeof(url), "http://127.0.0.1:%u/api/v1/x", upstream_port(elsewhere));
 	for (unsigned i = 0; i < COUNT(statuses); i++) {
-		snprintf(answers[i], sizeof(answers[i]), "HTTP/1.1 %u Moved\r\nLocation: %s\r\nContent-Length: 2\r\n\r\n{}", statuses[i], url);
+		snprintf(answers[i], sizeof(answers[i]),
+			 "HTTP/1.1 %u Moved\r\nLocation: %s\r\nContent-Length: 2\r\n\r\n{}", statuses[i], url);
 		script[i * 2] = (struct up_step){UP_READ, NULL, 0};
 		script[i * 2 + 1] = (struct up_step){UP_SEND, answers[i], 0};
 	}
@@ -170,8 +182,10 @@ Test(dp_faults, F23_redirect)
 Test(dp_faults, F34_refusals)
 {
 	static const char *const answers[] = {
-		"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nX-RateLimit-Remaining: 0\r\nContent-Length: 21\r\n\r\n{\"code\":\"RATE\",\"m\":1}",
-		"HTTP/1.1 503 Service Unavailable\r\nRetry-After: Wed, 21 Oct 2015 07:28:00 GMT\r\nContent-Length: 4\r\n\r\nbusy",
+		"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nX-RateLimit-Remaining: 0\r\nContent-Length: "
+		"21\r\n\r\n{\"code\":\"RATE\",\"m\":1}",
+		"HTTP/1.1 503 Service Unavailable\r\nRetry-After: Wed, 21 Oct 2015 07:28:00 GMT\r\nContent-Length: "
+		"4\r\n\r\nbusy",
 		"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 4\r\n\r\nlate",
 		"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\nbad",
 		"HTTP/1.1 400 Bad Request\r\nContent-Length: 3\r\n\r\nbad",
@@ -197,7 +211,9 @@ Test(dp_faults, F34_refusals)
 			cr_expect(str_eq(wire_first_line(answer_head(&a)), wire_first_line(sent)), "case %u: %.*s", i,
 				  STR_ARG(wire_first_line(answer_head(&a))));
 			for (unsigned k = 0; k < COUNT(kept); k++)
-				cr_expect(str_eq(wire_header(answer_head(&a), kept[k], 0), wire_header(sent, kept[k], 0)), "case %u: %s", i, kept[k]);
+				cr_expect(
+					str_eq(wire_header(answer_head(&a), kept[k], 0), wire_header(sent, kept[k], 0)),
+					"case %u: %s", i, kept[k]);
 			cr_expect_eq(wire_count(answer_head(&a), "Stacygate-Error"), 0);
 			cr_expect(str_eq(buf_str(&a.body), str_of(sent.p + head, sent.n - head)));
 			answer_fini(&a);
@@ -213,10 +229,13 @@ Test(dp_faults, F34_refusals)
 Test(dp_faults, F15_large_heads)
 {
 	const struct up_step *const scripts[] = {
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT(OK), {UP_SEND_REPEAT, "X-H: 0123456789012345678901234567890123456789\r\n", 20000},
+		SCRIPT({UP_READ, NULL, 0}, UP_TEXT(OK),
+		       {UP_SEND_REPEAT, "X-H: 0123456789012345678901234567890123456789\r\n", 20000},
 		       UP_TEXT("Content-Length: 2\r\n\r\n{}"), {UP_READ_EOF, NULL, 0}),
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT(OK), {UP_SEND_REPEAT, "A:\r\n", 20000}, UP_TEXT("Content-Length: 2\r\n\r\n{}"), {UP_READ_EOF, NULL, 0}),
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 200 "), {UP_SEND_REPEAT, "long reason ", 100000}, UP_TEXT("\r\n\r\n"), {UP_READ_EOF, NULL, 0}),
+		SCRIPT({UP_READ, NULL, 0}, UP_TEXT(OK), {UP_SEND_REPEAT, "A:\r\n", 20000},
+		       UP_TEXT("Content-Length: 2\r\n\r\n{}"), {UP_READ_EOF, NULL, 0}),
+		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 200 "), {UP_SEND_REPEAT, "long reason ", 100000},
+		       UP_TEXT("\r\n\r\n"), {UP_READ_EOF, NULL, 0}),
 	};
 	struct gw_options options = {.scripts = scripts, .nscripts = COUNT(scripts)};
 	struct gw *gw = gw_start(&options);
@@ -241,7 +260,10 @@ Test(dp_faults, F15_large_heads)
  */
 Test(dp_faults, F20_keep_alive_race)
 {
-	enum { REQUESTS = 1500, SCRIPTS = 40 };
+	enum {
+		REQUESTS = 1500,
+		SCRIPTS = 40
+	};
 	static struct up_step steps[SCRIPTS][7];
 	static const struct up_step *scripts[UP_MAX_CONNECTIONS];
 	struct gw_options options = {.scripts = scripts, .nscripts = COUNT(scripts), .log = "level: warn"};
@@ -270,8 +292,8 @@ Test(dp_faults, F20_keep_alive_race)
 		char request[120];
 		struct answer a;
 
-		snprintf(request, sizeof(request), "%s /api/v1/x?%u HTTP/1.1\r\nHost: h\r\n%s\r\n", post ? "POST" : "GET", i,
-			 post ? "Content-Length: 0\r\n" : "");
+		snprintf(request, sizeof(request), "%s /api/v1/x?%u HTTP/1.1\r\nHost: h\r\n%s\r\n",
+			 post ? "POST" : "GET", i, post ? "Content-Length: 0\r\n" : "");
 		cr_assert(raw_text(&r, request));
 		a = raw_answer(&r, false, WAIT_MS);
 		cr_assert_eq(a.end, ANSWER_COMPLETE);

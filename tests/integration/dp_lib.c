@@ -80,10 +80,11 @@ static const char *bob_path(struct gw *gw)
 
 static void add_rule(struct buf *out, const char *name)
 {
-	buf_addf(out,
-		 "  - name: %s\n    match: { listener: %s }\n    upstream: main\n    credential: team\n    user_id: %s\n"
-		 "    allow: [all]\n    isolation: none\n",
-		 name, name, name);
+	buf_addf(
+		out,
+		"  - name: %s\n    match: { listener: %s }\n    upstream: main\n    credential: team\n    user_id: %s\n"
+		"    allow: [all]\n    isolation: none\n",
+		name, name, name);
 }
 
 struct gw *dp_two_start(const struct gw_options *options)
@@ -91,7 +92,8 @@ struct gw *dp_two_start(const struct gw_options *options)
 	struct gw *gw = gw_prepare(options);
 	struct buf text = BUF_EMPTY;
 
-	buf_addf(&text, "listen:\n  - { path: %s, name: alice }\n  - { path: %s, name: bob }\n", gw->socket, bob_path(gw));
+	buf_addf(&text, "listen:\n  - { path: %s, name: alice }\n  - { path: %s, name: bob }\n", gw->socket,
+		 bob_path(gw));
 	buf_addf(&text, "upstreams:\n  main:\n    url: %s\n", upstream_url(gw->up));
 	if (options->pool)
 		buf_addf(&text, "    pool: { %s }\n", options->pool);
@@ -189,7 +191,10 @@ unsigned dp_random(uint32_t *state, unsigned below)
 	return (*state >> 8) % below;
 }
 
-enum { PATTERN_BYTES = 65521, PIECE_MAX = 40000 };
+enum {
+	PATTERN_BYTES = 65521,
+	PIECE_MAX = 40000
+};
 
 /* One table for each direction; the prime length keeps it out of step with every buffer. */
 static char pattern[2][PATTERN_BYTES + PIECE_MAX];
@@ -270,7 +275,8 @@ void dp_exchange_bytes(struct raw *a, size_t n, struct raw *b, size_t m)
 			if (flows[i].got < flows[i].total)
 				take_some(&flows[i], &x);
 		}
-		cr_assert_lt(wait_now_ms(), end, "%zu of %zu and %zu of %zu bytes came", flows[0].got, n, flows[1].got, m);
+		cr_assert_lt(wait_now_ms(), end, "%zu of %zu and %zu of %zu bytes came", flows[0].got, n, flows[1].got,
+			     m);
 		if (flows[0].got + flows[1].got + flows[0].sent + flows[1].sent == before)
 			(void)wait_fd(-1, 0, 1);
 	}

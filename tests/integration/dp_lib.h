@@ -8,9 +8,9 @@
 #include "lib/wire.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define GET_X "GET /api/v1/x HTTP/1.1\r\nHost: h\r\n\r\n"
-#define POST_X "POST /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
-#define STREAM_HEAD "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+#define GET_X        "GET /api/v1/x HTTP/1.1\r\nHost: h\r\n\r\n"
+#define POST_X       "POST /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
+#define STREAM_HEAD  "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 /* A gateway whose upstream is the test itself: *listener is where it is reached. The options' scripts are not used. */
 struct gw *dp_by_hand(const struct gw_options *options, int *listener);

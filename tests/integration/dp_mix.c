@@ -29,15 +29,19 @@ static void ask(struct asker *a, unsigned nonce)
 	a->nonce = nonce;
 	switch (nonce % 4) {
 	case 0:
-		snprintf(request, sizeof(request), "POST /api/v1/x?%u HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\n%06u", nonce, nonce % 1000000);
+		snprintf(request, sizeof(request),
+			 "POST /api/v1/x?%u HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\n%06u", nonce,
+			 nonce % 1000000);
 		break;
 	case 1:
 		snprintf(request, sizeof(request),
-			 "PUT /api/v1/x?%u HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n%06u\r\n0\r\n\r\n", nonce, nonce % 1000000);
+			 "PUT /api/v1/x?%u HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: "
+			 "chunked\r\n\r\n6\r\n%06u\r\n0\r\n\r\n",
+			 nonce, nonce % 1000000);
 		break;
 	default:
-		snprintf(request, sizeof(request), "GET /api/v1/x?%u HTTP/1.1\r\nHost: h\r\nX-User-ID: %s\r\n\r\n", nonce,
-			 a->is_bob ? "alice" : "bob");
+		snprintf(request, sizeof(request), "GET /api/v1/x?%u HTTP/1.1\r\nHost: h\r\nX-User-ID: %s\r\n\r\n",
+			 nonce, a->is_bob ? "alice" : "bob");
 	}
 	cr_assert(raw_text(&a->r, request));
 }
@@ -49,15 +53,18 @@ static bool take(struct asker *a)
 	bool whole = got.end == ANSWER_COMPLETE && got.status == 200;
 	char target[64], user[64], body[64];
 
-	cr_assert(whole || got.end == ANSWER_CUT || got.status == 500 || got.status == 502, "%d, status %u", (int)got.end, got.status);
+	cr_assert(whole || got.end == ANSWER_CUT || got.status == 500 || got.status == 502, "%d, status %u",
+		  (int)got.end, got.status);
 	snprintf(target, sizeof(target), "\"target\":\"/api/v1/x?%u\"", a->nonce);
 	snprintf(user, sizeof(user), "X-User-ID: %s\\r\\n", a->is_bob ? "bob" : "alice");
 	snprintf(body, sizeof(body), "\"body\":\"%06u\"", a->nonce % 1000000);
 	if (whole) {
-		cr_assert(buf_contains(&got.body, target), "another request's answer: %.*s", STR_ARG(buf_str(&got.body)));
+		cr_assert(buf_contains(&got.body, target), "another request's answer: %.*s",
+			  STR_ARG(buf_str(&got.body)));
 		cr_assert(buf_contains(&got.body, user), "another identity: %.*s", STR_ARG(buf_str(&got.body)));
 		cr_assert(buf_contains(&got.body, a->is_bob ? "X-User-ID: alice" : "X-User-ID: bob") == 0);
-		cr_assert(a->nonce % 4 > 1 || buf_contains(&got.body, body), "another body: %.*s", STR_ARG(buf_str(&got.body)));
+		cr_assert(a->nonce % 4 > 1 || buf_contains(&got.body, body), "another body: %.*s",
+			  STR_ARG(buf_str(&got.body)));
 	}
 	if (got.end == ANSWER_CUT || wire_header_is(answer_head(&got), "Connection", "close"))
 		a->r.ended = true;
@@ -71,13 +78,18 @@ static void make_script(struct up_step *script, uint32_t *x)
 	static const struct up_step faults[][3] = {
 		{{UP_READ, NULL, 0}, {UP_CLOSE, NULL, 0}},
 		{{UP_READ_HEAD, NULL, 0}, {UP_RESET, NULL, 0}},
-		{{UP_READ, NULL, 0}, {UP_SEND, "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{\"target\":", 0}, {UP_CLOSE, NULL, 0}},
-		{{UP_READ, NULL, 0}, {UP_SEND, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n", 0}, {UP_RESET, NULL, 0}},
+		{{UP_READ, NULL, 0},
+		 {UP_SEND, "HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{\"target\":", 0},
+		 {UP_CLOSE, NULL, 0}},
+		{{UP_READ, NULL, 0},
+		 {UP_SEND, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n", 0},
+		 {UP_RESET, NULL, 0}},
 		{{UP_READ, NULL, 0}, {UP_SEND, "HTTP/1.1 2", 0}, {UP_CLOSE, NULL, 0}},
 		{{UP_CLOSE, NULL, 0}},
 		/* In one piece with the answer: a server that speaks later may do so within the next one's time, and nobody can tell. */
 		{{UP_READ, NULL, 0},
-		 {UP_SEND, "HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", 0},
+		 {UP_SEND,
+		  "HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", 0},
 		 {UP_READ_EOF, NULL, 0}},
 		{{UP_HALF_CLOSE, NULL, 0}, {UP_READ_EOF, NULL, 0}, {UP_CLOSE, NULL, 0}},
 	};
@@ -92,10 +104,16 @@ static void make_script(struct up_step *script, uint32_t *x)
 /* C14: two identities, 16 connections each, 5,000 requests on a failing upstream: nobody gets what is another's. */
 Test(dp_mix, C14_own_answers)
 {
-	enum { EACH = 16, ROUNDS = 157, SCRIPTS = 1200, STEPS = 40 };
+	enum {
+		EACH = 16,
+		ROUNDS = 157,
+		SCRIPTS = 1200,
+		STEPS = 40
+	};
 	static struct up_step steps[SCRIPTS][STEPS];
 	static const struct up_step *scripts[SCRIPTS];
-	struct gw_options options = {.scripts = scripts, .nscripts = SCRIPTS, .pool = "max_connections: 12", .log = "level: warn"};
+	struct gw_options options = {
+		.scripts = scripts, .nscripts = SCRIPTS, .pool = "max_connections: 12", .log = "level: warn"};
 	struct asker askers[2 * EACH] = {0};
 	unsigned whole = 0, failed = 0;
 	uint32_t x = 2;
@@ -154,8 +172,12 @@ Test(dp_mix, C15_left_over)
 
 	for (unsigned i = 0; i < COUNT(cases) * 2; i++) {
 		bool later = i % 2;
-		const struct up_step bad[] = {{UP_READ, NULL, 0}, {UP_SEND, cases[i / 2].answer, 0}, {UP_GATE, NULL, later ? 1 : 0},
-					      {UP_SEND, evil, 0}, {UP_READ_EOF, NULL, 0}, {UP_END, NULL, 0}};
+		const struct up_step bad[] = {{UP_READ, NULL, 0},
+					      {UP_SEND, cases[i / 2].answer, 0},
+					      {UP_GATE, NULL, later ? 1 : 0},
+					      {UP_SEND, evil, 0},
+					      {UP_READ_EOF, NULL, 0},
+					      {UP_END, NULL, 0}};
 		const struct up_step *const scripts[] = {bad, SCRIPT({UP_ECHO, NULL, 0}, {UP_FOREVER, NULL, 0})};
 		struct gw_options options = {.scripts = scripts, .nscripts = 2};
 		struct gw *gw = gw_start(&options);
@@ -183,7 +205,11 @@ Test(dp_mix, C15_left_over)
 /* C15: the answer to one who has left, or whose time was over, is not the next one's. */
 Test(dp_mix, C15_late_answer)
 {
-	const struct up_step late[] = {{UP_READ, NULL, 0}, {UP_GATE, NULL, 0}, {UP_SEND, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate", 0}, {UP_READ_EOF, NULL, 0}, {UP_END, NULL, 0}};
+	const struct up_step late[] = {{UP_READ, NULL, 0},
+				       {UP_GATE, NULL, 0},
+				       {UP_SEND, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate", 0},
+				       {UP_READ_EOF, NULL, 0},
+				       {UP_END, NULL, 0}};
 	const struct up_step *const scripts[] = {late, late, SCRIPT({UP_ECHO, NULL, 0}, {UP_FOREVER, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 3, .pool = "max_connections: 1"};
 	struct gw *gw = gw_start(&options);
@@ -222,11 +248,18 @@ static void run_short(struct gw *gw)
 /* M7: a gateway whose every call moves a few bytes or none: requests and answers of each kind are whole. */
 Test(dp_mix, M7_short_calls)
 {
-	enum { SIZE = 20000 };
-	const struct up_step answers[] = {
-		{UP_ECHO, NULL, 0}, {UP_ECHO, NULL, 0}, {UP_ECHO, NULL, 0},
-		{UP_READ, NULL, 0}, {UP_SEND, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;e\r\nhello\r\n00A\r\n, world!!!\r\n0\r\nT: x\r\n\r\n", 0},
-		{UP_FOREVER, NULL, 0}};
+	enum {
+		SIZE = 20000
+	};
+	const struct up_step answers[] = {{UP_ECHO, NULL, 0},
+					  {UP_ECHO, NULL, 0},
+					  {UP_ECHO, NULL, 0},
+					  {UP_READ, NULL, 0},
+					  {UP_SEND,
+					   "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: "
+					   "chunked\r\n\r\n5;e\r\nhello\r\n00A\r\n, world!!!\r\n0\r\nT: x\r\n\r\n",
+					   0},
+					  {UP_FOREVER, NULL, 0}};
 	const struct up_step *const scripts[] = {answers};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1, .log = "level: warn"};
 	struct gw *gw = gw_prepare(&options);
@@ -242,11 +275,15 @@ Test(dp_mix, M7_short_calls)
 		char head[100];
 
 		if (i % 4 == 1) {
-			snprintf(head, sizeof(head), "PUT /api/v1/x?%u HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n", i, SIZE);
+			snprintf(head, sizeof(head),
+				 "PUT /api/v1/x?%u HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n", i, SIZE);
 			cr_assert(raw_text(&r, head) && raw_send(&r, buf_data(&body), SIZE));
 		} else if (i % 4 == 2) {
-			snprintf(head, sizeof(head), "PUT /api/v1/x?%u HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n", i, SIZE);
-			cr_assert(raw_text(&r, head) && raw_send(&r, buf_data(&body), SIZE) && raw_text(&r, "\r\n0\r\n\r\n"));
+			snprintf(head, sizeof(head),
+				 "PUT /api/v1/x?%u HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n", i,
+				 SIZE);
+			cr_assert(raw_text(&r, head) && raw_send(&r, buf_data(&body), SIZE) &&
+				  raw_text(&r, "\r\n0\r\n\r\n"));
 		} else {
 			snprintf(head, sizeof(head), "GET /api/v1/x?%u HTTP/1.1\r\nHost: h\r\n\r\n", i);
 			cr_assert(raw_text(&r, head));
@@ -260,7 +297,8 @@ Test(dp_mix, M7_short_calls)
 			cr_expect(buf_contains(&a.body, head));
 		}
 		got = upstream_request_body(gw->up, i);
-		cr_expect(str_eq(buf_str(&got), i % 4 == 1 || i % 4 == 2 ? buf_str(&body) : STR("")), "request %u: %zu bytes", i, got.len);
+		cr_expect(str_eq(buf_str(&got), i % 4 == 1 || i % 4 == 2 ? buf_str(&body) : STR("")),
+			  "request %u: %zu bytes", i, got.len);
 		buf_fini(&got);
 		answer_fini(&a);
 	}
@@ -281,10 +319,12 @@ Test(dp_mix, M7_short_calls_in_a_tunnel)
 
 	run_short(gw);
 	r = gw_connect(gw);
-	cr_assert(raw_text(&r, "GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: x\r\n\r\nearly"));
+	cr_assert(raw_text(&r, "GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: "
+			       "Upgrade\r\nSec-WebSocket-Key: x\r\n\r\nearly"));
 	up = dp_accept(listener, &head);
 	buf_fini(&head);
-	cr_assert(raw_text(&up, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nbehind"));
+	cr_assert(raw_text(
+		&up, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nbehind"));
 	a = raw_answer(&r, true, WAIT_MS);
 	cr_assert_eq(a.status, 101);
 	answer_fini(&a);

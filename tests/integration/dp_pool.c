@@ -13,7 +13,8 @@ TestSuite(dp_pool, .fini = gw_fini);
 #define POOL(what) "upstreams.0.pool." what
 
 /* Answers nothing until the gate opens, and then each request. */
-static const struct up_step gated[] = {{UP_READ, NULL, 0}, {UP_GATE, NULL, 0}, {UP_SEND, UP_OK_TEXT, 0}, {UP_FOREVER, NULL, 0}};
+static const struct up_step gated[] = {
+	{UP_READ, NULL, 0}, {UP_GATE, NULL, 0}, {UP_SEND, UP_OK_TEXT, 0}, {UP_FOREVER, NULL, 0}};
 
 static void send_get(struct raw *r, const char *name)
 {
@@ -34,11 +35,18 @@ static void expect_ok(struct raw *r)
 /* K16: the silent streams of one leave room for another; and they are served in the end, as places become free. */
 Test(dp_pool, K16_silent_streams)
 {
-	enum { STREAMS = 12, SHARE = 6 };
-	const struct up_step silent[] = {{UP_READ, NULL, 0}, {UP_SEND, STREAM_HEAD "3\r\n{}\n\r\n", 0}, {UP_READ_EOF, NULL, 0}, {UP_END, NULL, 0}};
+	enum {
+		STREAMS = 12,
+		SHARE = 6
+	};
+	const struct up_step silent[] = {{UP_READ, NULL, 0},
+					 {UP_SEND, STREAM_HEAD "3\r\n{}\n\r\n", 0},
+					 {UP_READ_EOF, NULL, 0},
+					 {UP_END, NULL, 0}};
 	const struct up_step echo[] = {{UP_ECHO, NULL, 0}, {UP_FOREVER, NULL, 0}};
 	const struct up_step *const scripts[SHARE + 1] = {silent, silent, silent, silent, silent, silent, echo};
-	struct gw_options options = {.scripts = scripts, .nscripts = COUNT(scripts), .pool = "max_connections: 8, max_waiting: 64"};
+	struct gw_options options = {
+		.scripts = scripts, .nscripts = COUNT(scripts), .pool = "max_connections: 8, max_waiting: 64"};
 	struct gw *gw = dp_two_start(&options);
 	struct raw alice[STREAMS], bob = dp_bob(gw);
 
@@ -75,7 +83,10 @@ Test(dp_pool, K16_silent_streams)
 Test(dp_pool, round_robin)
 {
 	static const char *const order[] = {"a0", "a1", "b0", "a2", "b1", "a3", "b2", "a4", "a5"};
-	enum { ALICES = 6, BOBS = 3 };
+	enum {
+		ALICES = 6,
+		BOBS = 3
+	};
 	const struct up_step *const scripts[] = {gated};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1, .pool = "max_connections: 1, max_waiting: 64"};
 	struct gw *gw = dp_two_start(&options);
@@ -110,8 +121,8 @@ Test(dp_pool, round_robin)
 		struct buf head = upstream_request_head(gw->up, i);
 		struct str target = wire_target(buf_str(&head));
 
-		cr_expect(target.n > 8 && str_eq(str_of(target.p + 8, target.n - 8), str_from(order[i])), "request %u is %.*s, not %s",
-			  i, STR_ARG(target), order[i]);
+		cr_expect(target.n > 8 && str_eq(str_of(target.p + 8, target.n - 8), str_from(order[i])),
+			  "request %u is %.*s, not %s", i, STR_ARG(target), order[i]);
 		buf_fini(&head);
 	}
 	cr_expect_eq(upstream_most_open(gw->up), 1);
@@ -123,7 +134,8 @@ Test(dp_pool, round_robin)
 Test(dp_pool, quarter_of_the_queue)
 {
 	const struct up_step *const scripts[] = {gated};
-	struct gw_options options = {.scripts = scripts, .nscripts = 1, .pool = "max_connections: 2, max_per_identity: 1, max_waiting: 8"};
+	struct gw_options options = {
+		.scripts = scripts, .nscripts = 1, .pool = "max_connections: 2, max_per_identity: 1, max_waiting: 8"};
 	struct gw *gw = dp_two_start(&options);
 	struct raw alice[6], bob[2];
 
@@ -164,7 +176,10 @@ Test(dp_pool, quarter_of_the_queue)
 /* K14: the requests of one who never stops do not hold up another's. */
 Test(dp_pool, K14_hot_client)
 {
-	enum { HOT = 16, ROUNDS = 60 };
+	enum {
+		HOT = 16,
+		ROUNDS = 60
+	};
 	struct gw_options options = {.pool = "max_connections: 4"};
 	struct gw *gw = dp_two_start(&options);
 	struct raw alice[HOT], bob = dp_bob(gw);
@@ -247,7 +262,9 @@ static bool good_answer(void *arg)
 /* F1, F31: five failed dials open the circuit; then everybody is told at once, without a dial; it closes by itself. */
 Test(dp_pool, F31_circuit)
 {
-	enum { MANY = 200 };
+	enum {
+		MANY = 200
+	};
 	struct gw_options options = {.no_upstream = true};
 	struct gw *gw = gw_start(&options);
 	json_int_t dials;
@@ -289,8 +306,11 @@ Test(dp_pool, F31_circuit)
 /* Answers that break off open nothing: the server cuts every long one. */
 Test(dp_pool, F31_only_dials_count)
 {
-	enum { CUTS = 12 };
-	static const struct up_step cut[] = {{UP_READ, NULL, 0}, {UP_SEND, STREAM_HEAD, 0}, {UP_CLOSE, NULL, 0}, {UP_END, NULL, 0}};
+	enum {
+		CUTS = 12
+	};
+	static const struct up_step cut[] = {
+		{UP_READ, NULL, 0}, {UP_SEND, STREAM_HEAD, 0}, {UP_CLOSE, NULL, 0}, {UP_END, NULL, 0}};
 	static const struct up_step silent[] = {{UP_READ, NULL, 0}, {UP_CLOSE, NULL, 0}, {UP_END, NULL, 0}};
 	const struct up_step *scripts[CUTS + 1];
 	struct gw_options options = {.scripts = scripts, .nscripts = COUNT(scripts)};
@@ -314,7 +334,11 @@ Test(dp_pool, F31_only_dials_count)
 /* F31: an upstream that comes and goes: every answer is whole or a 502, 503 or 504, and the last one is good. */
 Test(dp_pool, F31_flapping)
 {
-	enum { CYCLES = 6, CLIENTS = 4, ROUNDS = 40 };
+	enum {
+		CYCLES = 6,
+		CLIENTS = 4,
+		ROUNDS = 40
+	};
 	struct gw *gw = gw_start(NULL);
 	struct raw r[CLIENTS];
 	unsigned good = 0, bad = 0;
@@ -333,12 +357,15 @@ Test(dp_pool, F31_flapping)
 				struct answer a = raw_answer(&r[i], false, WAIT_MS);
 
 				cr_assert(a.end == ANSWER_COMPLETE || a.end == ANSWER_CUT, "%d", (int)a.end);
-				cr_assert(a.status == 200 || (a.status >= 502 && a.status <= 504) || a.end == ANSWER_CUT, "status %u", a.status);
+				cr_assert(a.status == 200 || (a.status >= 502 && a.status <= 504) ||
+						  a.end == ANSWER_CUT,
+					  "status %u", a.status);
 				if (a.status == 200)
 					good++;
 				else
 					bad++;
-				if (a.end == ANSWER_CUT || r[i].ended || wire_header_is(answer_head(&a), "Connection", "close")) {
+				if (a.end == ANSWER_CUT || r[i].ended ||
+				    wire_header_is(answer_head(&a), "Connection", "close")) {
 					raw_close(&r[i]);
 					r[i] = gw_connect(gw);
 				}
@@ -359,11 +386,17 @@ Test(dp_pool, F31_flapping)
 /* F30: many more than the pool holds: none is lost, none waits longer than it may, and the numbers tell. */
 Test(dp_pool, F30_waiting)
 {
-	enum { CLIENTS = 60, POOL_SIZE = 4 };
-	const struct up_step slow[] = {{UP_READ, NULL, 0}, {UP_DELAY, NULL, 40}, {UP_SEND, UP_OK_TEXT, 0}, {UP_FOREVER, NULL, 0}};
+	enum {
+		CLIENTS = 60,
+		POOL_SIZE = 4
+	};
+	const struct up_step slow[] = {
+		{UP_READ, NULL, 0}, {UP_DELAY, NULL, 40}, {UP_SEND, UP_OK_TEXT, 0}, {UP_FOREVER, NULL, 0}};
 	const struct up_step *const scripts[] = {slow};
-	struct gw_options options = {.scripts = scripts, .nscripts = 1,
-				     .pool = "max_connections: 4, max_per_identity: 4, max_waiting: 1024, wait_timeout: 400ms"};
+	struct gw_options options = {
+		.scripts = scripts,
+		.nscripts = 1,
+		.pool = "max_connections: 4, max_per_identity: 4, max_waiting: 1024, wait_timeout: 400ms"};
 	struct gw *gw = gw_start(&options);
 	uint64_t begin = wait_now_ms();
 	unsigned good = 0, late = 0;

@@ -10,11 +10,11 @@
 
 TestSuite(dp_stream, .fini = gw_fini);
 
-#define HEARTBEAT_RULE \
-	"[ { name: me, match: {}, upstream: main, credential: team, user_id: alice, allow: [all], isolation: none, " \
+#define HEARTBEAT_RULE                                                                                                 \
+	"[ { name: me, match: {}, upstream: main, credential: team, user_id: alice, allow: [all], isolation: none, "   \
 	"heartbeat: 100ms } ]"
-#define NDJSON "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson; charset=utf-8\r\n"
-#define SSE "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+#define NDJSON  "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson; charset=utf-8\r\n"
+#define SSE     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 #define CHUNKED "Transfer-Encoding: chunked\r\n\r\n"
 
 /* An answer under way, its head already taken by the client. */
@@ -70,7 +70,8 @@ static unsigned take_beats(struct raw *r, const char *beat, const char *until)
 	for (;;) {
 		size_t b = strlen(beat), u = strlen(until);
 
-		cr_assert(raw_read(r, b < u ? b : u, WAIT_MS), "neither a heartbeat nor '%s': '%.*s'", until, STR_ARG(buf_str(&r->in)));
+		cr_assert(raw_read(r, b < u ? b : u, WAIT_MS), "neither a heartbeat nor '%s': '%.*s'", until,
+			  STR_ARG(buf_str(&r->in)));
 		if (raw_read(r, u, 50) && str_starts(buf_str(&r->in), str_from(until))) {
 			buf_consume(&r->in, u);
 			return n;
@@ -119,7 +120,8 @@ Test(dp_stream, heartbeat)
 		wait_beats(&s.client, cases[i].beat, 2);
 		cr_assert(raw_text(&s.server, cases[i].lines[1]));
 		take_beats(&s.client, cases[i].beat, cases[i].lines[1]);
-		cr_expect(raw_silent(&s.client, 350), "a heartbeat within a line: %.*s", STR_ARG(buf_str(&s.client.in)));
+		cr_expect(raw_silent(&s.client, 350), "a heartbeat within a line: %.*s",
+			  STR_ARG(buf_str(&s.client.in)));
 		cr_assert(raw_text(&s.server, cases[i].lines[2]));
 		expect_wire(&s.client, cases[i].lines[2]);
 		wait_beats(&s.client, cases[i].beat, 1);
@@ -143,8 +145,9 @@ Test(dp_stream, heartbeat)
 /* A busy stream gets none. */
 Test(dp_stream, heartbeat_only_when_silent)
 {
-	struct gw_options options = {.clients = "[ { name: me, match: {}, upstream: main, credential: team, user_id: alice, "
-						"allow: [all], isolation: none, heartbeat: 600ms } ]"};
+	struct gw_options options = {
+		.clients = "[ { name: me, match: {}, upstream: main, credential: team, user_id: alice, "
+			   "allow: [all], isolation: none, heartbeat: 600ms } ]"};
 	int listener;
 	struct gw *gw = dp_by_hand(&options, &listener);
 	struct stream s = stream_open(gw, listener, GET_X, NDJSON CHUNKED);
@@ -170,9 +173,11 @@ Test(dp_stream, heartbeat_where_none_may_be)
 	} cases[] = {
 		{NULL, GET_X, NDJSON CHUNKED, "3\r\n{}\n\r\n"},
 		{NULL, GET_X, SSE CHUNKED, "3\r\n:x\n\r\n"},
-		{HEARTBEAT_RULE, GET_X, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" CHUNKED, "3\r\n{}\n\r\n"},
+		{HEARTBEAT_RULE, GET_X, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" CHUNKED,
+		 "3\r\n{}\n\r\n"},
 		{HEARTBEAT_RULE, GET_X, "HTTP/1.1 200 OK\r\n" CHUNKED, "3\r\n{}\n\r\n"},
-		{HEARTBEAT_RULE, GET_X, "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjsonx\r\n" CHUNKED, "3\r\n{}\n\r\n"},
+		{HEARTBEAT_RULE, GET_X, "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjsonx\r\n" CHUNKED,
+		 "3\r\n{}\n\r\n"},
 		{HEARTBEAT_RULE, GET_X, NDJSON "Content-Length: 6\r\n\r\n", "{}\n"},
 		{HEARTBEAT_RULE, GET_X, NDJSON "Content-Encoding: gzip\r\n" CHUNKED, "3\r\n\x1f\x8b\n\r\n"},
 	};
@@ -200,7 +205,8 @@ Test(dp_stream, heartbeat_not_for_old_clients)
 	struct gw_options options = {.clients = HEARTBEAT_RULE};
 	int listener;
 	struct gw *gw = dp_by_hand(&options, &listener);
-	struct stream s = stream_open(gw, listener, "GET /api/v1/x HTTP/1.0\r\nHost: h\r\n\r\n", NDJSON CHUNKED "3\r\n{}\n\r\n");
+	struct stream s =
+		stream_open(gw, listener, "GET /api/v1/x HTTP/1.0\r\nHost: h\r\n\r\n", NDJSON CHUNKED "3\r\n{}\n\r\n");
 
 	cr_expect(raw_read(&s.client, 3, WAIT_MS));
 	cr_expect(raw_silent(&s.client, 250));
@@ -287,7 +293,8 @@ Test(dp_stream, stream_idle)
 	static const char *const heads[] = {NDJSON CHUNKED, SSE CHUNKED};
 
 	for (unsigned i = 0; i < COUNT(rules) * COUNT(heads); i++) {
-		struct gw_options options = {.clients = rules[i / 2], .timeouts = "stream_idle: 500ms, body_idle: 100ms"};
+		struct gw_options options = {.clients = rules[i / 2],
+					     .timeouts = "stream_idle: 500ms, body_idle: 100ms"};
 		int listener;
 		struct gw *gw = dp_by_hand(&options, &listener);
 		struct stream s = stream_open(gw, listener, GET_X, heads[i % 2]);
@@ -318,7 +325,9 @@ static int by_size(const void *a, const void *b)
 /* F32: each record is passed on when it comes. */
 Test(dp_stream, F32_latency)
 {
-	enum { RECORDS = 101 };
+	enum {
+		RECORDS = 101
+	};
 	int listener;
 	struct gw *gw = dp_by_hand(NULL, &listener);
 	struct stream s = stream_open(gw, listener, GET_X, NDJSON CHUNKED);
@@ -368,7 +377,8 @@ Test(dp_stream, slow_reader_is_no_stalled_body)
 		const struct up_step script[] = {
 			{UP_READ, NULL, 0}, {UP_SEND, head, 0}, {UP_SEND_REPEAT, piece, 8192}, {UP_FOREVER, NULL, 0}};
 		const struct up_step *const scripts[] = {script};
-		struct gw_options options = {.scripts = scripts, .nscripts = 1, .timeouts = "body_idle: 300ms, stream_idle: 300ms"};
+		struct gw_options options = {
+			.scripts = scripts, .nscripts = 1, .timeouts = "body_idle: 300ms, stream_idle: 300ms"};
 		struct raw r;
 		struct gw *gw;
 		struct answer a;
@@ -435,7 +445,9 @@ Test(dp_stream, timeout_in_the_queue)
 	uint64_t begin = wait_now_ms();
 	struct buf head;
 
-	cr_assert(raw_text(&r, "POST /api/v1/late HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nStacygate-Timeout: 300ms\r\n\r\n{}"));
+	cr_assert(raw_text(
+		&r,
+		"POST /api/v1/late HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nStacygate-Timeout: 300ms\r\n\r\n{}"));
 	expect_timeout(&r, begin, 300);
 	cr_expect_eq(dp_status(gw, "upstreams.0.pool.waiting"), 0);
 	cr_assert(raw_text(&s.server, "0\r\n\r\n"));
@@ -455,8 +467,10 @@ Test(dp_stream, timeout_in_the_upload)
 {
 	static const char *const requests[] = {
 		"PUT /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\nStacygate-Timeout: 300ms\r\n\r\nhel",
-		"PUT /api/v1/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nStacygate-Timeout: 300ms\r\n\r\n3\r\nhel\r\n",
-		"POST /api/v1/sandboxes HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nStacygate-Timeout: 300ms\r\n\r\n3\r\nhel\r\n",
+		"PUT /api/v1/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nStacygate-Timeout: "
+		"300ms\r\n\r\n3\r\nhel\r\n",
+		"POST /api/v1/sandboxes HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nStacygate-Timeout: "
+		"300ms\r\n\r\n3\r\nhel\r\n",
 	};
 	struct gw *gw = gw_start(NULL);
 
@@ -487,10 +501,11 @@ Test(dp_stream, timeout_after_the_head)
 
 	for (unsigned i = 0; i < COUNT(heads); i++) {
 		uint64_t begin = wait_now_ms();
-		struct stream s = stream_open(gw, listener,
-					      "GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-					      "Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\nStacygate-Timeout: 400ms\r\n\r\n",
-					      heads[i]);
+		struct stream s = stream_open(
+			gw, listener,
+			"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+			"Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\nStacygate-Timeout: 400ms\r\n\r\n",
+			heads[i]);
 
 		cr_expect(raw_closes(&s.client, WAIT_MS), "head %u", i);
 		cr_expect(wait_now_ms() - begin >= 350 && wait_now_ms() - begin < 2000, "head %u", i);
@@ -542,19 +557,23 @@ Test(dp_stream, timeout_bounds)
 /* What is no duration is refused before anything goes up. */
 Test(dp_stream, timeout_invalid)
 {
-	static const char *const values[] = {"", "soon", "60", "-1s", "0s", "0", "1us", "25h", "1s 2s", "1s, 2s", "9999999999999999999h", "1e3s"};
+	static const char *const values[] = {
+		"", "soon", "60", "-1s", "0s", "0", "1us", "25h", "1s 2s", "1s, 2s", "9999999999999999999h", "1e3s"};
 	struct gw *gw = gw_start(NULL);
 
 	for (unsigned i = 0; i < COUNT(values); i++) {
-		struct answer a = gw_ask(gw, "GET /api/v1/x HTTP/1.1\r\nHost: h\r\nStacygate-Timeout: %s\r\n\r\n", values[i]);
+		struct answer a =
+			gw_ask(gw, "GET /api/v1/x HTTP/1.1\r\nHost: h\r\nStacygate-Timeout: %s\r\n\r\n", values[i]);
 
 		expect_error(&a, 400, "BAD_REQUEST");
 		answer_fini(&a);
 	}
 	cr_expect_eq(upstream_connections(gw->up), 0);
 	for (unsigned i = 0; i < 3; i++) {
-		struct answer a = gw_ask(gw, "POST /api/v1/x HTTP/1.1\r\nHost: h\r\nstacygate-timeout: %s\r\nContent-Length: 2\r\n\r\n{}",
-					 (const char *const[]){"1m30s", "1.5s", "24h"}[i]);
+		struct answer a = gw_ask(
+			gw,
+			"POST /api/v1/x HTTP/1.1\r\nHost: h\r\nstacygate-timeout: %s\r\nContent-Length: 2\r\n\r\n{}",
+			(const char *const[]){"1m30s", "1.5s", "24h"}[i]);
 		struct buf head = upstream_request_head(gw->up, i);
 
 		expect_status(&a, 200);

@@ -12,13 +12,13 @@
 
 TestSuite(dp_tunnel, .fini = gw_fini);
 
-#define WS_HEADERS \
-	"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" \
+#define WS_HEADERS                                                                                                     \
+	"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"                 \
 	"Sec-WebSocket-Version: 13\r\n"
 #define WS_TARGET "/api/v1/sandboxes/sb-1/exec/ws"
-#define WS_GET "GET " WS_TARGET " HTTP/1.1\r\nHost: h\r\n" WS_HEADERS "\r\n"
-#define SWITCH \
-	"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" \
+#define WS_GET    "GET " WS_TARGET " HTTP/1.1\r\nHost: h\r\n" WS_HEADERS "\r\n"
+#define SWITCH                                                                                                         \
+	"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"                            \
 	"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 
 /* A tunnel and both its ends. */
@@ -74,8 +74,8 @@ Test(dp_tunnel, F33_handshake)
 	struct str h;
 
 	cr_assert(raw_text(&r, "GET " WS_TARGET "?a=b HTTP/1.1\r\nHost: h\r\n" WS_HEADERS
-				"Sec-WebSocket-Protocol: one, two\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
-				"Origin: http://o\r\nX-API-Key: mine\r\nX-User-ID: root\r\n\r\n"));
+			       "Sec-WebSocket-Protocol: one, two\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
+			       "Origin: http://o\r\nX-API-Key: mine\r\nX-User-ID: root\r\n\r\n"));
 	up = dp_accept(listener, &head);
 	h = buf_str(&head);
 	cr_expect(str_eq(wire_first_line(h), STR("GET " WS_TARGET "?a=b HTTP/1.1")));
@@ -93,9 +93,10 @@ Test(dp_tunnel, F33_handshake)
 		cr_expect_eq(wire_count(h, *name), 1, "%s: %u times", *name, wire_count(h, *name));
 	buf_fini(&head);
 	cr_expect(raw_silent(&r, 30), "an answer before the upstream's");
-	cr_assert(raw_text(&up, "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\nconnection: keep-alive, upgrade\r\n"
-				"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: two\r\n"
-				"Stacygate-Error: FAKE\r\nKeep-Alive: timeout=5\r\n\r\n"));
+	cr_assert(raw_text(
+		&up, "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\nconnection: keep-alive, upgrade\r\n"
+		     "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: two\r\n"
+		     "Stacygate-Error: FAKE\r\nKeep-Alive: timeout=5\r\n\r\n"));
 	a = take_switch(&r);
 	h = answer_head(&a);
 	cr_expect(str_eq(wire_first_line(h), STR("HTTP/1.1 101 Switching Protocols")));
@@ -135,7 +136,8 @@ Test(dp_tunnel, F33_early_bytes)
 		up = dp_accept(listener, &head);
 		buf_fini(&head);
 		cr_assert(raw_text(&r, "bytes"));
-		cr_expect(raw_silent(&up, 50), "bytes of a tunnel that nobody agreed to: %.*s", STR_ARG(buf_str(&up.in)));
+		cr_expect(raw_silent(&up, 50), "bytes of a tunnel that nobody agreed to: %.*s",
+			  STR_ARG(buf_str(&up.in)));
 		if (bytewise)
 			cr_assert(raw_bytewise(&up, answer, strlen(answer)));
 		else
@@ -203,7 +205,10 @@ static void drain(struct raw *r, bool from_client, size_t n)
 /* F33, K4: an end that does not read stops the other's sending, each way; when it reads, every byte is there. */
 Test(dp_tunnel, F33_back_pressure)
 {
-	enum { MANY = 64 << 20, BOUND = 4 << 20 };
+	enum {
+		MANY = 64 << 20,
+		BOUND = 4 << 20
+	};
 	int listener;
 	struct gw *gw = dp_by_hand(NULL, &listener);
 	struct tunnel t = tunnel_open(gw, listener);
@@ -295,7 +300,9 @@ Test(dp_tunnel, F33_upstream_closes)
 /* F33: either end is killed, quiet or in full flow, read or unread: the other one sees the end soon, nothing is lost by us. */
 Test(dp_tunnel, F33_kill_each_side)
 {
-	enum { ROUNDS = 40 };
+	enum {
+		ROUNDS = 40
+	};
 	int listener, before;
 	struct gw *gw = dp_by_hand(NULL, &listener);
 	struct tunnel t = tunnel_open(gw, listener);
@@ -361,8 +368,9 @@ Test(dp_tunnel, stream_idle)
 /* Without stream_idle nothing but an end ends it: neither the idle client's bound nor the body's. */
 Test(dp_tunnel, silent_tunnel_lives)
 {
-	struct gw_options options = {.timeouts = "response: 200ms, body_idle: 200ms",
-				     .top = "bounds: { idle_client: 200ms, client_body_idle: 200ms, client_head: 200ms }"};
+	struct gw_options options = {
+		.timeouts = "response: 200ms, body_idle: 200ms",
+		.top = "bounds: { idle_client: 200ms, client_body_idle: 200ms, client_head: 200ms }"};
 	int listener;
 	struct gw *gw = dp_by_hand(&options, &listener);
 	struct tunnel t = tunnel_open(gw, listener);
@@ -397,9 +405,12 @@ Test(dp_tunnel, K7_client_does_not_read)
 Test(dp_tunnel, F33_declined)
 {
 	const struct up_step *const scripts[] = {
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 501 Not Implemented\r\nContent-Length: 2\r\n\r\n{}"), {UP_READ, NULL, 0},
-		       UP_TEXT("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"), {UP_READ, NULL, 0},
-		       UP_TEXT("HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\n{}"),
+		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 501 Not Implemented\r\nContent-Length: 2\r\n\r\n{}"),
+		       {UP_READ, NULL, 0},
+		       UP_TEXT("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"),
+		       {UP_READ, NULL, 0},
+		       UP_TEXT("HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: "
+			       "Upgrade\r\nContent-Length: 2\r\n\r\n{}"),
 		       {UP_FOREVER, NULL, 0})};
 	static const unsigned statuses[] = {501, 200, 426};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1};
@@ -450,12 +461,16 @@ Test(dp_tunnel, P23_pipelined_behind_declined)
 Test(dp_tunnel, P23_stripped)
 {
 	static const char *const requests[] = {
-		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n",
+		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nConnection: Upgrade, "
+		"HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n",
 		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade\r\n\r\n",
-		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket, h2c\r\nConnection: Upgrade\r\nSec-WebSocket-Key: x\r\n\r\n",
+		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket, h2c\r\nConnection: "
+		"Upgrade\r\nSec-WebSocket-Key: x\r\n\r\n",
 		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: h2c, websocket\r\nConnection: Upgrade\r\n\r\n",
-		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
-		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nUpgrade: h2c\r\nConnection: "
+		"Upgrade\r\n\r\n",
+		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\nUpgrade: websocket\r\nConnection: "
+		"Upgrade\r\n\r\n",
 		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n",
 		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: keep-alive\r\n\r\n",
 		"GET /api/v1/x HTTP/1.0\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
@@ -463,7 +478,8 @@ Test(dp_tunnel, P23_stripped)
 		"POST /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n" WS_HEADERS "\r\n",
 		"POST /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n" WS_HEADERS "\r\nhello",
 		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n" WS_HEADERS "\r\nhello",
-		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n" WS_HEADERS "\r\n5\r\nhello\r\n0\r\n\r\n",
+		"GET /api/v1/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n" WS_HEADERS
+		"\r\n5\r\nhello\r\n0\r\n\r\n",
 	};
 	struct gw *gw = gw_start(NULL);
 
@@ -498,11 +514,13 @@ Test(dp_tunnel, F18_unasked)
 		{WS_GET, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"},
 		{WS_GET, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n"},
 		{WS_GET, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"},
-		{WS_GET, "HTTP/1.1 100 Continue\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nHTTP/1.1 101 X\r\n\r\n"},
+		{WS_GET,
+		 "HTTP/1.1 100 Continue\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nHTTP/1.1 101 X\r\n\r\n"},
 	};
 
 	for (unsigned i = 0; i < COUNT(cases); i++) {
-		const struct up_step bad[] = {{UP_READ, NULL, 0}, {UP_SEND, cases[i].answer, 0}, {UP_READ_EOF, NULL, 0}, {UP_END, NULL, 0}};
+		const struct up_step bad[] = {
+			{UP_READ, NULL, 0}, {UP_SEND, cases[i].answer, 0}, {UP_READ_EOF, NULL, 0}, {UP_END, NULL, 0}};
 		const struct up_step *const scripts[] = {bad, SCRIPT({UP_ECHO, NULL, 0}, {UP_FOREVER, NULL, 0})};
 		struct gw_options options = {.scripts = scripts, .nscripts = 2};
 		struct gw *gw = gw_start(&options);

@@ -12,7 +12,7 @@
 TestSuite(bodies, .fini = gw_fini);
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define GET_X "GET /api/v1/x HTTP/1.1\r\nHost: h\r\n\r\n"
+#define GET_X        "GET /api/v1/x HTTP/1.1\r\nHost: h\r\n\r\n"
 
 /* n bytes of every value, so that nothing that interprets them goes unnoticed. */
 static struct buf pattern(size_t n)
@@ -128,7 +128,8 @@ Test(bodies, expect_continue)
 	struct answer a;
 	struct buf body;
 
-	cr_assert(raw_text(&r, "POST /api/v1/x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"));
+	cr_assert(raw_text(&r,
+			   "POST /api/v1/x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"));
 	a = raw_answer(&r, false, WAIT_MS);
 	cr_expect_eq(a.status, 100);
 	cr_expect_lt(wait_now_ms() - begin, 1000);
@@ -146,12 +147,12 @@ Test(bodies, expect_continue)
 
 struct response_case {
 	const char *method;
-	const char *sent;  /* by the upstream, in one write or byte by byte */
-	const char *wire;  /* body bytes that the client must see, framing included; NULL: the same as sent */
+	const char *sent; /* by the upstream, in one write or byte by byte */
+	const char *wire; /* body bytes that the client must see, framing included; NULL: the same as sent */
 	enum answer_end end;
 	unsigned status;
-	bool closes;       /* the upstream closes behind it */
-	bool reset;        /* with a reset where there is one */
+	bool closes;            /* the upstream closes behind it */
+	bool reset;             /* with a reset where there is one */
 	bool closed_for_client; /* the client's connection ends with it */
 };
 
@@ -160,7 +161,8 @@ static const struct response_case responses[] = {
 	{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", ANSWER_COMPLETE, 200, 0, 0, 0},
 	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n3;x=1\r\nabc\r\n0\r\n\r\n", NULL,
 	 ANSWER_COMPLETE, 200, 0, 0, 0},
-	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "0\r\n\r\n", ANSWER_COMPLETE, 200, 0, 0, 0},
+	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "0\r\n\r\n", ANSWER_COMPLETE, 200, 0,
+	 0, 0},
 	{"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "", ANSWER_COMPLETE, 200, 0, 0, 0},
 	{"HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "", ANSWER_COMPLETE, 200, 0, 0, 0},
 	{"GET", "HTTP/1.1 204 No Content\r\n\r\n", "", ANSWER_COMPLETE, 204, 0, 0, 0},
@@ -169,19 +171,26 @@ static const struct response_case responses[] = {
 	{"GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "", ANSWER_COMPLETE, 304, 0, 0, 0},
 	{"GET", "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}", "{}", ANSWER_COMPLETE, 404, 0, 0, 0},
 	/* F23: a redirect is the client's business. */
-	{"GET", "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", "", ANSWER_COMPLETE, 302, 0, 0, 0},
+	{"GET", "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", "", ANSWER_COMPLETE,
+	 302, 0, 0, 0},
 	/* F34 */
-	{"GET", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}", "{}", ANSWER_COMPLETE, 429, 0, 0, 0},
+	{"GET", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}", "{}",
+	 ANSWER_COMPLETE, 429, 0, 0, 0},
 	/* F6, F7: cut responses look cut. */
 	{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", "hello", ANSWER_CUT, 200, 1, 0, 1},
 	{"GET", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", "hello", ANSWER_CUT, 200, 1, 1, 1},
-	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "5\r\nhello\r\n", ANSWER_CUT, 200, 1, 0, 1},
-	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "5\r\nhello\r\n", ANSWER_CUT, 200, 1, 1, 1},
-	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", NULL, ANSWER_CUT, 200, 1, 0, 1},
+	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "5\r\nhello\r\n", ANSWER_CUT,
+	 200, 1, 0, 1},
+	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "5\r\nhello\r\n", ANSWER_CUT,
+	 200, 1, 1, 1},
+	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", NULL, ANSWER_CUT, 200, 1, 0,
+	 1},
 	/* The next chunk line is malformed: what was good went out, no end is forged. */
-	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n", "5\r\nhello\r\n", ANSWER_CUT, 200, 0, 0, 1},
+	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n", "5\r\nhello\r\n",
+	 ANSWER_CUT, 200, 0, 0, 1},
 	/* A connection that the upstream will close serves one answer, whole. */
-	{"GET", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", "hello", ANSWER_COMPLETE, 200, 1, 0, 0},
+	{"GET", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", "hello", ANSWER_COMPLETE, 200,
+	 1, 0, 0},
 };
 
 static const char *body_of(const char *message)
@@ -194,7 +203,10 @@ static void check_response(const struct response_case *c, bool bytewise, unsigne
 	const struct up_step script[] = {
 		{UP_READ, NULL, 0},
 		{bytewise ? UP_SEND_BYTEWISE : UP_SEND, c->sent, 0},
-		{c->reset ? UP_RESET : c->closes ? UP_CLOSE : UP_READ_EOF, NULL, 0},
+		{c->reset    ? UP_RESET
+		 : c->closes ? UP_CLOSE
+			     : UP_READ_EOF,
+		 NULL, 0},
 		{UP_END, NULL, 0},
 	};
 	const struct up_step *const scripts[] = {script};
@@ -251,8 +263,8 @@ Test(bodies, responses_bytewise)
 Test(bodies, until_close)
 {
 	const struct up_step *const scripts[] = {
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nhello "), {UP_GATE, NULL, 0},
-		       UP_TEXT("world"), {UP_CLOSE, NULL, 0})};
+		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nhello "),
+		       {UP_GATE, NULL, 0}, UP_TEXT("world"), {UP_CLOSE, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1};
 	struct gw *gw = gw_start(&options);
 	struct raw r = gw_connect(gw);
@@ -272,11 +284,11 @@ Test(bodies, until_close)
 /* F13, F32: what the upstream sends is with the client at once, record by record. */
 Test(bodies, streamed)
 {
-	const struct up_step *const scripts[] = {
-		SCRIPT({UP_READ, NULL, 0},
-		       UP_TEXT("HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"),
-		       {UP_GATE, NULL, 0}, UP_TEXT("3\r\none\r\n"), {UP_GATE, NULL, 1}, UP_TEXT("3\r\ntwo\r\n"),
-		       {UP_GATE, NULL, 2}, UP_TEXT("0\r\n\r\n"), {UP_FOREVER, NULL, 0})};
+	const struct up_step *const scripts[] = {SCRIPT(
+		{UP_READ, NULL, 0},
+		UP_TEXT("HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"),
+		{UP_GATE, NULL, 0}, UP_TEXT("3\r\none\r\n"), {UP_GATE, NULL, 1}, UP_TEXT("3\r\ntwo\r\n"),
+		{UP_GATE, NULL, 2}, UP_TEXT("0\r\n\r\n"), {UP_FOREVER, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1};
 	struct gw *gw = gw_start(&options);
 	struct raw r = gw_connect(gw);
@@ -301,11 +313,15 @@ Test(bodies, streamed)
 /* K4: a client that does not read stops the upstream's sending; when it reads, every byte is there. */
 Test(bodies, back_pressure)
 {
-	enum { TIMES = 24000 };
+	enum {
+		TIMES = 24000
+	};
 	static char piece[1025];
 	struct up_step script[] = {
-		{UP_READ, NULL, 0}, {UP_SEND, "HTTP/1.1 200 OK\r\nContent-Length: 24576000\r\n\r\n", 0},
-		{UP_SEND_REPEAT, piece, TIMES}, {UP_FOREVER, NULL, 0},
+		{UP_READ, NULL, 0},
+		{UP_SEND, "HTTP/1.1 200 OK\r\nContent-Length: 24576000\r\n\r\n", 0},
+		{UP_SEND_REPEAT, piece, TIMES},
+		{UP_FOREVER, NULL, 0},
 	};
 	const struct up_step *const scripts[] = {script};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1};
@@ -335,8 +351,11 @@ Test(bodies, back_pressure)
 /* The same the other way: an upstream that does not read stops the client's sending. */
 Test(bodies, back_pressure_upload)
 {
-	const struct up_step *const scripts[] = {SCRIPT({UP_READ_HEAD, NULL, 0}, {UP_GATE, NULL, 0}, {UP_ECHO, NULL, 0})};
-	enum { SIZE = 16 << 20 };
+	const struct up_step *const scripts[] = {
+		SCRIPT({UP_READ_HEAD, NULL, 0}, {UP_GATE, NULL, 0}, {UP_ECHO, NULL, 0})};
+	enum {
+		SIZE = 16 << 20
+	};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1};
 	struct gw *gw = gw_start(&options);
 	struct raw r = gw_connect(gw);
@@ -372,7 +391,8 @@ Test(bodies, back_pressure_upload)
 Test(bodies, early_answer)
 {
 	const struct up_step *const scripts[] = {
-		SCRIPT({UP_READ_HEAD, NULL, 0}, UP_TEXT("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"), {UP_READ_EOF, NULL, 0}),
+		SCRIPT({UP_READ_HEAD, NULL, 0}, UP_TEXT("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"),
+		       {UP_READ_EOF, NULL, 0}),
 		SCRIPT({UP_ECHO, NULL, 0}, {UP_FOREVER, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 2};
 	struct gw *gw = gw_start(&options);
@@ -396,7 +416,8 @@ Test(bodies, early_answer)
 Test(bodies, early_answer_while_uploading)
 {
 	const struct up_step *const scripts[] = {
-		SCRIPT({UP_READ_HEAD, NULL, 0}, UP_TEXT("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"), {UP_CLOSE, NULL, 0})};
+		SCRIPT({UP_READ_HEAD, NULL, 0}, UP_TEXT("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"),
+		       {UP_CLOSE, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1};
 	struct gw *gw = gw_start(&options);
 	struct buf piece = pattern(1 << 20);

@@ -26,9 +26,11 @@ static void end(void)
 TestSuite(config, .init = begin, .fini = end);
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define UP "upstreams: { main: { url: \"unix://$/up.sock\" } }\n"
-#define KEY "credentials: { team: { api_key: { file: $/team.key } } }\n"
-#define ME(more) "{ name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"alice\", allow: [all], isolation: none" more " }"
+#define UP           "upstreams: { main: { url: \"unix://$/up.sock\" } }\n"
+#define KEY          "credentials: { team: { api_key: { file: $/team.key } } }\n"
+#define ME(more)                                                                                                       \
+	"{ name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"alice\", allow: [all], "          \
+	"isolation: none" more " }"
 #define RULES UP KEY "clients:\n  - " ME("") "\n"
 
 /* Writes the text with "$" replaced by the test's directory; its path. */
@@ -86,53 +88,95 @@ static const struct bad_config bad[] = {
 	{"listen: [ { path: $/x.sock, name: a }, { path: $/y.sock, name: a } ]\n" RULES, "1:", "name"},
 	{"upstreams: { main: { url: \"ftp://x\" } }\n" KEY "clients:\n  - " ME("") "\n", "1:27:", "ftp"},
 	{"upstreams: { main: { url: \"unix://relative\" } }\n" KEY "clients:\n  - " ME("") "\n", "1:27:", "relative"},
-	{"upstreams: { main: { url: \"http://10.0.0.1\" } }\n" KEY "clients:\n  - " ME("") "\n", "1:27:", "allow_plaintext"},
+	{"upstreams: { main: { url: \"http://10.0.0.1\" } }\n" KEY "clients:\n  - " ME("") "\n",
+	 "1:27:", "allow_plaintext"},
 	{"upstreams: { main: { url: \"http://u:p@x\" } }\n" KEY "clients:\n  - " ME("") "\n", "1:27:", "url"},
-	{"upstreams: { main: { url: \"http://127.0.0.1:99999\" } }\n" KEY "clients:\n  - " ME("") "\n", "1:27:", "99999"},
+	{"upstreams: { main: { url: \"http://127.0.0.1:99999\" } }\n" KEY "clients:\n  - " ME("") "\n",
+	 "1:27:", "99999"},
 	{"upstreams: { main: { } }\n" KEY "clients:\n  - " ME("") "\n", "1:", "url"},
-	{"upstreams: { main: { url: \"unix://$/u\", pool: { max_connections: 0 } } }\n" KEY "clients:\n  - " ME("") "\n", "1:", "max_connections"},
-	{"upstreams: { main: { url: \"unix://$/u\", pool: { max_connections: many } } }\n" KEY "clients:\n  - " ME("") "\n", "1:", "many"},
-	{"upstreams: { main: { url: \"unix://$/u\", pool: { size: 3 } } }\n" KEY "clients:\n  - " ME("") "\n", "1:", "size"},
-	{"upstreams: { main: { url: \"unix://$/u\", timeouts: { connect: 0s } } }\n" KEY "clients:\n  - " ME("") "\n", "1:", "connect"},
-	{"upstreams: { main: { url: \"unix://$/u\", timeouts: { connect: 5 minutes } } }\n" KEY "clients:\n  - " ME("") "\n", "1:", "5 minutes"},
+	{"upstreams: { main: { url: \"unix://$/u\", pool: { max_connections: 0 } } }\n" KEY
+	 "clients:\n  - " ME("") "\n",
+	 "1:", "max_connections"},
+	{"upstreams: { main: { url: \"unix://$/u\", pool: { max_connections: many } } }\n" KEY
+	 "clients:\n  - " ME("") "\n",
+	 "1:", "many"},
+	{"upstreams: { main: { url: \"unix://$/u\", pool: { size: 3 } } }\n" KEY "clients:\n  - " ME("") "\n",
+	 "1:", "size"},
+	{"upstreams: { main: { url: \"unix://$/u\", timeouts: { connect: 0s } } }\n" KEY "clients:\n  - " ME("") "\n",
+	 "1:", "connect"},
+	{"upstreams: { main: { url: \"unix://$/u\", timeouts: { connect: 5 minutes } } }\n" KEY
+	 "clients:\n  - " ME("") "\n",
+	 "1:", "5 minutes"},
 	{UP "credentials: { team: { } }\nclients:\n  - " ME("") "\n", "2:", "api_key"},
 	{UP "credentials: { team: { api_key: { } } }\nclients:\n  - " ME("") "\n", "2:", "api_key"},
 	{UP "credentials: { team: { api_key: { file: relative } } }\nclients:\n  - " ME("") "\n", "2:", "relative"},
-	{UP "credentials: { team: { api_key: { file: $/team.key, env: X } } }\nclients:\n  - " ME("") "\n", "2:", "env"},
+	{UP "credentials: { team: { api_key: { file: $/team.key, env: X } } }\nclients:\n  - " ME("") "\n",
+	 "2:", "env"},
 	{RULES "  - " ME("") "\n", "5:", "me"},
-	{UP KEY "clients:\n  - { name: all, match: {}, upstream: main, credential: team, user_id: x, allow: [all], isolation: none }\n  - " ME("") "\n",
+	{UP KEY "clients:\n  - { name: all, match: {}, upstream: main, credential: team, user_id: x, allow: [all], "
+		"isolation: none }\n  - " ME("") "\n",
 	 "5:", "line 4"},
-	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: nowhere, credential: team, user_id: x, allow: [all], isolation: none }\n",
+	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: nowhere, credential: team, user_id: x, allow: "
+		"[all], isolation: none }\n",
 	 "4:", "nowhere"},
-	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: none, user_id: x, allow: [all], isolation: none }\n",
+	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: none, user_id: x, allow: "
+		"[all], isolation: none }\n",
 	 "4:", "none"},
-	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, user_id: x, allow: [all], isolation: none }\n", "4:", "credential"},
-	{UP KEY "clients:\n  - { name: me, upstream: main, credential: team, user_id: x, allow: [all], isolation: none }\n", "4:", "match"},
-	{UP KEY "clients:\n  - { name: me, match: { uid: abc }, upstream: main, credential: team, user_id: x, allow: [all], isolation: none }\n",
+	{UP KEY
+	 "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, user_id: x, allow: [all], isolation: none }\n",
+	 "4:", "credential"},
+	{UP KEY
+	 "clients:\n  - { name: me, upstream: main, credential: team, user_id: x, allow: [all], isolation: none }\n",
+	 "4:", "match"},
+	{UP KEY "clients:\n  - { name: me, match: { uid: abc }, upstream: main, credential: team, user_id: x, allow: "
+		"[all], isolation: none }\n",
 	 "4:", "abc"},
-	{UP KEY "clients:\n  - { name: me, match: { user: no-such-user-at-all }, upstream: main, credential: team, user_id: x, allow: [all], isolation: none }\n",
+	{UP KEY "clients:\n  - { name: me, match: { user: no-such-user-at-all }, upstream: main, credential: team, "
+		"user_id: x, allow: [all], isolation: none }\n",
 	 "4:", "no-such-user-at-all"},
-	{UP KEY "clients:\n  - { name: me, match: { uid: 65534 }, upstream: main, credential: team, user_id: x, allow: [all], isolation: none }\n",
+	{UP KEY "clients:\n  - { name: me, match: { uid: 65534 }, upstream: main, credential: team, user_id: x, allow: "
+		"[all], isolation: none }\n",
 	 "4:", "65534"},
-	{UP KEY "clients:\n  - { name: me, match: { listener: nowhere }, upstream: main, credential: team, user_id: x, allow: [all], isolation: none }\n",
+	{UP KEY "clients:\n  - { name: me, match: { listener: nowhere }, upstream: main, credential: team, user_id: x, "
+		"allow: [all], isolation: none }\n",
 	 "4:", "nowhere"},
 	{UP KEY "clients:\n  - " ME(", colour: red") "\n", "4:", "colour"},
 	{UP KEY "clients:\n  - " ME(", name: me") "\n", "4:", "name"},
 	{UP KEY "clients: []\n", "3:10:", "clients"},
 	{UP KEY "clients: { me: 1 }\n", "3:10:", "clients"},
 	/* H6: what a user id must not hold. */
-	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a b\", allow: [all], isolation: none }\n", "4:", "user_id"},
-	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a\\rb\", allow: [all], isolation: none }\n", "4:", "user_id"},
-	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a\\nb\", allow: [all], isolation: none }\n", "4:", "user_id"},
-	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a\\0b\", allow: [all], isolation: none }\n", "4:", "user_id"},
-	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a\\tb\", allow: [all], isolation: none }\n", "4:", "user_id"},
-	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a\\x7fb\", allow: [all], isolation: none }\n", "4:", "user_id"},
-	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a/b\", allow: [all], isolation: none }\n", "4:", "user_id"},
-	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"\", allow: [all], isolation: none }\n", "4:", "user_id"},
-	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"{nobody}\", allow: [all], isolation: none }\n", "4:", "nobody"},
+	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a b\", "
+		"allow: [all], isolation: none }\n",
+	 "4:", "user_id"},
+	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a\\rb\", "
+		"allow: [all], isolation: none }\n",
+	 "4:", "user_id"},
+	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a\\nb\", "
+		"allow: [all], isolation: none }\n",
+	 "4:", "user_id"},
+	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a\\0b\", "
+		"allow: [all], isolation: none }\n",
+	 "4:", "user_id"},
+	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a\\tb\", "
+		"allow: [all], isolation: none }\n",
+	 "4:", "user_id"},
+	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a\\x7fb\", "
+		"allow: [all], isolation: none }\n",
+	 "4:", "user_id"},
+	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"a/b\", "
+		"allow: [all], isolation: none }\n",
+	 "4:", "user_id"},
+	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"\", allow: "
+		"[all], isolation: none }\n",
+	 "4:", "user_id"},
+	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"{nobody}\", "
+		"allow: [all], isolation: none }\n",
+	 "4:", "nobody"},
 	{UP KEY "clients:\n  - { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \""
-		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-		"\", allow: [all], isolation: none }\n", "4:", "user_id"},
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+		"aaaaaaaaaaaaaaaaaaaaaaaaaaa"
+		"\", allow: [all], isolation: none }\n",
+	 "4:", "user_id"},
 	/* What is no YAML, or not what the file must be. */
 	{"listen: [\n", "2:1:", ""},
 	{"a: b: c\n", "1:", ""},
@@ -180,7 +224,8 @@ Test(config, faults_at_start)
 /* One run names every fault, not only the first. */
 Test(config, all_faults_at_once)
 {
-	const char *file = write_config("lisen: []\ndrain_timeout: soon\n" UP KEY "clients:\n  - " ME(", colour: red") "\n");
+	const char *file =
+		write_config("lisen: []\ndrain_timeout: soon\n" UP KEY "clients:\n  - " ME(", colour: red") "\n");
 	struct buf out = BUF_EMPTY;
 
 	cr_expect_eq(run("-t", file, &out), 1);
@@ -197,11 +242,15 @@ Test(config, good)
 		RULES,
 		"listen: [ { path: $/x.sock, mode: \"0660\" } ]\n" RULES "log: { level: debug, access: stderr }\n",
 		"drain_timeout: 1h30m\n" RULES "bounds: { body: 2MiB }\n",
-		"upstreams:\n  main:\n    url: http://127.0.0.1:7000\n    pool: { max_connections: 3, max_idle: 1, idle_timeout: 1s, "
-		"lifetime: 1m, max_waiting: 2, wait_timeout: 1s }\n    timeouts: { connect: 1s, response: 2s, spawn: 3s, exec: 4s, "
+		"upstreams:\n  main:\n    url: http://127.0.0.1:7000\n    pool: { max_connections: 3, max_idle: 1, "
+		"idle_timeout: 1s, "
+		"lifetime: 1m, max_waiting: 2, wait_timeout: 1s }\n    timeouts: { connect: 1s, response: 2s, spawn: "
+		"3s, exec: 4s, "
 		"body_idle: 5s, stream_idle: 0s }\n" KEY "clients:\n  - " ME("") "\n",
-		"upstreams: { main: { url: \"http://10.0.0.1\", allow_plaintext: true } }\n" KEY "clients:\n  - " ME("") "\n",
-		"host: box\n" UP KEY "clients:\n  - { name: a, match: { uid: [0, 1000] }, upstream: main, credential: team, user_id: \"{uid}@{host}\", allow: [all], isolation: none }\n",
+		"upstreams: { main: { url: \"http://10.0.0.1\", allow_plaintext: true } }\n" KEY
+		"clients:\n  - " ME("") "\n",
+		"host: box\n" UP KEY "clients:\n  - { name: a, match: { uid: [0, 1000] }, upstream: main, credential: "
+				     "team, user_id: \"{uid}@{host}\", allow: [all], isolation: none }\n",
 	};
 
 	for (unsigned i = 0; i < COUNT(good); i++) {
@@ -223,20 +272,13 @@ Test(config, key_files)
 		bool good;
 	} keys[] = {
 #define K(bytes, mode, good) {bytes, sizeof(bytes) - 1, mode, good}
-		K(GW_KEY, 0600, true),
-		K(GW_KEY "\n", 0400, true),
-		K(GW_KEY "\r\n", 0600, false),
-		K(GW_KEY "\n\n", 0600, false),
-		K(GW_KEY "\0x", 0600, false),
-		K(GW_KEY " x", 0600, false),
-		K(GW_KEY "\tx", 0600, false),
-		K(GW_KEY "\x7fx", 0600, false),
-		K(GW_KEY "\x80x", 0600, false),
-		K("", 0600, false),
-		K("\n", 0600, false),
-		K(GW_KEY "\n", 0644, false),
-		K(GW_KEY "\n", 0660, false),
-		K(GW_KEY "\n", 0604, false),
+		K(GW_KEY, 0600, true),          K(GW_KEY "\n", 0400, true),
+		K(GW_KEY "\r\n", 0600, false),  K(GW_KEY "\n\n", 0600, false),
+		K(GW_KEY "\0x", 0600, false),   K(GW_KEY " x", 0600, false),
+		K(GW_KEY "\tx", 0600, false),   K(GW_KEY "\x7fx", 0600, false),
+		K(GW_KEY "\x80x", 0600, false), K("", 0600, false),
+		K("\n", 0600, false),           K(GW_KEY "\n", 0644, false),
+		K(GW_KEY "\n", 0660, false),    K(GW_KEY "\n", 0604, false),
 		K(GW_KEY "\n", 0620, false),
 #undef K
 	};
@@ -248,7 +290,8 @@ Test(config, key_files)
 
 		scratch_file(&dir, "team.key", keys[i].mode, keys[i].bytes, keys[i].n);
 		status = run("-t", file, &out);
-		cr_expect_eq(status, keys[i].good ? 0 : 1, "key %u: exit status %d: %.*s", i, status, STR_ARG(buf_str(&out)));
+		cr_expect_eq(status, keys[i].good ? 0 : 1, "key %u: exit status %d: %.*s", i, status,
+			     STR_ARG(buf_str(&out)));
 		if (!keys[i].good)
 			cr_expect(buf_contains(&out, "team.key"), "key %u: the file is not named", i);
 		buf_fini(&out);
@@ -361,7 +404,8 @@ Test(config, unreadable_file)
 /* -V says versions, -h the usage, both exit 0; what is no option, or an argument too many, is exit 2 with the usage. */
 Test(config, command_line)
 {
-	static const char *const wrong[][4] = {{"-x", NULL}, {"--nonsense", NULL}, {"extra", NULL}, {"-c", NULL}, {"-t", "extra", NULL}};
+	static const char *const wrong[][4] = {
+		{"-x", NULL}, {"--nonsense", NULL}, {"extra", NULL}, {"-c", NULL}, {"-t", "extra", NULL}};
 	struct buf out = BUF_EMPTY;
 
 	cr_expect_eq(run("-V", NULL, &out), 0);

@@ -17,9 +17,9 @@
 TestSuite(corners, .fini = gw_fini);
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define GET_X "GET /api/v1/x HTTP/1.1\r\nHost: h\r\n\r\n"
-#define HEALTH "GET /gateway/v1/health HTTP/1.1\r\nHost: h\r\n\r\n"
-#define EVIL "GET /api/v1/evil HTTP/1.1\r\nHost: h\r\n\r\n"
+#define GET_X        "GET /api/v1/x HTTP/1.1\r\nHost: h\r\n\r\n"
+#define HEALTH       "GET /gateway/v1/health HTTP/1.1\r\nHost: h\r\n\r\n"
+#define EVIL         "GET /api/v1/evil HTTP/1.1\r\nHost: h\r\n\r\n"
 
 static void ask_ok(struct gw *gw)
 {
@@ -35,7 +35,10 @@ Test(corners, head_of_own_answers)
 	static const struct {
 		const char *target;
 		unsigned status;
-	} cases[] = {{"/gateway/v1/health", 200}, {"/gateway/v1/whoami", 200}, {"/gateway/v1/nothing", 404}, {"/api/v1/../x", 400}};
+	} cases[] = {{"/gateway/v1/health", 200},
+		     {"/gateway/v1/whoami", 200},
+		     {"/gateway/v1/nothing", 404},
+		     {"/api/v1/../x", 400}};
 	struct gw *gw = gw_start(NULL);
 
 	for (unsigned i = 0; i < COUNT(cases); i++) {
@@ -51,7 +54,8 @@ Test(corners, head_of_own_answers)
 		if (raw_text(&r, GET_X) && !r.ended) {
 			a = raw_answer(&r, false, WAIT_MS);
 			/* Closed behind the error is fine, a body where none may be is not. */
-			cr_expect((a.end == ANSWER_COMPLETE && a.status == 200) || (a.end == ANSWER_CUT && r.in.len == 0),
+			cr_expect((a.end == ANSWER_COMPLETE && a.status == 200) ||
+					  (a.end == ANSWER_CUT && r.in.len == 0),
 				  "%s: %d %u", cases[i].target, (int)a.end, a.status);
 			answer_fini(&a);
 		}
@@ -99,7 +103,8 @@ Test(corners, body_of_a_refused_request)
 			(void)raw_text(&r, HEALTH);
 			a = raw_answer(&r, false, WAIT_MS);
 			if (a.end == ANSWER_COMPLETE)
-				cr_expect(buf_contains(&a.body, "uptime"), "head %u: %.*s", i, STR_ARG(buf_str(&a.body)));
+				cr_expect(buf_contains(&a.body, "uptime"), "head %u: %.*s", i,
+					  STR_ARG(buf_str(&a.body)));
 			answer_fini(&a);
 			raw_close(&r);
 		}
@@ -140,7 +145,8 @@ Test(corners, refused_before_the_body)
 Test(corners, one_answer_only)
 {
 	const struct up_step *const scripts[] = {
-		SCRIPT({UP_READ_HEAD, NULL, 0}, UP_TEXT("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"), {UP_READ_EOF, NULL, 0})};
+		SCRIPT({UP_READ_HEAD, NULL, 0}, UP_TEXT("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"),
+		       {UP_READ_EOF, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1};
 	struct gw *gw = gw_start(&options);
 	struct raw r = gw_connect(gw);
@@ -170,7 +176,8 @@ static bool counted_gone(void *arg)
 /* K1: a client that leaves while nothing is read from it is noticed all the same: its upload or its pipeline is full. */
 Test(corners, gone_while_unread)
 {
-	const struct up_step *const scripts[] = {SCRIPT({UP_READ_HEAD, NULL, 0}, {UP_GATE, NULL, 0}, {UP_READ_EOF, NULL, 0})};
+	const struct up_step *const scripts[] = {
+		SCRIPT({UP_READ_HEAD, NULL, 0}, {UP_GATE, NULL, 0}, {UP_READ_EOF, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1};
 	static char zeros[1 << 20];
 
@@ -179,7 +186,8 @@ Test(corners, gone_while_unread)
 		struct raw r = gw_connect(gw);
 		uint64_t begin;
 
-		cr_assert(raw_text(&r, i ? GET_X : "POST /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000\r\n\r\n"));
+		cr_assert(raw_text(&r, i ? GET_X
+					 : "POST /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 100000000\r\n\r\n"));
 		cr_assert(upstream_wait_bytes(gw->up, 0, 10));
 		while (wait_fd(r.fd, POLLOUT, 150))
 			if (!raw_push(&r, zeros, sizeof(zeros)))
@@ -201,7 +209,8 @@ Test(corners, refused_instead_of_continue)
 	struct raw r = gw_connect(gw);
 	struct answer a;
 
-	cr_assert(raw_text(&r, "POST /nothing HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 38\r\n\r\n"));
+	cr_assert(raw_text(&r,
+			   "POST /nothing HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 38\r\n\r\n"));
 	a = raw_answer(&r, false, WAIT_MS);
 	cr_expect(a.status == 403 || a.status == 404, "status %u", a.status);
 	answer_fini(&a);
@@ -214,13 +223,16 @@ Test(corners, refused_instead_of_continue)
 Test(corners, chunks_for_an_old_client)
 {
 	const struct up_step *const scripts[] = {
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x\r\n world\r\n0\r\nT: x\r\n\r\n"),
+		SCRIPT({UP_READ, NULL, 0},
+		       UP_TEXT("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x\r\n "
+			       "world\r\n0\r\nT: x\r\n\r\n"),
 		       {UP_FOREVER, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1};
 	struct gw *gw = gw_start(&options);
 
 	for (unsigned keep = 0; keep < 2; keep++) {
-		struct answer a = gw_ask(gw, "GET /api/v1/x HTTP/1.0\r\nHost: h\r\n%s\r\n", keep ? "Connection: keep-alive\r\n" : "");
+		struct answer a = gw_ask(gw, "GET /api/v1/x HTTP/1.0\r\nHost: h\r\n%s\r\n",
+					 keep ? "Connection: keep-alive\r\n" : "");
 
 		expect_status(&a, 200);
 		cr_expect_eq(wire_count(answer_head(&a), "Transfer-Encoding"), 0, "chunked to a 1.0 client");
@@ -234,7 +246,8 @@ Test(corners, chunks_for_an_old_client)
 Test(corners, no_interim_for_an_old_client)
 {
 	const struct up_step *const scripts[] = {
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" UP_OK_TEXT), {UP_FOREVER, NULL, 0})};
+		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" UP_OK_TEXT),
+		       {UP_FOREVER, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1};
 	struct gw *gw = gw_start(&options);
 	struct answer a = gw_ask(gw, "GET /api/v1/x HTTP/1.0\r\nHost: h\r\n\r\n");
@@ -251,11 +264,15 @@ Test(corners, gathered_bodies)
 	struct gw *gw = gw_start(NULL);
 
 	for (unsigned i = 0; i < COUNT(targets); i++) {
-		struct answer a = gw_ask(gw, "POST %s HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", targets[i]);
+		struct answer a = gw_ask(gw,
+					 "POST %s HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: "
+					 "chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+					 targets[i]);
 		struct buf head = upstream_request_head(gw->up, i), body = upstream_request_body(gw->up, i);
 
 		expect_status(&a, 200);
-		cr_expect(wire_header_is(buf_str(&head), "Content-Length", "11"), "%s: %.*s", targets[i], STR_ARG(buf_str(&head)));
+		cr_expect(wire_header_is(buf_str(&head), "Content-Length", "11"), "%s: %.*s", targets[i],
+			  STR_ARG(buf_str(&head)));
 		cr_expect_eq(wire_count(buf_str(&head), "Transfer-Encoding"), 0);
 		cr_expect(str_eq(buf_str(&body), STR("hello world")));
 		buf_fini(&head);
@@ -388,8 +405,10 @@ Test(corners, hanging_dial)
 		(void)connect(filler[i], (struct sockaddr *)&at, sizeof(at));
 	}
 	snprintf(text, sizeof(text),
-		 "listen: [ { path: %s } ]\nupstreams: { main: { url: \"http://127.0.0.1:%u\", timeouts: { connect: 400ms } } }\n"
-		 "credentials: { team: { api_key: { file: %s } } }\nclients: [ { name: me, match: {}, upstream: main, credential: team, "
+		 "listen: [ { path: %s } ]\nupstreams: { main: { url: \"http://127.0.0.1:%u\", timeouts: { connect: "
+		 "400ms } } }\n"
+		 "credentials: { team: { api_key: { file: %s } } }\nclients: [ { name: me, match: {}, upstream: main, "
+		 "credential: team, "
 		 "user_id: alice, allow: [all], isolation: none } ]\n",
 		 gw->socket, ntohs(at.sin_port), gw->key_file);
 	scratch_text(&gw->dir, "stacygate.yaml", 0644, text);
@@ -415,7 +434,10 @@ Test(corners, hanging_dial)
 /* Reloads in the middle of traffic lose nothing. */
 Test(corners, reload_in_traffic)
 {
-	enum { CLIENTS = 8, ROUNDS = 60 };
+	enum {
+		CLIENTS = 8,
+		ROUNDS = 60
+	};
 	struct gw *gw = gw_start(NULL);
 	struct raw r[CLIENTS];
 
@@ -507,11 +529,11 @@ static void stop_injected(struct gw *gw)
 Test(corners, injected_faults)
 {
 	static const char *const injections[] = {
-		"inject=accept4:error=ENFILE:when=2+3",	"inject=accept4:error=EMFILE:when=2+3",
-		"inject=accept4:error=ENOMEM:when=2+3",	"inject=accept4:error=ECONNABORTED:when=1+2",
-		"inject=accept4:error=EPROTO:when=1+2",	"inject=accept4:error=EINTR:when=1+2",
-		"inject=accept4:error=EAGAIN:when=1+2",	"inject=recvfrom:error=EINTR:when=1+3",
-		"inject=recvfrom:error=EAGAIN:when=2+3", "inject=sendto,sendmsg:error=EINTR:when=1+2",
+		"inject=accept4:error=ENFILE:when=2+3",        "inject=accept4:error=EMFILE:when=2+3",
+		"inject=accept4:error=ENOMEM:when=2+3",        "inject=accept4:error=ECONNABORTED:when=1+2",
+		"inject=accept4:error=EPROTO:when=1+2",        "inject=accept4:error=EINTR:when=1+2",
+		"inject=accept4:error=EAGAIN:when=1+2",        "inject=recvfrom:error=EINTR:when=1+3",
+		"inject=recvfrom:error=EAGAIN:when=2+3",       "inject=sendto,sendmsg:error=EINTR:when=1+2",
 		"inject=sendto,sendmsg:error=EAGAIN:when=3+3", "inject=epoll_wait:error=EINTR:when=1+2",
 	};
 
@@ -521,7 +543,8 @@ Test(corners, injected_faults)
 		if (!run_injected(gw, injections[i]))
 			return;
 		for (unsigned n = 0; n < 12; n++) {
-			struct answer a = gw_ask(gw, "POST /api/v1/x?%u HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello", n);
+			struct answer a = gw_ask(
+				gw, "POST /api/v1/x?%u HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello", n);
 
 			cr_expect_eq(a.end, ANSWER_COMPLETE, "%s: request %u: %d", injections[i], n, (int)a.end);
 			cr_expect_eq(a.status, 200, "%s: request %u: status %u", injections[i], n, a.status);
@@ -535,7 +558,8 @@ Test(corners, injected_faults)
 /* M5: when the kernel does not say who a peer is he is nobody: closed or 403, never a default identity. */
 Test(corners, unknown_peer)
 {
-	struct gw_options options = {.clients = "[ { name: all, match: {}, upstream: main, credential: team, user_id: alice, allow: [all], isolation: none } ]"};
+	struct gw_options options = {.clients = "[ { name: all, match: {}, upstream: main, credential: team, user_id: "
+						"alice, allow: [all], isolation: none } ]"};
 	struct gw *gw = gw_prepare(&options);
 	struct answer a;
 
@@ -551,7 +575,9 @@ Test(corners, unknown_peer)
 /* K9: without descriptors the listener pauses; those that are connected are served, and so is the next once there are some. */
 Test(corners, no_descriptors)
 {
-	enum { CLIENTS = 120 };
+	enum {
+		CLIENTS = 120
+	};
 	struct gw *gw = gw_prepare(NULL);
 	struct raw kept, r[CLIENTS];
 	struct answer a;

@@ -48,7 +48,8 @@ static void check_upstream(struct gw *gw, const char *name)
 		cr_expect(wire_header_is(h, "X-API-Key", GW_KEY), "%s: %.*s", name, STR_ARG(h));
 		cr_expect(wire_header_is(h, "X-User-ID", GW_USER_ID), "%s", name);
 		cr_expect_eq(wire_count(h, "Host"), 1, "%s", name);
-		cr_expect_leq(wire_count(h, "Content-Length") + wire_count(h, "Transfer-Encoding"), 1, "%s: %.*s", name, STR_ARG(h));
+		cr_expect_leq(wire_count(h, "Content-Length") + wire_count(h, "Transfer-Encoding"), 1, "%s: %.*s", name,
+			      STR_ARG(h));
 		cr_expect(str_ends(wire_first_line(h), STR(" HTTP/1.1")), "%s: %.*s", name, STR_ARG(h));
 		cr_expect(str_starts(wire_target(h), STR("/api/v1")), "%s: %.*s", name, STR_ARG(h));
 		buf_fini(&head);
@@ -146,7 +147,8 @@ Test(corpus, own)
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\naGET /evil HTTP/1.1\r\nHost: b\r\n\r\n",
 		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-API-Key: theirs\r\n\r\n",
-		"GET / HTTP/1.1\r\nHost: a\r\nX-API-Key: theirs\r\nConnection: X-User-ID\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: a\r\nX-API-Key: theirs\r\nConnection: X-User-ID\r\n\r\n\r\n\r\nGET / "
+		"HTTP/1.1\r\nHost: a\r\n\r\n",
 		"OPTIONS / HTTP/1.1\r\nHost: a\r\nAccess-Control-Request-Method: PUT\r\n\r\n",
 	};
 	struct gw *gw = gw_start(NULL);

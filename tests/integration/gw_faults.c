@@ -15,7 +15,7 @@
 TestSuite(faults, .fini = gw_fini);
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define GET_X "GET /api/v1/x HTTP/1.1\r\nHost: h\r\n\r\n"
+#define GET_X        "GET /api/v1/x HTTP/1.1\r\nHost: h\r\n\r\n"
 
 static void ask_ok(struct gw *gw)
 {
@@ -42,7 +42,8 @@ Test(faults, refused)
 		expect_error(&a, 502, "CONNECTION_ERROR");
 		cr_expect_lt(wait_now_ms() - begin, 1500);
 		/* It says what was tried: no host and port when it was a Unix socket. */
-		cr_expect_eq(says(&a, "Unix socket: Connection refused") || says(&a, "Unix socket: No such file"), !tcp);
+		cr_expect_eq(says(&a, "Unix socket: Connection refused") || says(&a, "Unix socket: No such file"),
+			     !tcp);
 		cr_expect_eq(says(&a, " port "), tcp);
 		answer_fini(&a);
 		a = gw_ask(gw, "POST /api/v1/sandboxes HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}");
@@ -86,7 +87,7 @@ Test(faults, full_backlog)
 
 struct fault {
 	const char *id;
-	const char *sent;    /* instead of a good head */
+	const char *sent; /* instead of a good head */
 	enum up_op then;
 };
 
@@ -156,7 +157,8 @@ Test(faults, length_and_chunked)
 {
 	const struct up_step *const scripts[] = {
 		SCRIPT({UP_READ, NULL, 0},
-		       UP_TEXT(OK "Content-Length: 40\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"),
+		       UP_TEXT(OK "Content-Length: 40\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nHTTP/1.1 200 "
+				  "OK\r\nContent-Length: 4\r\n\r\nevil"),
 		       {UP_READ_EOF, NULL, 0}),
 		SCRIPT({UP_ECHO, NULL, 0}, {UP_FOREVER, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 2};
@@ -179,8 +181,10 @@ Test(faults, length_and_chunked)
 Test(faults, endless_head)
 {
 	const struct up_step *const scripts[] = {
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT(OK), {UP_SEND_REPEAT, "X-Header: some text that goes on and on\r\n", 1000000}),
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT(OK "X: "), {UP_SEND_REPEAT, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 1000000})};
+		SCRIPT({UP_READ, NULL, 0}, UP_TEXT(OK),
+		       {UP_SEND_REPEAT, "X-Header: some text that goes on and on\r\n", 1000000}),
+		SCRIPT({UP_READ, NULL, 0}, UP_TEXT(OK "X: "),
+		       {UP_SEND_REPEAT, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 1000000})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 2};
 	struct gw *gw = gw_start(&options);
 
@@ -221,9 +225,9 @@ Test(faults, endless_interim)
 /* F17: a few interim responses, then the answer. */
 Test(faults, interim)
 {
-	const struct up_step *const scripts[] = {
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"),
-		       UP_TEXT("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"), UP_TEXT(UP_OK_TEXT), {UP_FOREVER, NULL, 0})};
+	const struct up_step *const scripts[] = {SCRIPT(
+		{UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"),
+		UP_TEXT("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"), UP_TEXT(UP_OK_TEXT), {UP_FOREVER, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1};
 	struct gw *gw = gw_start(&options);
 	struct raw r = gw_connect(gw);
@@ -252,7 +256,8 @@ Test(faults, response_timeout)
 	const struct up_step *const scripts[] = {
 		SCRIPT({UP_READ, NULL, 0}, {UP_READ_EOF, NULL, 0}),
 		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 200 OK\r\n"), {UP_DELAY, NULL, 150}, UP_TEXT("A: b\r\n"),
-		       {UP_DELAY, NULL, 150}, UP_TEXT("A: b\r\n"), {UP_DELAY, NULL, 150}, UP_TEXT("A: b\r\n"), {UP_READ_EOF, NULL, 0}),
+		       {UP_DELAY, NULL, 150}, UP_TEXT("A: b\r\n"), {UP_DELAY, NULL, 150}, UP_TEXT("A: b\r\n"),
+		       {UP_READ_EOF, NULL, 0}),
 		SCRIPT({UP_ECHO, NULL, 0}, {UP_FOREVER, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 3, .timeouts = "response: 300ms"};
 	struct gw *gw = gw_start(&options);
@@ -290,10 +295,10 @@ Test(faults, stalled_body)
 /* stream_idle 0s: a silent NDJSON stream is no stalled body. */
 Test(faults, silent_stream_lives)
 {
-	const struct up_step *const scripts[] = {
-		SCRIPT({UP_READ, NULL, 0},
-		       UP_TEXT(OK "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"),
-		       {UP_DELAY, NULL, 900}, UP_TEXT("0\r\n\r\n"), {UP_READ_EOF, NULL, 0})};
+	const struct up_step *const scripts[] = {SCRIPT(
+		{UP_READ, NULL, 0},
+		UP_TEXT(OK "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"),
+		{UP_DELAY, NULL, 900}, UP_TEXT("0\r\n\r\n"), {UP_READ_EOF, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1, .timeouts = "body_idle: 200ms"};
 	struct gw *gw = gw_start(&options);
 	struct answer a = gw_ask(gw, GET_X);
@@ -324,7 +329,8 @@ Test(faults, slow_client)
 		const char *bounds;
 	} cases[] = {
 		{"GET /api/v1/x HTT", "bounds: { client_head: 300ms }"},
-		{"POST /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nhel", "bounds: { client_body_idle: 300ms }"},
+		{"POST /api/v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nhel",
+		 "bounds: { client_body_idle: 300ms }"},
 	};
 
 	for (unsigned i = 0; i < COUNT(cases); i++) {
@@ -368,11 +374,16 @@ Test(faults, no_mix_up)
 {
 	const struct up_step *const scripts[] = {
 		SCRIPT({UP_ECHO, NULL, 0}, {UP_ECHO, NULL, 0}, {UP_READ, NULL, 0}, {UP_CLOSE, NULL, 0}),
-		SCRIPT({UP_ECHO, NULL, 0}, {UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"), {UP_CLOSE, NULL, 0}),
-		SCRIPT({UP_ECHO, NULL, 0}, {UP_ECHO, NULL, 0}, {UP_ECHO, NULL, 0}, {UP_HALF_CLOSE, NULL, 0}, {UP_READ_EOF, NULL, 0}),
+		SCRIPT({UP_ECHO, NULL, 0}, {UP_READ, NULL, 0},
+		       UP_TEXT("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"), {UP_CLOSE, NULL, 0}),
+		SCRIPT({UP_ECHO, NULL, 0}, {UP_ECHO, NULL, 0}, {UP_ECHO, NULL, 0}, {UP_HALF_CLOSE, NULL, 0},
+		       {UP_READ_EOF, NULL, 0}),
 		SCRIPT({UP_ECHO, NULL, 0}, {UP_READ, NULL, 0}, {UP_RESET, NULL, 0}),
 		SCRIPT({UP_ECHO, NULL, 0}, {UP_ECHO, NULL, 0}, {UP_CLOSE, NULL, 0})};
-	enum { ROUNDS = 300, CLIENTS = 8 };
+	enum {
+		ROUNDS = 300,
+		CLIENTS = 8
+	};
 	const struct up_step *many[ROUNDS * CLIENTS];
 	struct gw_options options = {.scripts = many, .nscripts = COUNT(many)};
 	unsigned whole = 0, failed = 0;

@@ -38,11 +38,35 @@ static void expect_ours(const struct buf *head)
 Test(headers, stripped)
 {
 	static const char *const names[] = {
-		"X-API-Key", "x-api-key", "X-Api-KEY", "X-Admin-API-Key", "X-User-ID", "X-User-Id", "X-Tenant-ID",
-		"Authorization", "Proxy-Authorization", "Cookie", "X-Forwarded-For", "X-Forwarded-Host",
-		"X-Forwarded-Proto", "X-Real-IP", "True-Client-IP", "Forwarded", "X-Worker-ID", "X-Worker-Token",
-		"X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "Keep-Alive", "TE", "Trailer",
-		"Upgrade", "Proxy-Connection", "Stacygate-Timeout", "Stacygate-Lease", "Stacygate-Error",
+		"X-API-Key",
+		"x-api-key",
+		"X-Api-KEY",
+		"X-Admin-API-Key",
+		"X-User-ID",
+		"X-User-Id",
+		"X-Tenant-ID",
+		"Authorization",
+		"Proxy-Authorization",
+		"Cookie",
+		"X-Forwarded-For",
+		"X-Forwarded-Host",
+		"X-Forwarded-Proto",
+		"X-Real-IP",
+		"True-Client-IP",
+		"Forwarded",
+		"X-Worker-ID",
+		"X-Worker-Token",
+		"X-Original-URL",
+		"X-Rewrite-URL",
+		"X-HTTP-Method-Override",
+		"Keep-Alive",
+		"TE",
+		"Trailer",
+		"Upgrade",
+		"Proxy-Connection",
+		"Stacygate-Timeout",
+		"Stacygate-Lease",
+		"Stacygate-Error",
 	};
 	struct gw *gw = gw_start(NULL);
 
@@ -115,7 +139,8 @@ Test(headers, connection_names_framing)
 {
 	static const char *const requests[] = {
 		"POST /api/v1/x HTTP/1.1\r\nHost: h\r\nConnection: Content-Length\r\nContent-Length: 5\r\n\r\nhello",
-		"POST /api/v1/x HTTP/1.1\r\nHost: h\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n"
+		"POST /api/v1/x HTTP/1.1\r\nHost: h\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: "
+		"chunked\r\n\r\n"
 		"5\r\nhello\r\n0\r\n\r\n",
 	};
 	struct gw *gw = gw_start(NULL);
@@ -287,9 +312,11 @@ Test(headers, request_id)
 		{"X-Request-ID: a b\r\n", NULL},
 		{"X-Request-ID: \"<script>\"\r\n", NULL},
 		{"X-Request-ID: first-id\r\nX-Request-ID: second-id\r\n", "first-id"},
-		{"X-Request-ID: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+		{"X-Request-ID: "
+		 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 		 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-		 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n",
+		 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+		 "\r\n",
 		 NULL},
 	};
 	struct gw *gw = gw_start(NULL);
@@ -336,7 +363,8 @@ Test(headers, response)
 	const struct up_step *const scripts[] = {SCRIPT(
 		{UP_READ, NULL, 0},
 		UP_TEXT("HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 2\r\nX-Kept: yes\r\n"
-			"X-Multi: 1\r\nX-Multi: 2\r\nConnection: keep-alive, X-Hop\r\nX-Hop: dropme\r\nKeep-Alive: timeout=dropme\r\n"
+			"X-Multi: 1\r\nX-Multi: 2\r\nConnection: keep-alive, X-Hop\r\nX-Hop: dropme\r\nKeep-Alive: "
+			"timeout=dropme\r\n"
 			"Proxy-Authenticate: dropme\r\nStacygate-Error: dropme\r\nStacygate-Clamped: dropme\r\n"
 			"X-Request-ID: dropme\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n{}"),
 		{UP_FOREVER, NULL, 0})};

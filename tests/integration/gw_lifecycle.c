@@ -14,10 +14,10 @@
 
 TestSuite(lifecycle, .fini = gw_fini);
 
-#define GET_X "GET /api/v1/x HTTP/1.1\r\nHost: h\r\n\r\n"
+#define GET_X  "GET /api/v1/x HTTP/1.1\r\nHost: h\r\n\r\n"
 #define WHOAMI "GET /gateway/v1/whoami HTTP/1.1\r\nHost: h\r\n\r\n"
-#define RULE(name, match, user) \
-	"  - { name: " name ", match: " match ", upstream: main, credential: team, user_id: \"" user \
+#define RULE(name, match, user)                                                                                        \
+	"  - { name: " name ", match: " match ", upstream: main, credential: team, user_id: \"" user                   \
 	"\", allow: [all], isolation: none }\n"
 
 static bool refuses(void *arg)
@@ -32,7 +32,8 @@ static bool refuses(void *arg)
 /* SIGTERM: no new connection is taken, idle ones close, the request under way is answered whole, then exit 0. */
 Test(lifecycle, drain)
 {
-	const struct up_step *const scripts[] = {SCRIPT({UP_READ, NULL, 0}, {UP_GATE, NULL, 0}, {UP_SEND, UP_OK_TEXT, 0}, {UP_READ_EOF, NULL, 0})};
+	const struct up_step *const scripts[] = {
+		SCRIPT({UP_READ, NULL, 0}, {UP_GATE, NULL, 0}, {UP_SEND, UP_OK_TEXT, 0}, {UP_READ_EOF, NULL, 0})};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1};
 	struct gw *gw = gw_start(&options);
 	struct raw busy = gw_connect(gw), idle = gw_connect(gw);
@@ -303,7 +304,8 @@ Test(lifecycle, no_rule)
 /* ID1: each uid is its own user, on connections that are used in turn and kept. */
 Test(lifecycle, identities)
 {
-	struct gw_options options = {.clients = "\n" RULE("one", "{ uid: 1234 }", "alice") RULE("two", "{ uid: 5678 }", "bob")};
+	struct gw_options options = {.clients = "\n" RULE("one", "{ uid: 1234 }", "alice")
+					     RULE("two", "{ uid: 5678 }", "bob")};
 	static const struct {
 		uid_t uid;
 		const char *user;
@@ -331,7 +333,8 @@ Test(lifecycle, identities)
 				served++;
 			} else {
 				expect_error(&a, 403, "FORBIDDEN");
-				if (a.end == ANSWER_COMPLETE && wire_header_is(answer_head(&a), "Connection", "close")) {
+				if (a.end == ANSWER_COMPLETE &&
+				    wire_header_is(answer_head(&a), "Connection", "close")) {
 					raw_close(&r[i]);
 					r[i] = raw_unix_as(gw->socket, 4321, 4321, NULL, 0);
 				}
@@ -400,7 +403,9 @@ Test(lifecycle, overflow_uid)
 Test(lifecycle, log_lines)
 {
 	struct gw *gw = gw_start(NULL);
-	struct answer a = gw_ask(gw, "GET /api/v1/%%C3%%A9?token=QUERYTEXT HTTP/1.1\r\nHost: h\r\nUser-Agent: HEADERTEXT\xc3\xa9\r\n\r\n");
+	struct answer a = gw_ask(
+		gw,
+		"GET /api/v1/%%C3%%A9?token=QUERYTEXT HTTP/1.1\r\nHost: h\r\nUser-Agent: HEADERTEXT\xc3\xa9\r\n\r\n");
 	struct buf log;
 
 	expect_status(&a, 200);

@@ -17,9 +17,10 @@
 
 TestSuite(listener, .fini = gw_fini);
 
-#define RULES \
-	"upstreams: { main: { url: \"unix://%s\" } }\ncredentials: { team: { api_key: { file: %s } } }\n" \
-	"clients: [ { name: me, match: { uid: %u }, upstream: main, credential: team, user_id: alice, allow: [all], isolation: none } ]\n"
+#define RULES                                                                                                          \
+	"upstreams: { main: { url: \"unix://%s\" } }\ncredentials: { team: { api_key: { file: %s } } }\n"              \
+	"clients: [ { name: me, match: { uid: %u }, upstream: main, credential: team, user_id: alice, allow: [all], "  \
+	"isolation: none } ]\n"
 
 /* A configuration with this listen entry and everything else in order. */
 static void configure(struct gw *gw, const char *listen_entry)
@@ -136,11 +137,15 @@ Test(listener, race_free)
 	{
 		char program[600];
 		/* -D: strace stands aside, and the child that is started, stopped and judged is the daemon itself. */
-		const char *argv[] = {"-D", "-o", trace, "-e", "trace=bind,listen,chmod,fchmodat,fchmod,umask,exit_group", program, "-c", gw->config, NULL};
+		const char *argv[] = {
+			"-D",    "-o", trace,      "-e", "trace=bind,listen,chmod,fchmodat,fchmod,umask,exit_group",
+			program, "-c", gw->config, NULL};
 		const char *env[] = {"ASAN_OPTIONS=detect_leaks=0", NULL};
-		struct daemon_spec spec = {.program = "/usr/bin/strace", .argv = argv, .env = env, .ready_socket = gw->socket};
+		struct daemon_spec spec = {
+			.program = "/usr/bin/strace", .argv = argv, .env = env, .ready_socket = gw->socket};
 
-		snprintf(program, sizeof(program), "%s/stacygated", getenv("SG_BUILDDIR") ? getenv("SG_BUILDDIR") : ".");
+		snprintf(program, sizeof(program), "%s/stacygated",
+			 getenv("SG_BUILDDIR") ? getenv("SG_BUILDDIR") : ".");
 		gw->daemon = daemon_start(&gw->dir, &spec);
 	}
 	text = scratch_read(trace);
@@ -290,7 +295,8 @@ Test(listener, several)
 	snprintf(text, sizeof(text),
 		 "listen: [ { path: %s, name: one }, { path: %s, name: two }, { path: %s, name: three } ]\n"
 		 "upstreams: { main: { url: \"unix://%s\" } }\ncredentials: { team: { api_key: { file: %s } } }\n"
-		 "clients: [ { name: me, match: { listener: two }, upstream: main, credential: team, user_id: alice, allow: [all], isolation: none } ]\n",
+		 "clients: [ { name: me, match: { listener: two }, upstream: main, credential: team, user_id: alice, "
+		 "allow: [all], isolation: none } ]\n",
 		 other, gw->socket, blocked, gw->upstream_path, gw->key_file);
 	scratch_text(&gw->dir, "stacygate.yaml", 0644, text);
 	gw_run(gw, NULL);
@@ -320,7 +326,9 @@ Test(listener, makes_directory)
 /* K8: connections beyond a uid's bound are turned away; those that exist are served, and so are others. */
 Test(listener, connection_bound)
 {
-	enum { BOUND = 5 };
+	enum {
+		BOUND = 5
+	};
 	struct gw_options options = {.top = "bounds: { connections_per_uid: 5 }"};
 	struct gw *gw = gw_start(&options);
 	struct raw r[BOUND], extra;

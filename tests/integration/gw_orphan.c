@@ -10,7 +10,7 @@
 
 TestSuite(orphan, .fini = gw_fini);
 
-#define SPAWN "POST /api/v1/sandboxes HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
+#define SPAWN        "POST /api/v1/sandboxes HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}"
 #define CREATED_HEAD "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n"
 #define CREATED_BODY "{\"id\":\"sb-0123abcd\"}"
 
@@ -121,7 +121,8 @@ Test(orphan, delete_again)
 	const struct up_step *const scripts[] = {
 		SCRIPT({UP_READ, NULL, 0}, {UP_GATE, NULL, 0}, UP_TEXT(CREATED_HEAD CREATED_BODY), {UP_READ, NULL, 0},
 		       {UP_CLOSE, NULL, 0}),
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n"), {UP_FOREVER, NULL, 0}),
+		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n"),
+		       {UP_FOREVER, NULL, 0}),
 		SCRIPT({UP_READ, NULL, 0}, UP_TEXT(UP_OK_TEXT), {UP_FOREVER, NULL, 0}),
 	};
 	struct gw_options options = {.scripts = scripts, .nscripts = 3};

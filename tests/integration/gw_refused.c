@@ -20,13 +20,19 @@ struct vector {
 	size_t n;
 };
 
-#define V(id, status, bytes) {id, {status}, bytes, sizeof(bytes) - 1}
-#define V2(id, one, other, bytes) {id, {one, other}, bytes, sizeof(bytes) - 1}
-#define HOST "Host: x\r\n"
-#define POST "POST /api/v1/x HTTP/1.1\r\n" HOST
-#define GET "GET /api/v1/x HTTP/1.1\r\n" HOST
+#define V(id, status, bytes)                                                                                           \
+	{                                                                                                              \
+		id, {status}, bytes, sizeof(bytes) - 1                                                                 \
+	}
+#define V2(id, one, other, bytes)                                                                                      \
+	{                                                                                                              \
+		id, {one, other}, bytes, sizeof(bytes) - 1                                                             \
+	}
+#define HOST       "Host: x\r\n"
+#define POST       "POST /api/v1/x HTTP/1.1\r\n" HOST
+#define GET        "GET /api/v1/x HTTP/1.1\r\n" HOST
 #define PATH(path) "GET " path " HTTP/1.1\r\n" HOST "\r\n"
-#define SMUGGLED "GET /api/v1/evil HTTP/1.1\r\n" HOST "\r\n"
+#define SMUGGLED   "GET /api/v1/evil HTTP/1.1\r\n" HOST "\r\n"
 
 static const struct vector heads[] = {
 	V("P1", 400, POST "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nX"),
@@ -47,7 +53,9 @@ static const struct vector heads[] = {
 	V2("P5c", 400, 501, POST "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
 	V2("P5d", 400, 501, POST "Transfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n"),
 	V2("P5e", 400, 501, POST "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-	V2("P5f", 400, 501, POST "Transfer-Encoding: \x0b" "chunked\r\n\r\n0\r\n\r\n"),
+	V2("P5f", 400, 501,
+	   POST "Transfer-Encoding: \x0b"
+		"chunked\r\n\r\n0\r\n\r\n"),
 	V("P6", 400, POST "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n"),
 	V("P6b", 400, "POST /api/v1/x HTTP/1.0\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
 	V("P9", 400, "GET /api/v1/x HTTP/1.1\nHost: x\n\n"),

@@ -17,9 +17,12 @@
 TestSuite(secrets, .fini = gw_fini);
 
 #define GET_X "GET /api/v1/x HTTP/1.1\r\nHost: h\r\n\r\n"
-enum { GW_UID = 1234 };
-#define CLIENTS \
-	"[ { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"alice\", allow: [all], isolation: none } ]"
+enum {
+	GW_UID = 1234
+};
+#define CLIENTS                                                                                                        \
+	"[ { name: me, match: { uid: 0 }, upstream: main, credential: team, user_id: \"alice\", allow: [all], "        \
+	"isolation: none } ]"
 
 /* What a file below /proc/PID holds for this process; empty when it may not be read. */
 static struct buf proc_file(const struct daemon *d, const char *name)
@@ -47,7 +50,8 @@ Test(secrets, arguments_and_environment)
 
 	snprintf(text, sizeof(text),
 		 "listen: [ { path: %s } ]\nupstreams: { main: { url: \"unix://%s\" } }\n"
-		 "credentials: { team: { api_key: { env: TEAM_KEY } } }\nclients: [ { name: me, match: { uid: %u }, upstream: main, "
+		 "credentials: { team: { api_key: { env: TEAM_KEY } } }\nclients: [ { name: me, match: { uid: %u }, "
+		 "upstream: main, "
 		 "credential: team, user_id: alice, allow: [all], isolation: none } ]\n",
 		 gw->socket, gw->upstream_path, (unsigned)getuid());
 	scratch_text(&gw->dir, "stacygate.yaml", 0644, text);
@@ -99,9 +103,10 @@ Test(secrets, same_uid_sees_nothing)
 	expect_status(&a, 200);
 	answer_fini(&a);
 	for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-		snprintf(command, sizeof(command), "test -e /proc/%d || exit 9; head -c 100 /proc/%d/%s", (int)gw->daemon->pid,
-			 (int)gw->daemon->pid, files[i]);
-		cr_expect_eq(as_gateway(gw, command, &out), 1, "%s can be read: %.*s", files[i], STR_ARG(buf_str(&out)));
+		snprintf(command, sizeof(command), "test -e /proc/%d || exit 9; head -c 100 /proc/%d/%s",
+			 (int)gw->daemon->pid, (int)gw->daemon->pid, files[i]);
+		cr_expect_eq(as_gateway(gw, command, &out), 1, "%s can be read: %.*s", files[i],
+			     STR_ARG(buf_str(&out)));
 		buf_reset(&out);
 	}
 	if (access("/usr/bin/strace", X_OK) == 0) {
@@ -197,9 +202,15 @@ static bool descends(int pid, int ancestor)
 /* X6: nor is any of it, or a key, passed on to what the gateway starts. */
 Test(secrets, children)
 {
-	static const char *const env[] = {"LD_LIBRARY_PATH=/nowhere", "SSLKEYLOGFILE=/nowhere/keys", "https_proxy=http://127.0.0.1:1",
-					  "NETRC=/nowhere", "CURL_CA_BUNDLE=/nowhere", "TEAM_KEY=" GW_KEY, NULL};
-	static const char *const names[] = {"LD_LIBRARY_PATH", "SSLKEYLOGFILE", "https_proxy", "NETRC", "CURL_CA_BUNDLE"};
+	static const char *const env[] = {"LD_LIBRARY_PATH=/nowhere",
+					  "SSLKEYLOGFILE=/nowhere/keys",
+					  "https_proxy=http://127.0.0.1:1",
+					  "NETRC=/nowhere",
+					  "CURL_CA_BUNDLE=/nowhere",
+					  "TEAM_KEY=" GW_KEY,
+					  NULL};
+	static const char *const names[] = {"LD_LIBRARY_PATH", "SSLKEYLOGFILE", "https_proxy", "NETRC",
+					    "CURL_CA_BUNDLE"};
 	struct scratch place;
 	char socket[200];
 	struct daemon_spec spec = {.env = env};

@@ -19,7 +19,10 @@
 #include "lib/raw.h"
 #include "lib/wait.h"
 
-enum { MAX_ARGS = 32, MAX_ENV = 48 };
+enum {
+	MAX_ARGS = 32,
+	MAX_ENV = 48
+};
 
 static struct daemon *all; /* those that run or were not freed, so that a failed test leaves none */
 

@@ -14,19 +14,20 @@
 #include "lib/scratch.h"
 
 struct daemon_spec {
-	const char *program;      /* name in the build tree, or an absolute path; NULL is stacygated */
-	const char *const *argv;  /* arguments behind the program's name, NULL at the end; NULL is none */
-	const char *const *env;   /* NAME=VALUE added to (or replacing one of) the clean environment, NULL at the end; NULL is none */
-	uid_t uid;                /* 0: as the test itself; otherwise that uid, gid the same, no groups (needs root) */
+	const char *program;     /* name in the build tree, or an absolute path; NULL is stacygated */
+	const char *const *argv; /* arguments behind the program's name, NULL at the end; NULL is none */
+	const char *const *
+		env; /* NAME=VALUE added to (or replacing one of) the clean environment, NULL at the end; NULL is none */
+	uid_t uid;   /* 0: as the test itself; otherwise that uid, gid the same, no groups (needs root) */
 	const char *ready_socket; /* wait until this path accepts connections; NULL does not wait */
 	bool no_directories;      /* leave RUNTIME_DIRECTORY and STATE_DIRECTORY unset */
 };
 
 struct daemon {
-	pid_t pid;         /* 0 once it has ended */
-	char out[512];     /* file with its standard output */
-	char err[512];     /* file with its standard error */
-	int wait_status;   /* after its end */
+	pid_t pid;       /* 0 once it has ended */
+	char out[512];   /* file with its standard output */
+	char err[512];   /* file with its standard error */
+	int wait_status; /* after its end */
 	struct daemon *next;
 };
 

@@ -11,29 +11,29 @@
 #include "lib/upstream.h"
 
 /* The planted key of the rule's credential; no byte of it may reach a client, a log or a child. */
-#define GW_KEY PLANTED_SECRET "-team-0123456789abcdef"
+#define GW_KEY     PLANTED_SECRET "-team-0123456789abcdef"
 #define GW_USER_ID "alice"
 
 struct gw_options {
-	const char *pool;           /* inside "pool: { }"; NULL leaves the defaults */
-	const char *timeouts;       /* inside "timeouts: { }" */
-	const char *clients;        /* whole flow list; NULL admits the uid of the test to everything, as alice */
-	const char *top;            /* further top-level lines */
-	const char *log;            /* inside "log: { }"; NULL is debug and access to stderr */
-	const char *const *env;     /* for the daemon */
+	const char *pool;       /* inside "pool: { }"; NULL leaves the defaults */
+	const char *timeouts;   /* inside "timeouts: { }" */
+	const char *clients;    /* whole flow list; NULL admits the uid of the test to everything, as alice */
+	const char *top;        /* further top-level lines */
+	const char *log;        /* inside "log: { }"; NULL is debug and access to stderr */
+	const char *const *env; /* for the daemon */
 	const struct up_step *const *scripts; /* of the upstream; NULL echoes */
 	size_t nscripts;
-	bool tcp;                   /* upstream on loopback TCP instead of a Unix socket */
-	bool no_upstream;           /* the upstream's path leads nowhere */
-	uid_t uid;                  /* 0: as the test itself */
+	bool tcp;         /* upstream on loopback TCP instead of a Unix socket */
+	bool no_upstream; /* the upstream's path leads nowhere */
+	uid_t uid;        /* 0: as the test itself */
 };
 
 struct gw {
 	struct scratch dir;
-	struct upstream *up;    /* owned */
-	struct daemon *daemon;  /* owned */
-	char socket[160];       /* of the gateway */
-	char config[160];       /* its configuration file */
+	struct upstream *up;   /* owned */
+	struct daemon *daemon; /* owned */
+	char socket[160];      /* of the gateway */
+	char config[160];      /* its configuration file */
 	char key_file[160];
 	char upstream_path[160];
 	const char *argv[4];

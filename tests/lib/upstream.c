@@ -27,7 +27,9 @@
 #include "lib/wait.h"
 #include "lib/wire.h"
 
-enum { ECHO_BODY_MAX = 65536 };
+enum {
+	ECHO_BODY_MAX = 65536
+};
 
 struct up_request {
 	struct buf head;
@@ -35,17 +37,17 @@ struct up_request {
 };
 
 struct up_connection {
-	struct upstream *up;          /* borrowed */
-	unsigned index;               /* in order of accept */
-	int fd;                       /* owned by its thread */
+	struct upstream *up; /* borrowed */
+	unsigned index;      /* in order of accept */
+	int fd;              /* owned by its thread */
 	pthread_t thread;
 	const struct up_step *script; /* the upstream's copy; NULL echoes */
 	struct buf received;          /* everything, below the mutex */
 	size_t taken;                 /* bytes of `received` that whole requests used */
 	unsigned requests;            /* whole requests on this connection */
 	size_t sent;
-	bool peer_closed;             /* the other side closed first */
-	bool done;                    /* its thread has closed it */
+	bool peer_closed; /* the other side closed first */
+	bool done;        /* its thread has closed it */
 };
 
 struct upstream {
@@ -131,7 +133,10 @@ static void remember(struct upstream *u, struct str head, struct buf *body)
 	*body = BUF_EMPTY;
 }
 
-enum { REQUEST_MORE = -1, REQUEST_MALFORMED = -2 };
+enum {
+	REQUEST_MORE = -1,
+	REQUEST_MALFORMED = -2
+};
 
 /* Takes a whole request off what was received: its number among all, or why there is none. */
 static int take_request(struct up_connection *c)

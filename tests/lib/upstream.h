@@ -16,21 +16,21 @@
 #include "common/str.h"
 
 enum up_op {
-	UP_END,          /* no more steps: wait for the other side to close */
-	UP_READ_HEAD,    /* until a request head is complete; the connection ends if it closes before */
-	UP_READ,         /* a whole request, head and body */
-	UP_READ_BYTES,   /* until n more bytes have come in all */
-	UP_READ_EOF,     /* until the other side closes */
-	UP_SEND,         /* these bytes, as far as the other side takes them */
-	UP_SEND_REPEAT,  /* these bytes, n times */
-	UP_SEND_BYTEWISE,/* these bytes, one write each */
-	UP_ECHO,         /* a whole request, then the echo's answer */
-	UP_DELAY,        /* n ms in which nothing is read or sent */
-	UP_GATE,         /* until the test opens gate n */
-	UP_CLOSE,        /* close in order: what was sent arrives, then the end */
-	UP_HALF_CLOSE,   /* no more will be sent; reading goes on */
-	UP_RESET,        /* close with a reset (TCP), or with input unread (Unix) */
-	UP_FOREVER,      /* from the first step again */
+	UP_END,           /* no more steps: wait for the other side to close */
+	UP_READ_HEAD,     /* until a request head is complete; the connection ends if it closes before */
+	UP_READ,          /* a whole request, head and body */
+	UP_READ_BYTES,    /* until n more bytes have come in all */
+	UP_READ_EOF,      /* until the other side closes */
+	UP_SEND,          /* these bytes, as far as the other side takes them */
+	UP_SEND_REPEAT,   /* these bytes, n times */
+	UP_SEND_BYTEWISE, /* these bytes, one write each */
+	UP_ECHO,          /* a whole request, then the echo's answer */
+	UP_DELAY,         /* n ms in which nothing is read or sent */
+	UP_GATE,          /* until the test opens gate n */
+	UP_CLOSE,         /* close in order: what was sent arrives, then the end */
+	UP_HALF_CLOSE,    /* no more will be sent; reading goes on */
+	UP_RESET,         /* close with a reset (TCP), or with input unread (Unix) */
+	UP_FOREVER,       /* from the first step again */
 };
 
 struct up_step {
@@ -39,7 +39,10 @@ struct up_step {
 	size_t n;
 };
 
-#define UP_TEXT(text) {UP_SEND, (text), 0}
+#define UP_TEXT(text)                                                                                                  \
+	{                                                                                                              \
+		UP_SEND, (text), 0                                                                                     \
+	}
 /* A script as an expression. */
 #define SCRIPT(...) ((const struct up_step[]){__VA_ARGS__, {UP_END, NULL, 0}})
 /* An answer with a length, ready to send. */

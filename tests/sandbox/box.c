@@ -13,7 +13,9 @@
 #include "common/fd.h"
 #include "local/init_image.h"
 
-enum { LIMIT_MS = 30000 };
+enum {
+	LIMIT_MS = 30000
+};
 
 static void on_limit(struct deadline *d)
 {
@@ -246,12 +248,12 @@ struct answer ask_exec(struct box *box, const char *script)
 }
 
 /* Makes the job with `call`, which names `a`, and waits. */
-#define ASK(call)                                                                                          \
-	struct answer a;                                                                                   \
-	answer_begin(&a, box);                                                                             \
-	a.job = (call);                                                                                    \
-	cr_assert_not_null(a.job);                                                                         \
-	answer_wait(&a);                                                                                   \
+#define ASK(call)                                                                                                      \
+	struct answer a;                                                                                               \
+	answer_begin(&a, box);                                                                                         \
+	a.job = (call);                                                                                                \
+	cr_assert_not_null(a.job);                                                                                     \
+	answer_wait(&a);                                                                                               \
 	return a
 
 struct answer ask_read(struct box *box, const char *path)

@@ -17,7 +17,7 @@ struct bench {
 	struct sandbox_host *other; /* owned: a second host, with another init; NULL without */
 	struct scratch scratch;     /* the state directories lie in it */
 	struct deadline_queue limit;
-	struct deadline timer;      /* while something is waited for */
+	struct deadline timer; /* while something is waited for */
 	bool expired;
 };
 
@@ -50,20 +50,20 @@ void box_end(struct box *box);
 
 /* What came of one job. */
 struct answer {
-	struct box *box;      /* borrowed */
+	struct box *box;         /* borrowed */
 	struct sandbox_job *job; /* NULL once it ended */
 	bool ended;
 	enum job_outcome outcome;
 	int error;
 	char text[300];
 	int exit_code;
-	uint64_t size;        /* what on_size said */
+	uint64_t size; /* what on_size said */
 	bool sized;
-	struct buf out;       /* stdout, or content */
-	struct buf err;       /* stderr */
-	struct buf entries;   /* "PATH MODE SIZE d|f\n" each */
-	unsigned count;       /* entries */
-	uint64_t took_ms;     /* until it ended */
+	struct buf out;     /* stdout, or content */
+	struct buf err;     /* stderr */
+	struct buf entries; /* "PATH MODE SIZE d|f\n" each */
+	unsigned count;     /* entries */
+	uint64_t took_ms;   /* until it ended */
 	uint64_t began_ms;
 };
 

@@ -124,7 +124,8 @@ static void after_ready(const char *mode)
 
 static bool greets_first(const char *mode)
 {
-	static const char *const silent[] = {"garbage", "oversized", "truncated", "badtype", "earlydata", "exits", "deaf"};
+	static const char *const silent[] = {"garbage",   "oversized", "truncated", "badtype",
+					     "earlydata", "exits",     "deaf"};
 
 	for (size_t i = 0; i < sizeof(silent) / sizeof(silent[0]); i++)
 		if (strcmp(mode, silent[i]) == 0)

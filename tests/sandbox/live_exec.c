@@ -50,7 +50,8 @@ Test(local_exec, output_and_exit)
 /* Arguments go as they are; the environment is added to the base and wins over it. */
 Test(local_exec, argv_env_workdir)
 {
-	const struct str argv[] = {STR("sh"), STR("-c"), STR("echo \"$1|$A|$HOME|$USER|$PWD\""), STR("sh"), STR("a 'b' $c\n*")};
+	const struct str argv[] = {STR("sh"), STR("-c"), STR("echo \"$1|$A|$HOME|$USER|$PWD\""), STR("sh"),
+				   STR("a 'b' $c\n*")};
 	const struct str env[] = {STR("A=x=y z"), STR("HOME=/tmp")};
 	struct exec_spec spec = {.argv = argv, .nargv = 5, .env = env, .nenv = 2, .workdir = STR("/tmp")};
 	struct answer a;
@@ -118,8 +119,9 @@ Test(local_exec, long_command)
 /* No input, no descriptor of the init's, the usual signals, umask and rights. */
 Test(local_exec, clean_start)
 {
-	must_run(&box, "cat; ls /proc/self/fd | tr '\\n' ' '; umask; grep -E '^SigBlk|CapEff|CapBnd|NoNewPrivs' "
-		       "/proc/self/status | tr -d '\\n\\t '",
+	must_run(&box,
+		 "cat; ls /proc/self/fd | tr '\\n' ' '; umask; grep -E '^SigBlk|CapEff|CapBnd|NoNewPrivs' "
+		 "/proc/self/status | tr -d '\\n\\t '",
 		 "0 1 2 3 0022\nSigBlk:0000000000000000CapEff:0000000000000000"
 		 "CapBnd:0000000000000000NoNewPrivs:1");
 	/* But for the two signals that the C library keeps for itself. */
@@ -236,8 +238,9 @@ Test(local_exec, cancel)
 /* Orphans are adopted and reaped by the init. */
 Test(local_exec, zombies_are_reaped)
 {
-	must_run(&box, "for i in 1 2 3 4 5 6 7 8; do (sh -c 'sleep 0.01 & exec true' &); done; sleep 0.2; "
-		       "ps -eo stat | grep -c '^Z' || true",
+	must_run(&box,
+		 "for i in 1 2 3 4 5 6 7 8; do (sh -c 'sleep 0.01 & exec true' &); done; sleep 0.2; "
+		 "ps -eo stat | grep -c '^Z' || true",
 		 "0\n");
 }
 
@@ -246,8 +249,9 @@ Test(local_exec, B3_init_is_safe)
 {
 	must_run(&box, "kill -9 1; kill -STOP 1; kill -TERM 1; :", NULL);
 	must_run(&box, "test $(cut -d' ' -f3 /proc/1/stat) != T && echo alive", "alive\n");
-	must_run(&box, "! cat /proc/1/mem 2>/dev/null && ! cat /proc/1/environ 2>/dev/null && ! ls /proc/1/fd 2>/dev/null "
-		       "&& ! cat /proc/1/maps 2>/dev/null && ! readlink /proc/1/exe",
+	must_run(&box,
+		 "! cat /proc/1/mem 2>/dev/null && ! cat /proc/1/environ 2>/dev/null && ! ls /proc/1/fd 2>/dev/null "
+		 "&& ! cat /proc/1/maps 2>/dev/null && ! readlink /proc/1/exe",
 		 "");
 	if (access("/usr/bin/strace", X_OK) == 0)
 		must_run(&box, "! strace -p 1 -o /tmp/t 2>/tmp/e && grep -q 'Operation not permitted' /tmp/e", "");
@@ -263,15 +267,18 @@ Test(local_exec, B1_host_is_out_of_reach)
 	must_run(&box, "ls -d /proc/[0-9]* | wc -l", NULL);
 	must_run(&box, "test $(ls -d /proc/[0-9]* | wc -l) -lt 8", "");
 	must_run(&box, "ls -A /home /root /srv /mnt /opt /media /boot /var/lib 2>/dev/null; :", "/home:\nsandbox\n");
-	must_run(&box, "ls -A / | tr '\\n' ' ' | grep -vE '^(\\.stacygate-init|app|bin|dev|etc|home|lib|lib32|lib64|libx32|"
-		       "proc|run|sbin|tmp|usr|var|workspace| )+$' || true",
+	must_run(&box,
+		 "ls -A / | tr '\\n' ' ' | grep -vE '^(\\.stacygate-init|app|bin|dev|etc|home|lib|lib32|lib64|libx32|"
+		 "proc|run|sbin|tmp|usr|var|workspace| )+$' || true",
 		 "");
 	must_run(&box, "ls -A /etc | tr '\\n' ' '", NULL);
 	must_run(&box, "test ! -e /etc/shadow && test ! -e /etc/ssl && test ! -e /sys", "");
 	snprintf(script, sizeof(script), "test ! -e %s && test ! -e %s", planted, bench.scratch.path);
 	must_run(&box, script, "");
-	must_run(&box, "test $(ls /sys/class/net 2>/dev/null | wc -l) = 0; tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '",
-		 "lo\n");
+	must_run(
+		&box,
+		"test $(ls /sys/class/net 2>/dev/null | wc -l) = 0; tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '",
+		"lo\n");
 	must_run(&box, "! unshare -Ur true 2>/dev/null", "");
 	must_run(&box, "! mount -t tmpfs none /tmp 2>/dev/null && ! mount -o remount,rw / 2>/dev/null", "");
 	must_run(&box, "hostname", "sb-exec\n");
@@ -333,7 +340,9 @@ Test(local_exec, thousand)
 /* 64 at once are all answered, each with its own output. */
 Test(local_exec, many_at_once)
 {
-	enum { N = 64 };
+	enum {
+		N = 64
+	};
 	static struct answer a[N];
 	char script[64], expected[32];
 

@@ -273,7 +273,9 @@ Test(local_files, delete_awkward_trees)
 /* A large file goes through in pieces, and others are served meanwhile. */
 Test(local_files, large_content)
 {
-	enum { SIZE = 40 << 20 };
+	enum {
+		SIZE = 40 << 20
+	};
 	char *content = malloc(SIZE);
 	struct answer w, r;
 
@@ -297,7 +299,9 @@ Test(local_files, large_content)
 /* A cancelled write leaves nothing, not even its temporary file. */
 Test(local_files, cancel_write)
 {
-	enum { SIZE = 8 << 20 };
+	enum {
+		SIZE = 8 << 20
+	};
 	char *content = calloc(1, SIZE);
 	struct answer a;
 
@@ -331,7 +335,8 @@ Test(local_files, pause_read)
 /* B5: whatever links lead to, it is the sandbox's; the marks planted on the host are never seen. */
 Test(local_files, B5_links)
 {
-	static const char *const routes[] = {"/proc/1/root", "/proc/self/root", "/proc/self/cwd/../../../..", "link-root"};
+	static const char *const routes[] = {"/proc/1/root", "/proc/self/root", "/proc/self/cwd/../../../..",
+					     "link-root"};
 	const char *planted = scratch_text(&bench.scratch, "planted", 0644, "HOST-BYTES");
 	char path[500];
 
@@ -363,10 +368,14 @@ Test(local_files, B5_races, .timeout = 110)
 	exec_begin(&swap, &box, script);
 	snprintf(path, sizeof(path), "d%s/planted", bench.scratch.path);
 	for (int i = 0; i < 1250; i++) {
-		struct answer a[8] = {ask_read(&box, path),		   ask_stat(&box, path),
-				      ask_list(&box, "d/"),		   ask_write(&box, path, 0644, STR("x")),
-				      ask_chmod(&box, path, 0600),	   ask_delete(&box, path, false),
-				      ask_move(&box, path, "/tmp/stolen"), ask_read(&box, "d/planted")};
+		struct answer a[8] = {ask_read(&box, path),
+				      ask_stat(&box, path),
+				      ask_list(&box, "d/"),
+				      ask_write(&box, path, 0644, STR("x")),
+				      ask_chmod(&box, path, 0600),
+				      ask_delete(&box, path, false),
+				      ask_move(&box, path, "/tmp/stolen"),
+				      ask_read(&box, "d/planted")};
 		for (size_t k = 0; k < 8; k++) {
 			cr_assert(!buf_contains(&a[k].out, "HOST"), "bytes of the host");
 			answer_fini(&a[k]);

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "lib/wait.h"
-#include "sandbox/box.h"
 #include "local/init_image.h"
+#include "sandbox/box.h"
 
 static struct bench bench;
 
@@ -59,7 +59,9 @@ Test(local_life, destroy_kills_all)
 /* Twenty at once start, work and end. */
 Test(local_life, twenty_at_once)
 {
-	enum { N = 20 };
+	enum {
+		N = 20
+	};
 	static struct box boxes[N];
 	char id[16], expected[24];
 	uint64_t began = wait_now_ms();
@@ -163,8 +165,9 @@ Test(local_life, awkward_directory)
 	struct box box;
 
 	box_start(&bench, &box, "sb-tree");
-	must_run(&box, "mkdir -p a/b/c; touch a/b/c/f; chmod 0 a/b/c a/b; cd /tmp; "
-		       "perl -e 'for (1..2000) { mkdir \"n\"; chdir \"n\" }'; chmod 0 /tmp",
+	must_run(&box,
+		 "mkdir -p a/b/c; touch a/b/c/f; chmod 0 a/b/c a/b; cd /tmp; "
+		 "perl -e 'for (1..2000) { mkdir \"n\"; chdir \"n\" }'; chmod 0 /tmp",
 		 "");
 	box_end(&box);
 	expect_nothing_left("sb-tree");
@@ -237,8 +240,8 @@ Test(local_life, refused_user_namespaces)
 {
 	char why[600];
 
-	cr_assert_eq(host_with_bwrap("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n", why,
-				     sizeof(why)),
+	cr_assert_eq(host_with_bwrap("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n",
+				     why, sizeof(why)),
 		     -EPERM);
 	cr_assert(strstr(why, "user namespaces are refused") && strstr(why, "user"), "%s", why);
 	cr_assert_eq(rmdir(scratch_path(&bench.scratch, "refused/sandboxes")), 0);
@@ -270,11 +273,11 @@ Test(local_life, B2_hostile_init, .timeout = 110)
 		const char *id;
 		bool starts;
 	} modes[] = {
-		{"sb-garbage", false},	 {"sb-oversized", false}, {"sb-truncated", false}, {"sb-badtype", false},
-		{"sb-earlydata", false}, {"sb-exits", false},	  {"sb-fds", true},	   {"sb-twice", true},
-		{"sb-unknownjob", true}, {"sb-stream0", true},	  {"sb-window", true},	   {"sb-nosize", true},
-		{"sb-relative", true},	 {"sb-nul", true},	  {"sb-control", true},	   {"sb-entries", true},
-		{"sb-logflood", true},	 {"sb-padding", true},	  {"sb-requests", true},
+		{"sb-garbage", false},   {"sb-oversized", false}, {"sb-truncated", false}, {"sb-badtype", false},
+		{"sb-earlydata", false}, {"sb-exits", false},     {"sb-fds", true},        {"sb-twice", true},
+		{"sb-unknownjob", true}, {"sb-stream0", true},    {"sb-window", true},     {"sb-nosize", true},
+		{"sb-relative", true},   {"sb-nul", true},        {"sb-control", true},    {"sb-entries", true},
+		{"sb-logflood", true},   {"sb-padding", true},    {"sb-requests", true},
 	};
 	struct buf image = hostile_image();
 	struct box honest, hostile;
@@ -310,6 +313,6 @@ Test(local_life, B2_deaf_init)
 		usleep(2000);
 	box_end(&box);
 	cr_assert_neq(box.error, 0);
-	cr_assert(wait_until(no_process, (void *)(uintptr_t)"sb-deaf", 0));
+	cr_assert(wait_until(no_process, (void *)(uintptr_t) "sb-deaf", 0));
 	buf_fini(&image);
 }

@@ -55,12 +55,11 @@ static void assert_text(const struct buf *b, const char *expected)
 /* A real shell reads every quoted word back byte for byte. */
 Test(cli_text, quoted_words_survive_a_shell)
 {
-	static const char *const words[] = {
-		"",          "plain",     "two words",    "it's",         "'",
-		"''",        "\"$HOME\"", "`id`",         "$(id)",        "a\nb\n",
-		"*",         "-n",        "\\",           "\\n\\0",       "tab\there",
-		"~",         "#c",        "h\xc3\xa9llo", "\xff\xfe",     "a\xc3",
-		"\xe2\x82'", "!!",        "\x01\x7f",     "x=1;y && z|w", "%s%d"};
+	static const char *const words[] = {"",          "plain",     "two words",    "it's",         "'",
+					    "''",        "\"$HOME\"", "`id`",         "$(id)",        "a\nb\n",
+					    "*",         "-n",        "\\",           "\\n\\0",       "tab\there",
+					    "~",         "#c",        "h\xc3\xa9llo", "\xff\xfe",     "a\xc3",
+					    "\xe2\x82'", "!!",        "\x01\x7f",     "x=1;y && z|w", "%s%d"};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		struct buf script = BUF_EMPTY;
@@ -346,8 +345,7 @@ Test(cli_text, times)
 
 		cr_assert_eq(rc < 0, cases[i].seconds < 0, "%s", cases[i].text);
 		if (rc == 0)
-			cr_assert_eq(seconds, cases[i].seconds, "%s: %lld", cases[i].text,
-				     (long long)seconds);
+			cr_assert_eq(seconds, cases[i].seconds, "%s: %lld", cases[i].text, (long long)seconds);
 	}
 	show_age(59, age);
 	cr_assert_str_eq(age, "59s");
@@ -394,14 +392,12 @@ Test(cli_text, sandboxes)
 	struct buf out = BUF_EMPTY;
 	struct fault f = {0};
 
-	cr_assert_eq(
-		show_sandboxes(
-			&out,
-			STR("[{\"id\":\"sb-1\",\"state\":\"running\",\"image\":\"a\\u001b]0;x\\u0007\","
-			    "\"vcpus\":2,\"memory_mb\":512,\"created_at\":\"1970-01-01T00:00:40Z\","
-			    "\"expires_at\":\"1970-01-01T00:31:40Z\"},{\"id\":\"sb-2\",\"vcpus\":\"x\"}]"),
-			100, &f),
-		0);
+	cr_assert_eq(show_sandboxes(&out,
+				    STR("[{\"id\":\"sb-1\",\"state\":\"running\",\"image\":\"a\\u001b]0;x\\u0007\","
+					"\"vcpus\":2,\"memory_mb\":512,\"created_at\":\"1970-01-01T00:00:40Z\","
+					"\"expires_at\":\"1970-01-01T00:31:40Z\"},{\"id\":\"sb-2\",\"vcpus\":\"x\"}]"),
+				    100, &f),
+		     0);
 	assert_text(&out, "ID    STATE    IMAGE          VCPUS  MEMORY  OWNER  CREATED  EXPIRES\n"
 			  "sb-1  running  a\\x1b]0;x\\x07  2      512 MB  -      1m ago   in 30m\n"
 			  "sb-2  -        -              -      -       -      -        -\n");

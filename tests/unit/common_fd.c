@@ -150,8 +150,10 @@ Test(common_fd, pass_beyond_the_control_buffer)
 		char bytes[CMSG_SPACE(100 * sizeof(int))];
 	} control = {0};
 	struct iovec iov = {.iov_base = "x", .iov_len = 1};
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control.bytes,
+			     .msg_controllen = sizeof(control.bytes)};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 	int pair[2];
 	int got[FD_PASS_MAX];

@@ -11,11 +11,11 @@
 #include "common/http_parse.h"
 #include "http_property.h"
 
-#define HOST "Host: a\r\n"
-#define GET "GET /api/v1/x HTTP/1.1\r\n" HOST
-#define POST "POST /api/v1/x HTTP/1.1\r\n" HOST
+#define HOST    "Host: a\r\n"
+#define GET     "GET /api/v1/x HTTP/1.1\r\n" HOST
+#define POST    "POST /api/v1/x HTTP/1.1\r\n" HOST
 #define CHUNKED POST "Transfer-Encoding: chunked\r\n\r\n"
-#define OK "HTTP/1.1 200 OK\r\n"
+#define OK      "HTTP/1.1 200 OK\r\n"
 
 struct vector {
 	const char *id;
@@ -23,7 +23,10 @@ struct vector {
 	unsigned status; /* what refuses it */
 };
 
-#define V(id, literal, status) {id, {literal, sizeof(literal) - 1}, status}
+#define V(id, literal, status)                                                                                         \
+	{                                                                                                              \
+		id, {literal, sizeof(literal) - 1}, status                                                             \
+	}
 
 static const struct vector refused_requests[] = {
 	V("P1 CL then TE", POST "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
@@ -53,7 +56,10 @@ static const struct vector refused_requests[] = {
 	V("P5 gzip, chunked", POST "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
 	V("P5 chunked with a parameter", POST "Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n", 501),
 	V("P5 empty", POST "Transfer-Encoding:\r\n\r\n0\r\n\r\n", 501),
-	V("P5 vertical tab before", POST "Transfer-Encoding: \x0b" "chunked\r\n\r\n0\r\n\r\n", 400),
+	V("P5 vertical tab before",
+	  POST "Transfer-Encoding: \x0b"
+	       "chunked\r\n\r\n0\r\n\r\n",
+	  400),
 	V("P5 vertical tab behind", POST "Transfer-Encoding: chunked\x0b\r\n\r\n0\r\n\r\n", 400),
 	V("P6 folded TE", POST "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n", 400),
 	V("P6 TE on HTTP/1.0", "POST /x HTTP/1.0\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
@@ -121,7 +127,8 @@ static const struct vector refused_requests[] = {
 	V("P13 an empty line first", "\r\nGET /x HTTP/1.1\r\n" HOST "\r\n", 400),
 	V("P13 no target", "GET HTTP/1.1\r\n" HOST "\r\n", 400),
 	V("P17 unknown expectation", POST "Expect: 200-maybe\r\nContent-Length: 1\r\n\r\na", 417),
-	V("P17 two expectations", POST "Expect: 100-continue\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\na", 417),
+	V("P17 two expectations", POST "Expect: 100-continue\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\na",
+	  417),
 	V("P19 h2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
 	V("P19 TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n", 400),
 	V("P21 NUL in the target", "GET /a\0b HTTP/1.1\r\n" HOST "\r\n", 400),
@@ -190,7 +197,8 @@ static struct outcome *parse(llhttp_type_t kind, struct str bytes)
 	http_parser_init(&parser, kind);
 	o->result = http_parse_head(&parser, bytes.p, bytes.n, &o->head, &head_bytes);
 	if (o->result == HTTP_DONE)
-		o->result = http_parse_body(&parser, bytes.p + head_bytes, bytes.n - head_bytes, &used, add_data, &o->body);
+		o->result =
+			http_parse_body(&parser, bytes.p + head_bytes, bytes.n - head_bytes, &used, add_data, &o->body);
 	o->status = parser.status;
 	o->used = head_bytes + used;
 	return o;
@@ -242,8 +250,10 @@ struct accepted {
 	bool keep_alive;
 };
 
-#define A(id, literal, behind, framing, body, keep) \
-	{id, {literal, sizeof(literal) - 1}, behind, framing, {body, sizeof(body) - 1}, keep}
+#define A(id, literal, behind, framing, body, keep)                                                                    \
+	{                                                                                                              \
+		id, {literal, sizeof(literal) - 1}, behind, framing, {body, sizeof(body) - 1}, keep                    \
+	}
 
 static const struct accepted accepted_requests[] = {
 	A("no body", GET "\r\n", 0, HTTP_BODY_NONE, "", true),
@@ -253,7 +263,8 @@ static const struct accepted accepted_requests[] = {
 	A("bytes behind", POST "Content-Length: 3\r\n\r\nabcGET", 3, HTTP_BODY_LENGTH, "abc", true),
 	A("chunked", CHUNKED "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", 0, HTTP_BODY_CHUNKED, "abcde", true),
 	A("chunked, nothing", CHUNKED "0\r\n\r\n", 0, HTTP_BODY_CHUNKED, "", true),
-	A("chunked, case", POST "tRANSFER-eNCODING: CHUNKED\r\n\r\n1\r\na\r\n0\r\n\r\n", 0, HTTP_BODY_CHUNKED, "a", true),
+	A("chunked, case", POST "tRANSFER-eNCODING: CHUNKED\r\n\r\n1\r\na\r\n0\r\n\r\n", 0, HTTP_BODY_CHUNKED, "a",
+	  true),
 	A("chunked, zeros", CHUNKED "0001\r\na\r\n000\r\n\r\n", 0, HTTP_BODY_CHUNKED, "a", true),
 	A("chunked, hex", CHUNKED "A\r\n0123456789\r\n0\r\n\r\n", 0, HTTP_BODY_CHUNKED, "0123456789", true),
 	A("P8 extension", CHUNKED "1;a=b\r\na\r\n0;c\r\n\r\n", 0, HTTP_BODY_CHUNKED, "a", true),
@@ -262,7 +273,8 @@ static const struct accepted accepted_requests[] = {
 	A("P16 close", GET "Connection: close\r\n\r\nGET /y HTTP/1.1\r\n", 17, HTTP_BODY_NONE, "", false),
 	A("P18 length named by Connection", POST "Connection: Content-Length\r\nContent-Length: 1\r\n\r\na", 0,
 	  HTTP_BODY_LENGTH, "a", true),
-	A("P20 trailers", CHUNKED "1\r\na\r\n0\r\nX-API-Key: k\r\nX-User-Id: u\r\n\r\n", 0, HTTP_BODY_CHUNKED, "a", true),
+	A("P20 trailers", CHUNKED "1\r\na\r\n0\r\nX-API-Key: k\r\nX-User-Id: u\r\n\r\n", 0, HTTP_BODY_CHUNKED, "a",
+	  true),
 	A("close in a list", GET "Connection: x, Close\r\n\r\n", 0, HTTP_BODY_NONE, "", false),
 	A("1.0", "GET /x HTTP/1.0\r\n\r\n", 0, HTTP_BODY_NONE, "", false),
 	A("1.0 kept", "GET /x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 0, HTTP_BODY_NONE, "", true),
@@ -348,8 +360,9 @@ Test(common_http_parse, methods)
 	static const struct {
 		const char *text;
 		enum http_method method;
-	} known[] = {{"GET", METHOD_GET}, {"HEAD", METHOD_HEAD}, {"POST", METHOD_POST}, {"PUT", METHOD_PUT},
-		     {"DELETE", METHOD_DELETE}, {"PATCH", METHOD_PATCH}, {"OPTIONS", METHOD_OPTIONS}};
+	} known[] = {{"GET", METHOD_GET},        {"HEAD", METHOD_HEAD},     {"POST", METHOD_POST},
+		     {"PUT", METHOD_PUT},        {"DELETE", METHOD_DELETE}, {"PATCH", METHOD_PATCH},
+		     {"OPTIONS", METHOD_OPTIONS}};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
 		struct buf raw = BUF_EMPTY;
@@ -644,7 +657,8 @@ Test(common_http_parse, used_before_a_fault)
 
 	http_parser_init(&parser, HTTP_RESPONSE);
 	cr_assert_eq(http_parse_head(&parser, raw.p, raw.n, &head, &head_bytes), HTTP_DONE);
-	cr_expect_eq(http_parse_body(&parser, raw.p + head_bytes, raw.n - head_bytes, &used, add_data, &body), HTTP_BAD);
+	cr_expect_eq(http_parse_body(&parser, raw.p + head_bytes, raw.n - head_bytes, &used, add_data, &body),
+		     HTTP_BAD);
 	cr_expect_eq(used, 5, "3 bytes of chunk line and 2 of data, not %zu", used);
 	cr_expect(str_eq(buf_str(&body), STR("ab")));
 	cr_expect_eq(parser.status, 502);

@@ -39,8 +39,8 @@ Test(common_http_write, secret)
 /* Every status that a gateway or its server sends has its phrase; others have one too. */
 Test(common_http_write, reasons)
 {
-	static const unsigned ours[] = {200, 201, 204, 400, 401, 403, 404, 405, 408, 409, 413, 414,
-					417, 421, 429, 431, 500, 501, 502, 503, 504, 505};
+	static const unsigned ours[] = {200, 201, 204, 400, 401, 403, 404, 405, 408, 409, 413,
+					414, 417, 421, 429, 431, 500, 501, 502, 503, 504, 505};
 
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
 		cr_expect_str_neq(http_reason(ours[i]), "Unknown", "%u", ours[i]);

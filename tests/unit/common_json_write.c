@@ -50,7 +50,8 @@ Test(common_json_write, numbers)
 	json_double(&w, NULL, NAN);
 	json_double(&w, NULL, -INFINITY);
 	json_array_end(&w);
-	cr_expect(str_eq(buf_str(&b), STR("[-9223372036854775808,9223372036854775807,18446744073709551615,0.5,1e+30,0,0]")),
+	cr_expect(str_eq(buf_str(&b),
+			 STR("[-9223372036854775808,9223372036854775807,18446744073709551615,0.5,1e+30,0,0]")),
 		  "%.*s", STR_ARG(buf_str(&b)));
 	buf_fini(&b);
 }
@@ -70,7 +71,9 @@ Test(common_json_write, escapes)
 		{STR("<a>&"), STR("\"\\u003ca\\u003e\\u0026\"")},
 		{STR("\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80"), STR("\"\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80\"")},
 		{STR("\xc2\x85\xe2\x80\xa8\xe2\x80\xa9"), STR("\"\\u0085\\u2028\\u2029\"")},
-		{STR("a\xff" "b\xc3"), STR("\"a\\ufffdb\\ufffd\"")},
+		{STR("a\xff"
+		     "b\xc3"),
+		 STR("\"a\\ufffdb\\ufffd\"")},
 		{STR("\xed\xa0\x80"), STR("\"\\ufffd\\ufffd\\ufffd\"")},
 	};
 

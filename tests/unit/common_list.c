@@ -13,7 +13,7 @@ static int sum_in_order(struct list *head)
 {
 	int sum = 0;
 
-	LIST_FOREACH(n, head)
+	LIST_FOREACH (n, head)
 		sum = sum * 10 + CONTAINER_OF(n, struct item, link)->n;
 	return sum;
 }
@@ -57,7 +57,7 @@ Test(common_list, free_in_the_loop)
 		it->n = i;
 		list_add_tail(&head, &it->link);
 	}
-	LIST_FOREACH_SAFE(n, &head) {
+	LIST_FOREACH_SAFE (n, &head) {
 		list_remove(n);
 		free(CONTAINER_OF(n, struct item, link));
 	}

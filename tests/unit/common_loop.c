@@ -37,7 +37,7 @@ struct probe {
 	struct deadline_queue *again; /* borrowed; where on_expire sets it anew; NULL: not */
 	unsigned ran;
 	unsigned order;
-	bool last; /* the loop ends with it */
+	bool last;           /* the loop ends with it */
 	unsigned stop_after; /* the loop ends when on_expire has run that often; 0: never */
 };
 

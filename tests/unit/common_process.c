@@ -110,9 +110,10 @@ Test(common_process, bad_descriptor)
 /* X6: variables that steer curl, TLS, proxies and the loader go; all others stay. */
 Test(common_process, environment)
 {
-	static const char *const go[] = {"LD_PRELOAD", "LD_LIBRARY_PATH", "SSLKEYLOGFILE", "CURL_HOME", "NETRC",
-					 "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY",
-					 "all_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "OPENSSL_CONF"};
+	static const char *const go[] = {"LD_PRELOAD",  "LD_LIBRARY_PATH", "SSLKEYLOGFILE", "CURL_HOME",
+					 "NETRC",       "http_proxy",      "HTTP_PROXY",    "https_proxy",
+					 "HTTPS_PROXY", "ALL_PROXY",       "all_proxy",     "NO_PROXY",
+					 "no_proxy",    "SSL_CERT_FILE",   "OPENSSL_CONF"};
 	static const char *const stay[] = {"PATH", "RUNTIME_DIRECTORY", "XLD_PRELOAD", "MY_http_proxy"};
 
 	for (size_t i = 0; i < sizeof(go) / sizeof(go[0]); i++)

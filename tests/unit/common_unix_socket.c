@@ -36,8 +36,7 @@ TestSuite(common_unix_socket, .init = setup, .fini = teardown);
 
 static int listen_here(mode_t mode)
 {
-	struct unix_socket_spec spec = {
-		.path = path, .mode = mode, .uid = (uid_t)-1, .gid = (gid_t)-1, .backlog = 8};
+	struct unix_socket_spec spec = {.path = path, .mode = mode, .uid = (uid_t)-1, .gid = (gid_t)-1, .backlog = 8};
 
 	return unix_socket_listen(&spec, why, sizeof(why));
 }
@@ -100,8 +99,7 @@ Test(common_unix_socket, live)
 /* One whose backlog is full is as live as any, and asking it does not wait. */
 Test(common_unix_socket, live_and_full)
 {
-	struct unix_socket_spec spec = {
-		.path = path, .mode = 0600, .uid = (uid_t)-1, .gid = (gid_t)-1, .backlog = 0};
+	struct unix_socket_spec spec = {.path = path, .mode = 0600, .uid = (uid_t)-1, .gid = (gid_t)-1, .backlog = 0};
 	int waiting[16];
 	size_t n = 0;
 	struct sockaddr_storage addr;
@@ -168,8 +166,7 @@ Test(common_unix_socket, directory_of_others)
 Test(common_unix_socket, impossible_paths)
 {
 	char deep[200];
-	struct unix_socket_spec spec = {
-		.path = deep, .mode = 0600, .uid = (uid_t)-1, .gid = (gid_t)-1, .backlog = 8};
+	struct unix_socket_spec spec = {.path = deep, .mode = 0600, .uid = (uid_t)-1, .gid = (gid_t)-1, .backlog = 8};
 
 	snprintf(deep, sizeof(deep), "%s/none/x.sock", dir);
 	cr_expect_eq(unix_socket_listen(&spec, why, sizeof(why)), -ENOENT);

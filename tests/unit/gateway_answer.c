@@ -48,7 +48,8 @@ static void on_closed(void *arg, enum client_end end)
 	client = NULL;
 }
 
-static const struct client_events events = {on_request, on_body, on_nothing, on_fault, on_nothing, on_nothing, on_closed};
+static const struct client_events events = {on_request, on_body,    on_nothing, on_fault,
+					    on_nothing, on_nothing, on_closed};
 
 static void pump(void)
 {
@@ -119,21 +120,29 @@ Test(gateway_answer, bytes)
 		const char *want;
 	} rows[] = {
 		{"GET / HTTP/1.1\r\nHost: h\r\n\r\n", ERROR_503, "r-1", false,
-		 "HTTP/1.1 503 Service Unavailable\r\nStacygate-Error: UNAVAILABLE\r\nRetry-After: 1\r\nContent-Type: application/json\r\n"
-		 "Content-Length: 56\r\nX-Request-ID: r-1\r\n\r\n{\"code\":\"UNAVAILABLE\",\"message\":\"the pool is \\\"full\\\"\"}\n"},
+		 "HTTP/1.1 503 Service Unavailable\r\nStacygate-Error: UNAVAILABLE\r\nRetry-After: 1\r\nContent-Type: "
+		 "application/json\r\n"
+		 "Content-Length: 56\r\nX-Request-ID: r-1\r\n\r\n{\"code\":\"UNAVAILABLE\",\"message\":\"the pool is "
+		 "\\\"full\\\"\"}\n"},
 		{"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", ERROR_429, NULL, false,
-		 "HTTP/1.1 429 Too Many Requests\r\nStacygate-Error: RESOURCE_LIMIT\r\nRetry-After: 1\r\nContent-Type: application/json\r\n"
-		 "Content-Length: 45\r\nConnection: close\r\n\r\n{\"code\":\"RESOURCE_LIMIT\",\"message\":\"slower\"}\n"},
+		 "HTTP/1.1 429 Too Many Requests\r\nStacygate-Error: RESOURCE_LIMIT\r\nRetry-After: 1\r\nContent-Type: "
+		 "application/json\r\n"
+		 "Content-Length: 45\r\nConnection: "
+		 "close\r\n\r\n{\"code\":\"RESOURCE_LIMIT\",\"message\":\"slower\"}\n"},
 		{"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", ERROR_ODD, NULL, false,
-		 "HTTP/1.1 421 Misdirected Request\r\nStacygate-Error: BAD_REQUEST\r\nContent-Type: application/json\r\n"
-		 "Content-Length: 40\r\nConnection: keep-alive\r\n\r\n{\"code\":\"BAD_REQUEST\",\"message\":\"a\\nb\"}\n"},
+		 "HTTP/1.1 421 Misdirected Request\r\nStacygate-Error: BAD_REQUEST\r\nContent-Type: "
+		 "application/json\r\n"
+		 "Content-Length: 40\r\nConnection: "
+		 "keep-alive\r\n\r\n{\"code\":\"BAD_REQUEST\",\"message\":\"a\\nb\"}\n"},
 		{"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", JSON, "r", true,
-		 "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nContent-Length: 3\r\nX-Request-ID: r\r\n\r\n"},
+		 "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nContent-Length: "
+		 "3\r\nX-Request-ID: r\r\n\r\n"},
 		{"GET / HTTP/1.0\r\n\r\n", JSON, NULL, false,
 		 "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nContent-Length: 3\r\n"
 		 "Connection: close\r\n\r\n{}\n"},
 		{"OPTIONS / HTTP/1.1\r\nHost: h\r\n\r\n", OPTIONS, "r", false,
-		 "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\nX-Request-ID: r\r\n\r\n"},
+		 "HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\nX-Request-ID: "
+		 "r\r\n\r\n"},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -165,10 +174,12 @@ Test(gateway_answer, codes)
 		unsigned status;
 		const char *code;
 	} rows[] = {
-		{400, "BAD_REQUEST"}, {405, "BAD_REQUEST"}, {414, "BAD_REQUEST"}, {417, "BAD_REQUEST"}, {421, "BAD_REQUEST"},
-		{501, "BAD_REQUEST"}, {505, "BAD_REQUEST"}, {403, "FORBIDDEN"}, {404, "NOT_FOUND"}, {409, "CONFLICT"},
-		{413, "TOO_LARGE"}, {431, "HEADERS_TOO_LARGE"}, {408, "REQUEST_TIMEOUT"}, {429, "RESOURCE_LIMIT"},
-		{502, "CONNECTION_ERROR"}, {503, "UNAVAILABLE"}, {504, "UPSTREAM_TIMEOUT"},
+		{400, "BAD_REQUEST"},     {405, "BAD_REQUEST"},      {414, "BAD_REQUEST"},
+		{417, "BAD_REQUEST"},     {421, "BAD_REQUEST"},      {501, "BAD_REQUEST"},
+		{505, "BAD_REQUEST"},     {403, "FORBIDDEN"},        {404, "NOT_FOUND"},
+		{409, "CONFLICT"},        {413, "TOO_LARGE"},        {431, "HEADERS_TOO_LARGE"},
+		{408, "REQUEST_TIMEOUT"}, {429, "RESOURCE_LIMIT"},   {502, "CONNECTION_ERROR"},
+		{503, "UNAVAILABLE"},     {504, "UPSTREAM_TIMEOUT"},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)

@@ -14,20 +14,23 @@
 #include "lib/scratch.h"
 #include "lib/wait.h"
 
-enum { SPAN_MS = 10, BODY_MAX = 400000 };
+enum {
+	SPAN_MS = 10,
+	BODY_MAX = 400000
+};
 
 #define HOST " HTTP/1.1\r\nHost: h\r\n"
-#define OK "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+#define OK   "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 /* Who answers: writes down what it is told, and does what the test asks for. */
 struct server {
-	struct client *client;  /* NULL once closed */
-	int fd;                 /* the test's end; -1 once closed */
-	struct buf seen;        /* one word per event */
-	struct buf got;         /* what the client's program received */
-	struct buf body;        /* request bodies */
-	bool answer_at_once;    /* at the end of each request */
-	bool answer_early;      /* from within on_request */
+	struct client *client; /* NULL once closed */
+	int fd;                /* the test's end; -1 once closed */
+	struct buf seen;       /* one word per event */
+	struct buf got;        /* what the client's program received */
+	struct buf body;       /* request bodies */
+	bool answer_at_once;   /* at the end of each request */
+	bool answer_early;     /* from within on_request */
 	bool pause_in_body;
 	unsigned drained;
 };
@@ -565,7 +568,8 @@ Test(gateway_client, paused_body)
 	say("POST /1" HOST "Content-Length: 300000\r\n\r\nx");
 	sent = 1;
 	for (unsigned i = 0; i < 10 && sent < 300000; i++) {
-		ssize_t n = send(server.fd, piece, 300000 - sent < sizeof(piece) ? 300000 - sent : sizeof(piece), MSG_NOSIGNAL);
+		ssize_t n = send(server.fd, piece, 300000 - sent < sizeof(piece) ? 300000 - sent : sizeof(piece),
+				 MSG_NOSIGNAL);
 		pump();
 		if (n > 0)
 			sent += (size_t)n;
@@ -575,7 +579,8 @@ Test(gateway_client, paused_body)
 	client_pause_body(server.client, false);
 	pump();
 	while (sent < 300000) {
-		ssize_t n = send(server.fd, piece, 300000 - sent < sizeof(piece) ? 300000 - sent : sizeof(piece), MSG_NOSIGNAL);
+		ssize_t n = send(server.fd, piece, 300000 - sent < sizeof(piece) ? 300000 - sent : sizeof(piece),
+				 MSG_NOSIGNAL);
 		cr_assert_gt(n, 0);
 		sent += (size_t)n;
 		pump();
@@ -751,7 +756,8 @@ Test(gateway_client, regress_pipelined_flood)
 	for (unsigned i = 0; i < 3000; i++)
 		buf_add_cstr(&flood, "GET /" HOST "\r\n");
 	while (pushed < 10000000 && stuck < 3) {
-		ssize_t n = send(server.fd, buf_data(&flood) + pushed % flood.len, flood.len - pushed % flood.len, MSG_NOSIGNAL);
+		ssize_t n = send(server.fd, buf_data(&flood) + pushed % flood.len, flood.len - pushed % flood.len,
+				 MSG_NOSIGNAL);
 		pump();
 		stuck = n > 0 ? 0 : stuck + 1;
 		pushed += n > 0 ? (size_t)n : 0;
@@ -763,7 +769,8 @@ Test(gateway_client, regress_pipelined_flood)
 		ssize_t n;
 		listen_to();
 		pump();
-		n = send(server.fd, buf_data(&flood) + pushed % flood.len, flood.len - pushed % flood.len, MSG_NOSIGNAL);
+		n = send(server.fd, buf_data(&flood) + pushed % flood.len, flood.len - pushed % flood.len,
+			 MSG_NOSIGNAL);
 		pushed += n > 0 ? (size_t)n : 0;
 		pump();
 	}

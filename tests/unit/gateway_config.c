@@ -12,7 +12,7 @@
 #include "lib/wait.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define GRANT "allow: [all], isolation: none"
+#define GRANT        "allow: [all], isolation: none"
 #define LOCAL(match) "clients: [ { name: me, match: " match ", user_id: x, " GRANT " } ]\n"
 
 static struct scratch dir;
@@ -65,7 +65,8 @@ static void expect_fault(const char *text, const char *place, unsigned lines)
 
 	snprintf(want, sizeof(want), "%s:%s", scratch_path(&dir, "c.yaml"), place);
 	cr_expect_null(c, "%s", text);
-	cr_expect(str_starts(buf_str(&faults), str_from(want)), "%s\nsays %.*swants %s", text, STR_ARG(buf_str(&faults)), want);
+	cr_expect(str_starts(buf_str(&faults), str_from(want)), "%s\nsays %.*swants %s", text,
+		  STR_ARG(buf_str(&faults)), want);
 	for (size_t i = 0; i < faults.len; i++)
 		n += buf_data(&faults)[i] == '\n';
 	cr_expect_eq(n, lines, "%s\nsays %.*s", text, STR_ARG(buf_str(&faults)));
@@ -91,39 +92,60 @@ Test(gateway_config, faults)
 		{"drain_timeout: 1us\n", "1:16: drain_timeout is \"1us\"", 1},
 		{"log: { access: yes }\n", "1:16: access is \"yes\", expected off or stderr", 1},
 		{"log: { format: json }\n", "1:16: format is \"json\", expected text", 1},
-		{"bounds: { connections: 0 }\n", "1:24: connections is \"0\", expected a whole number from 1 to 1000000", 1},
+		{"bounds: { connections: 0 }\n",
+		 "1:24: connections is \"0\", expected a whole number from 1 to 1000000", 1},
 		{"bounds: { connections: 1.5 }\n", "1:24: connections is \"1.5\"", 1},
 		{"bounds: { body: 1MB }\n", "1:17: body is \"1MB\", expected a size from 1024 to", 1},
 		{"bounds: { body: 1023 }\n", "1:17: body is \"1023\"", 1},
-		{"bounds: { client_head: 9ms }\n", "1:24: client_head is \"9ms\", expected a duration from 10ms to 24h0m0s", 1},
+		{"bounds: { client_head: 9ms }\n",
+		 "1:24: client_head is \"9ms\", expected a duration from 10ms to 24h0m0s", 1},
 		{"listen: { path: /x }\n", "1:9: listen must be a list with at least one entry", 1},
 		{"listen:\n- path: /x\n  mode: \"1777\"\n", "3:9: mode is \"1777\", expected octal permissions", 1},
 		{"listen:\n- path: /x\n  mode: \"66\"\n", "3:9: mode is \"66\"", 1},
 		{"upstreams: {}\n" LOCAL("{}"), "1:12: upstreams is empty", 1},
 		{"upstreams: { \"a b\": { url: local } }\n", "1:14: the name of an upstream is \"a b\"", 2},
-		{"upstreams: { a: { url: local }, b: { url: local } }\n" LOCAL("{}"), "2:12: the rule names no upstream, and there are several", 3},
-		{"upstreams: { a: { url: \"https://x\" } }\n" LOCAL("{}"), "2:12: the rule names no credential for its upstream", 1},
-		{"upstreams: { a: { url: \"https://u@x\" } }\n", "1:24: url is \"https://u@x\", expected https://HOST:PORT", 2},
-		{"upstreams: { a: { url: local, tls: { server_name: x } } }\n" LOCAL("{}"), "1:36: tls has no effect here", 1},
-		{"upstreams: { a: { url: local, proxy: \"http://p:1\" } }\n" LOCAL("{}"), "1:38: proxy has no effect here", 1},
-		{"upstreams: { a: { url: \"https://x\", proxy: \"ftp://p:1\" } }\n", "1:44: proxy is \"ftp://p:1\", expected http://HOST:PORT or socks5h", 2},
-		{"upstreams: { a: { url: \"https://x\", tls: { ca_file: rel } } }\n", "1:53: ca_file is \"rel\", expected an absolute path", 2},
-		{"upstreams: { a: { url: \"https://x\", tls: { ca_file: /nonexistent } } }\n", "1:53: ca_file: /nonexistent cannot be read", 2},
-		{"upstreams: { a: { url: \"https://x\", tls: { ca_file: /etc/passwd } } }\n", "1:42: ca_file: /etc/passwd holds no certificate in PEM", 2},
-		{"upstreams: { a: { url: \"https://x\", tls: { key_file: /etc/passwd } } }\n", "1:42: key_file without cert_file has no effect", 2},
-		{"upstreams: { a: { url: \"https://x\", tls: { server_name: \"a b\" } } }\n", "1:57: server_name is \"a b\", expected a host name", 2},
+		{"upstreams: { a: { url: local }, b: { url: local } }\n" LOCAL("{}"),
+		 "2:12: the rule names no upstream, and there are several", 3},
+		{"upstreams: { a: { url: \"https://x\" } }\n" LOCAL("{}"),
+		 "2:12: the rule names no credential for its upstream", 1},
+		{"upstreams: { a: { url: \"https://u@x\" } }\n",
+		 "1:24: url is \"https://u@x\", expected https://HOST:PORT", 2},
+		{"upstreams: { a: { url: local, tls: { server_name: x } } }\n" LOCAL("{}"),
+		 "1:36: tls has no effect here", 1},
+		{"upstreams: { a: { url: local, proxy: \"http://p:1\" } }\n" LOCAL("{}"),
+		 "1:38: proxy has no effect here", 1},
+		{"upstreams: { a: { url: \"https://x\", proxy: \"ftp://p:1\" } }\n",
+		 "1:44: proxy is \"ftp://p:1\", expected http://HOST:PORT or socks5h", 2},
+		{"upstreams: { a: { url: \"https://x\", tls: { ca_file: rel } } }\n",
+		 "1:53: ca_file is \"rel\", expected an absolute path", 2},
+		{"upstreams: { a: { url: \"https://x\", tls: { ca_file: /nonexistent } } }\n",
+		 "1:53: ca_file: /nonexistent cannot be read", 2},
+		{"upstreams: { a: { url: \"https://x\", tls: { ca_file: /etc/passwd } } }\n",
+		 "1:42: ca_file: /etc/passwd holds no certificate in PEM", 2},
+		{"upstreams: { a: { url: \"https://x\", tls: { key_file: /etc/passwd } } }\n",
+		 "1:42: key_file without cert_file has no effect", 2},
+		{"upstreams: { a: { url: \"https://x\", tls: { server_name: \"a b\" } } }\n",
+		 "1:57: server_name is \"a b\", expected a host name", 2},
 		{"upstreams: { a: { url: \"http://[::1\" } }\n", "1:24: url is \"http://[::1\"", 2},
 		{"upstreams: { a: { url: \"http://[]\" } }\n", "1:24: url is", 2},
 		{"upstreams: { a: { url: \"http://h:0\", allow_plaintext: true } }\n", "1:24: url is", 3},
 		{"upstreams: { a: { url: \"http://h/p\", allow_plaintext: true } }\n", "1:24: url is", 3},
-		{"upstreams: { a: { url: \"http://127.0.0.1.evil.test\" } }\n", "1:24: http:// to 127.0.0.1.evil.test carries the key in clear", 2},
-		{"upstreams: { a: { url: local, allow_plaintext: true } }\n" LOCAL("{}"), "1:48: allow_plaintext has no effect here", 1},
-		{"upstreams: { a: { url: local, allow_plaintext: maybe } }\n" LOCAL("{}"), "1:48: allow_plaintext is \"maybe\", expected true or false", 1},
-		{"upstreams: { a: { url: local, pool: { max_connections: 4, max_idle: 5 } } }\n" LOCAL("{}"), "1:69: max_idle is more than max_connections", 1},
-		{"upstreams: { a: { url: local, pool: { min_idle: 17 } } }\n" LOCAL("{}"), "1:49: min_idle is more than max_idle", 1},
-		{"upstreams: { a: { url: local, pool: { max_idle: 2, min_idle: 3 } } }\n" LOCAL("{}"), "1:62: min_idle is more than max_idle", 1},
-		{"credentials: { k: { api_key: { env: X } } }\n" LOCAL("{}"), "1:19: no client rule uses the credential \"k\"", 1},
-		{"credentials: { k: { api_key: { env: X } } }\nclients: [ { name: me, match: {}, credential: k, user_id: x, " GRANT " } ]\n",
+		{"upstreams: { a: { url: \"http://127.0.0.1.evil.test\" } }\n",
+		 "1:24: http:// to 127.0.0.1.evil.test carries the key in clear", 2},
+		{"upstreams: { a: { url: local, allow_plaintext: true } }\n" LOCAL("{}"),
+		 "1:48: allow_plaintext has no effect here", 1},
+		{"upstreams: { a: { url: local, allow_plaintext: maybe } }\n" LOCAL("{}"),
+		 "1:48: allow_plaintext is \"maybe\", expected true or false", 1},
+		{"upstreams: { a: { url: local, pool: { max_connections: 4, max_idle: 5 } } }\n" LOCAL("{}"),
+		 "1:69: max_idle is more than max_connections", 1},
+		{"upstreams: { a: { url: local, pool: { min_idle: 17 } } }\n" LOCAL("{}"),
+		 "1:49: min_idle is more than max_idle", 1},
+		{"upstreams: { a: { url: local, pool: { max_idle: 2, min_idle: 3 } } }\n" LOCAL("{}"),
+		 "1:62: min_idle is more than max_idle", 1},
+		{"credentials: { k: { api_key: { env: X } } }\n" LOCAL("{}"),
+		 "1:19: no client rule uses the credential \"k\"", 1},
+		{"credentials: { k: { api_key: { env: X } } }\nclients: [ { name: me, match: {}, credential: k, "
+		 "user_id: x, " GRANT " } ]\n",
 		 "2:47: credential has no effect with upstream local", 2},
 		{LOCAL("{ uid: [] }"), "1:38: uid must be a list with at least one entry", 1},
 		{LOCAL("{ uid: 4294967295 }"), "1:38: uid is \"4294967295\", expected a number", 1},
@@ -132,15 +154,23 @@ Test(gateway_config, faults)
 		{LOCAL("{ group: nogroup }"), "1:40: group \"nogroup\" has gid 65534", 1},
 		{LOCAL("{ user: root, uid: 0 }"), "1:50: user and uid in one rule", 1},
 		{LOCAL("{ exe: /bin/sh }"), "1:33: unknown key \"exe\"", 1},
-		{"clients: [ { name: me, match: {}, user_id: x, allow: [sandboxes], isolation: none } ]\n", "1:54: expected allow: [all]", 1},
-		{"clients: [ { name: me, match: {}, user_id: x, allow: [all], isolation: owner } ]\n", "1:72: expected isolation: none", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [sandboxes], isolation: none } ]\n",
+		 "1:54: expected allow: [all]", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [all], isolation: owner } ]\n",
+		 "1:72: expected isolation: none", 1},
 		{"clients: [ { name: me, match: {}, user_id: x } ]\n", "1:12: expected allow: [all]", 2},
-		{"clients: [ { name: me, match: {}, user_id: \"{user}\", " GRANT " } ]\n", "1:44: {user} needs a rule that names its users", 1},
-		{"clients: [ { name: me, match: {}, user_id: \"{uid\", " GRANT " } ]\n", "1:44: user_id holds {uid, expected {user}", 1},
-		{"clients: [ { name: me, match: {}, user_id: \"uid}\", " GRANT " } ]\n", "1:44: user_id may hold neither", 1},
-		{"clients: [ { name: me, match: {}, user_id: \"{exe}\", " GRANT " } ]\n", "1:44: user_id holds {exe}", 1},
-		{"clients: [ { name: me, match: {}, user_id: \"\\xe9\", " GRANT " } ]\n", "1:44: user_id may hold neither", 1},
-		{"clients: [ { name: me, match: {}, upstream: other, user_id: x, " GRANT " } ]\n", "1:45: there is no upstream \"other\"", 1},
+		{"clients: [ { name: me, match: {}, user_id: \"{user}\", " GRANT " } ]\n",
+		 "1:44: {user} needs a rule that names its users", 1},
+		{"clients: [ { name: me, match: {}, user_id: \"{uid\", " GRANT " } ]\n",
+		 "1:44: user_id holds {uid, expected {user}", 1},
+		{"clients: [ { name: me, match: {}, user_id: \"uid}\", " GRANT " } ]\n",
+		 "1:44: user_id may hold neither", 1},
+		{"clients: [ { name: me, match: {}, user_id: \"{exe}\", " GRANT " } ]\n", "1:44: user_id holds {exe}",
+		 1},
+		{"clients: [ { name: me, match: {}, user_id: \"\\xe9\", " GRANT " } ]\n",
+		 "1:44: user_id may hold neither", 1},
+		{"clients: [ { name: me, match: {}, upstream: other, user_id: x, " GRANT " } ]\n",
+		 "1:45: there is no upstream \"other\"", 1},
 		/* One line per fault, whatever stands in the text. */
 		{"\"a\\nb\\e[31m\": 1\n", "1:1: unknown key \"a?b?[31m\"", 1},
 		{"log: { level: \"\\r\\n\" }\n", "1:15: level is \"??\"", 1},
@@ -204,7 +234,8 @@ Test(gateway_config, coverage)
 
 		snprintf(text, sizeof(text),
 			 "listen: [ { path: /a, name: a }, { path: /b, name: b } ]\nclients:\n"
-			 "  - { name: one, match: %s, user_id: x, " GRANT " }\n  - { name: two, match: %s, user_id: x, " GRANT " }\n",
+			 "  - { name: one, match: %s, user_id: x, " GRANT
+			 " }\n  - { name: two, match: %s, user_id: x, " GRANT " }\n",
 			 rows[i].first, rows[i].second);
 		c = load_bytes(text, strlen(text), &faults);
 		cr_expect_eq(c == NULL, rows[i].covered, "%s then %s", rows[i].first, rows[i].second);
@@ -237,17 +268,23 @@ Test(gateway_config, effective_form_loads_again)
 		"{}\n",
 		"drain_timeout: 1m30.5s\nhost: box\n",
 		"listen: [ { path: \"/a b\\\"c\\\\\", name: \"n\\x7f\\u0085\\u2028\\xe9\\t\" } ]\n",
-		"listen: [ { path: /a, mode: 0640, group: root }, { path: /b, name: two } ]\n" LOCAL("{ listener: [two, /a] }"),
+		"listen: [ { path: /a, mode: 0640, group: root }, { path: /b, name: two } ]\n" LOCAL(
+			"{ listener: [two, /a] }"),
 		"upstreams: { local: { url: local, pool: { max_connections: 3 } } }\n" LOCAL("{ uid: [1, 2], gid: 3 }"),
 		"upstreams: { u: { url: \"http://localhost:7000/\" } }\ncredentials: { k: { api_key: { env: X } } }\n"
 		"clients: [ { name: me, match: { user: root }, upstream: u, credential: k, " GRANT " } ]\n",
-		"upstreams: { u: { url: \"http://localhost:7000\", allow_plaintext: false } }\ncredentials: { k: { api_key: { env: X } } }\n"
+		"upstreams: { u: { url: \"http://localhost:7000\", allow_plaintext: false } }\ncredentials: { k: { "
+		"api_key: { env: X } } }\n"
 		"clients: [ { name: me, match: { user: root }, credential: k, " GRANT " } ]\n",
-		"upstreams: { u: { url: \"http://h.test\", allow_plaintext: true, pool: { max_connections: 8, max_per_identity: 8, min_idle: 1, "
-		"max_idle: 2, idle_timeout: 1s, lifetime: 0s, max_waiting: 0, wait_timeout: 10ms }, timeouts: { connect: 1s, response: 2s, "
-		"spawn: 3s, exec: 4s, body_idle: 5s, stream_idle: 6s } } }\ncredentials: { k: { api_key: { file: \"/k\" } } }\n"
+		"upstreams: { u: { url: \"http://h.test\", allow_plaintext: true, pool: { max_connections: 8, "
+		"max_per_identity: 8, min_idle: 1, "
+		"max_idle: 2, idle_timeout: 1s, lifetime: 0s, max_waiting: 0, wait_timeout: 10ms }, timeouts: { "
+		"connect: 1s, response: 2s, "
+		"spawn: 3s, exec: 4s, body_idle: 5s, stream_idle: 6s } } }\ncredentials: { k: { api_key: { file: "
+		"\"/k\" } } }\n"
 		"clients: [ { name: me, match: {}, credential: k, user_id: \"{client}-{uid}@{host}\", " GRANT " } ]\n",
-		"bounds: { connections: 5, connections_per_uid: 4, body: 1GiB, client_head: 1s, client_body_idle: 2s, idle_client: 3s }\n",
+		"bounds: { connections: 5, connections_per_uid: 4, body: 1GiB, client_head: 1s, client_body_idle: 2s, "
+		"idle_client: 3s }\n",
 		"log: { level: warn, format: text, access: stderr }\n",
 		"clients: [ { name: me, match: {}, upstream: local, user_id: x, " GRANT " } ]\n",
 	};
@@ -338,7 +375,8 @@ Test(gateway_config, host)
 /* A user without a name is uid-N; one with a name is that. */
 Test(gateway_config, user_names)
 {
-	struct config *c = load("clients: [ { name: me, match: { uid: [0, 3999999999] }, user_id: \"{user}\", " GRANT " } ]\n");
+	struct config *c =
+		load("clients: [ { name: me, match: { uid: [0, 3999999999] }, user_id: \"{user}\", " GRANT " } ]\n");
 
 	cr_expect_str_eq(c->rules[0].user_names[0], "root");
 	cr_expect_str_eq(c->rules[0].user_names[1], "uid-3999999999");
@@ -356,8 +394,11 @@ Test(gateway_config, warnings)
 		{LOCAL("{ uid: [1, 2] }"), true},
 		{LOCAL("{ uid: 1 }"), false},
 		{"clients: [ { name: me, match: {}, user_id: \"a-{uid}\", " GRANT " } ]\n", false},
-		{"host: localhost\nclients: [ { name: me, match: { uid: 1 }, user_id: \"{uid}@{host}\", " GRANT " } ]\n", true},
-		{"host: localhost\nclients: [ { name: me, match: { uid: 1 }, user_id: \"{uid}\", " GRANT " } ]\n", false},
+		{"host: localhost\nclients: [ { name: me, match: { uid: 1 }, user_id: \"{uid}@{host}\", " GRANT
+		 " } ]\n",
+		 true},
+		{"host: localhost\nclients: [ { name: me, match: { uid: 1 }, user_id: \"{uid}\", " GRANT " } ]\n",
+		 false},
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
@@ -380,8 +421,8 @@ Test(gateway_config, expensive_files)
 
 	buf_add_cstr(&text, "a: &a [x, x, x, x, x, x, x, x, x]\n");
 	for (char c = 'b'; c < 'j'; c++)
-		buf_addf(&text, "%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n", c, c, c - 1, c - 1, c - 1, c - 1, c - 1, c - 1,
-			 c - 1, c - 1, c - 1);
+		buf_addf(&text, "%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n", c, c, c - 1, c - 1, c - 1,
+			 c - 1, c - 1, c - 1, c - 1, c - 1, c - 1);
 	cr_expect_null(load_bytes(buf_data(&text), text.len, &faults));
 	buf_reset(&text);
 	buf_reset(&faults);
@@ -403,7 +444,8 @@ Test(gateway_config, expensive_files)
 Test(gateway_config, same_upstream)
 {
 	struct config *a = load("upstreams: { a: { url: local } }\n" LOCAL("{}"));
-	struct config *b = load("upstreams: { a: { url: local, pool: { max_connections: 64 } } }\n" LOCAL("{ uid: 3 }"));
+	struct config *b =
+		load("upstreams: { a: { url: local, pool: { max_connections: 64 } } }\n" LOCAL("{ uid: 3 }"));
 	static const char *const others[] = {
 		"upstreams: { b: { url: local } }\n" LOCAL("{}"),
 		"upstreams: { a: { url: \"unix:///x\" } }\ncredentials: { k: { api_key: { env: X } } }\n"

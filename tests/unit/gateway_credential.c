@@ -13,8 +13,8 @@
 #include "lib/scratch.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define KEY "SEKRET-0123456789"
-#define VARIABLE "GATEWAY_CREDENTIAL_TEST"
+#define KEY          "SEKRET-0123456789"
+#define VARIABLE     "GATEWAY_CREDENTIAL_TEST"
 
 extern char **environ;
 
@@ -125,23 +125,28 @@ Test(gateway_credential, values)
 		const char *key;
 	} rows[] = {
 #define ROW(bytes, key) {bytes, sizeof(bytes) - 1, key}
-		ROW(KEY, KEY),        ROW(KEY "\n", KEY),      ROW("x", "x"),          ROW("x\n", "x"),       ROW("!~", "!~"),
-		ROW("", NULL),        ROW("\n", NULL),         ROW(KEY "\n\n", NULL),  ROW("\n" KEY, NULL),   ROW(KEY "\r\n", NULL),
-		ROW(KEY "\r", NULL),  ROW(KEY " ", NULL),      ROW(" " KEY, NULL),     ROW(KEY " x", NULL),   ROW(KEY "\t", NULL),
-		ROW(KEY "\0", NULL),  ROW(KEY "\0\n", NULL),   ROW(KEY "\x7f", NULL),  ROW(KEY "\x80", NULL), ROW(KEY "\x1b[0m", NULL),
-		ROW(KEY "\xc3\xa9", NULL), ROW(KEY "\n" KEY, NULL),
+		ROW(KEY, KEY),           ROW(KEY "\n", KEY),       ROW("x", "x"),
+		ROW("x\n", "x"),         ROW("!~", "!~"),          ROW("", NULL),
+		ROW("\n", NULL),         ROW(KEY "\n\n", NULL),    ROW("\n" KEY, NULL),
+		ROW(KEY "\r\n", NULL),   ROW(KEY "\r", NULL),      ROW(KEY " ", NULL),
+		ROW(" " KEY, NULL),      ROW(KEY " x", NULL),      ROW(KEY "\t", NULL),
+		ROW(KEY "\0", NULL),     ROW(KEY "\0\n", NULL),    ROW(KEY "\x7f", NULL),
+		ROW(KEY "\x80", NULL),   ROW(KEY "\x1b[0m", NULL), ROW(KEY "\xc3\xa9", NULL),
+		ROW(KEY "\n" KEY, NULL),
 #undef ROW
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		char name[16];
 		snprintf(name, sizeof(name), "row %zu", i);
-		cr_expect_eq(load(of_file(scratch_file(&dir, "key", 0600, rows[i].bytes, rows[i].n)), rows[i].key, name) == 0,
+		cr_expect_eq(load(of_file(scratch_file(&dir, "key", 0600, rows[i].bytes, rows[i].n)), rows[i].key,
+				  name) == 0,
 			     rows[i].key != NULL, "%s", name);
 	}
 	memset(big, 'k', sizeof(big));
 	for (size_t n = SECRET_MAX_BYTES - 1; n <= sizeof(big); n++) {
-		cr_expect_eq(load(of_file(scratch_file(&dir, "key", 0600, big, n)), NULL, "long") == 0, n <= SECRET_MAX_BYTES);
+		cr_expect_eq(load(of_file(scratch_file(&dir, "key", 0600, big, n)), NULL, "long") == 0,
+			     n <= SECRET_MAX_BYTES);
 		if (n <= SECRET_MAX_BYTES) {
 			struct secret *s = NULL;
 			struct config_credential k = of_file(scratch_path(&dir, "key"));

@@ -65,12 +65,15 @@ static void use_config(const char *more)
 		 "upstreams: { main: { url: \"unix://%s\" } }\n"
 		 "credentials: { team: { api_key: { file: %s } } }\n"
 		 "clients:\n"
-		 "  - { name: me, match: { uid: %u }, upstream: main, credential: team, user_id: alice, allow: [all], isolation: none }\n"
+		 "  - { name: me, match: { uid: %u }, upstream: main, credential: team, user_id: alice, allow: [all], "
+		 "isolation: none }\n"
 		 "%s",
 		 scratch_path(&dir, "up.sock"), scratch_text(&dir, "key", 0600, "SEKRET\n"), (unsigned)geteuid(), more);
-	cr_assert_eq(config_load(scratch_file(&dir, "c.yaml", 0644, buf_data(&text), text.len), &places, &config, &faults), 0,
-		     "%.*s", STR_ARG(buf_str(&faults)));
-	cr_assert_eq(snapshot_new(loop, dialer, config, &local, shared.snapshot, &snapshot, why, sizeof(why)), 0, "%s", why);
+	cr_assert_eq(
+		config_load(scratch_file(&dir, "c.yaml", 0644, buf_data(&text), text.len), &places, &config, &faults),
+		0, "%.*s", STR_ARG(buf_str(&faults)));
+	cr_assert_eq(snapshot_new(loop, dialer, config, &local, shared.snapshot, &snapshot, why, sizeof(why)), 0, "%s",
+		     why);
 	front_use_snapshot(&shared, snapshot);
 	snapshot_unref(snapshot);
 	config_unref(config);
@@ -306,7 +309,8 @@ Test(gateway_front, regress_reset_is_no_end)
  */
 Test(gateway_front, regress_body_is_whole_after_a_repeat)
 {
-	static const char *const framing[] = {"Content-Length: 9\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"};
+	static const char *const framing[] = {"Content-Length: 9\r\n\r\nabc",
+					      "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"};
 	static const char *const middle[] = {"def", "3\r\ndef\r\n"};
 	static const char *const last[] = {"ghi", "3\r\nghi\r\n0\r\n\r\n"};
 
@@ -355,8 +359,9 @@ Test(gateway_front, reload_within_a_request)
 /* Many clients that leave at every stage leave nothing behind: end() looks. */
 Test(gateway_front, clients_leave_everywhere)
 {
-	static const char *const said[] = {"", "GET /api", "GET /api/v1/x" HOST "\r\n", "POST /api/v1/x" HOST "Content-Length: 9\r\n\r\nabc",
-					   "POST /api/v1/sandboxes" HOST "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n"};
+	static const char *const said[] = {
+		"", "GET /api", "GET /api/v1/x" HOST "\r\n", "POST /api/v1/x" HOST "Content-Length: 9\r\n\r\nabc",
+		"POST /api/v1/sandboxes" HOST "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n"};
 
 	for (unsigned i = 0; i < 5; i++) {
 		for (unsigned turns = 0; turns < 6; turns++) {

@@ -33,8 +33,8 @@ static void expect_machine(const struct sm *sm, const struct row *rows, size_t n
 	for (unsigned from = 0; from < n; from++) {
 		cr_assert_str_eq(sm->states[from], rows[from].from);
 		for (unsigned to = 0; to < n; to++)
-			cr_expect_eq(sm_allows(sm, from, to), drawn(rows[from].to, sm->states[to]), "%s: %s -> %s", sm->name,
-				     sm->states[from], sm->states[to]);
+			cr_expect_eq(sm_allows(sm, from, to), drawn(rows[from].to, sm->states[to]), "%s: %s -> %s",
+				     sm->name, sm->states[from], sm->states[to]);
 	}
 }
 
@@ -72,12 +72,8 @@ Test(gateway_sm, client)
 Test(gateway_sm, exchange)
 {
 	static const struct row rows[] = {
-		{"gather", "lease ended "},
-		{"lease", "head ended "},
-		{"head", "body tunnel lease ended "},
-		{"body", "ended "},
-		{"tunnel", "ended "},
-		{"ended", ""},
+		{"gather", "lease ended "}, {"lease", "head ended "}, {"head", "body tunnel lease ended "},
+		{"body", "ended "},         {"tunnel", "ended "},     {"ended", ""},
 	};
 
 	expect_machine(exchange_sm(), rows, COUNT(rows));
@@ -100,10 +96,8 @@ Test(gateway_sm, orphan)
 Test(gateway_sm, local_server)
 {
 	static const struct row rows[] = {
-		{"stopped", "starting "},
-		{"starting", "ready backoff stopping "},
-		{"ready", "backoff stopping "},
-		{"backoff", "starting stopped "},
+		{"stopped", "starting "},       {"starting", "ready backoff stopping "},
+		{"ready", "backoff stopping "}, {"backoff", "starting stopped "},
 		{"stopping", "stopped "},
 	};
 

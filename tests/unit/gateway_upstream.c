@@ -20,7 +20,10 @@
 #include "lib/scratch.h"
 #include "lib/wait.h"
 
-enum { SPAN_MS = 10, MAX = 8 };
+enum {
+	SPAN_MS = 10,
+	MAX = 8
+};
 
 struct waiter {
 	struct upstream_ticket ticket;
@@ -140,7 +143,7 @@ static void begin(void)
 	memset(&config, 0, sizeof(config));
 	config_upstream_defaults(&config);
 	config.scheme = CONFIG_UNIX;
-	config.name = (char *)(uintptr_t)"main";
+	config.name = (char *)(uintptr_t) "main";
 	config.pool.max_connections = MAX;
 	config.pool.max_idle = MAX;
 	config.pool.idle_timeout_ms = SPAN_MS;
@@ -794,7 +797,7 @@ Test(gateway_upstream, dropped_while_dialling)
 Test(gateway_upstream, authority)
 {
 	config.scheme = CONFIG_HTTP;
-	config.host = (char *)(uintptr_t)"[::1]";
+	config.host = (char *)(uintptr_t) "[::1]";
 	config.port = 80;
 	up = upstream_new(loop, dialer, &config, NULL);
 	cr_expect_str_eq(upstream_authority(up), "[::1]");

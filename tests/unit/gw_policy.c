@@ -18,7 +18,12 @@ static char *names[] = {"alice", "bob%2Fx"};
 static struct config_rule rules[] = {
 	{.name = "uids", .match_uids = true, .uids = {2, uids}, .user_id = "{user}@{host}", .user_names = names},
 	{.name = "group", .match_gids = true, .gids = {1, gids}, .user_id = "g-{uid}"},
-	{.name = "both", .match_uids = true, .uids = {0, NULL}, .match_gids = true, .gids = {1, gids}, .user_id = "never"},
+	{.name = "both",
+	 .match_uids = true,
+	 .uids = {0, NULL},
+	 .match_gids = true,
+	 .gids = {1, gids},
+	 .user_id = "never"},
 	{.name = "door", .match_listeners = true, .nlisteners = 2, .listeners = listeners, .user_id = "{client}"},
 };
 static struct config config = {.host = "box", .nrules = COUNT(rules), .rules = rules};

@@ -90,10 +90,12 @@ Test(harness, pieces)
 Test(harness, script)
 {
 	const struct up_step *scripts[] = {
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345"), {UP_CLOSE, NULL, 0}),
+		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345"),
+		       {UP_CLOSE, NULL, 0}),
 		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
 		       {UP_CLOSE, NULL, 0}),
-		SCRIPT({UP_READ, NULL, 0}, UP_TEXT("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n"),
+		SCRIPT({UP_READ, NULL, 0},
+		       UP_TEXT("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n"),
 		       {UP_GATE, NULL, 1}, {UP_ECHO, NULL, 0}, {UP_RESET, NULL, 0}),
 	};
 	const struct {

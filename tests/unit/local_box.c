@@ -20,10 +20,20 @@
 Test(local_box, clean_path)
 {
 	static const char *const rows[][2] = {
-		{"/", "/"},		      {"//", "/"},	       {"/a/b", "/a/b"},	 {"a", "/workspace/a"},
-		{".", "/workspace"},	      {"..", "/"},	       {"../../x", "/x"},	 {"/../x", "/x"},
-		{"/a/./b//c/", "/a/b/c"},     {"/a/../b", "/b"},       {"/a/b/../../..", "/"},	 {"./a/..", "/workspace"},
-		{"/...", "/..."},	      {"/a/.b", "/a/.b"},
+		{"/", "/"},
+		{"//", "/"},
+		{"/a/b", "/a/b"},
+		{"a", "/workspace/a"},
+		{".", "/workspace"},
+		{"..", "/"},
+		{"../../x", "/x"},
+		{"/../x", "/x"},
+		{"/a/./b//c/", "/a/b/c"},
+		{"/a/../b", "/b"},
+		{"/a/b/../../..", "/"},
+		{"./a/..", "/workspace"},
+		{"/...", "/..."},
+		{"/a/.b", "/a/.b"},
 	};
 	char out[BOX_PATH_MAX + 1], big[BOX_PATH_MAX + 10];
 
@@ -45,12 +55,14 @@ Test(local_box, match)
 		const char *pattern, *name;
 		int result;
 	} rows[] = {
-		{"*", "", 1},	      {"*", "abc", 1},	     {"a*c", "abbc", 1},  {"a*c", "abb", 0},   {"?", "a", 1},
-		{"?", "", 0},	      {"?", "\303\244", 1},  {"??", "\303\244", 0}, {"[a-c]", "b", 1},   {"[a-c]", "d", 0},
-		{"[^a-c]", "d", 1},   {"[!a-c]", "b", 0},    {"[]a]", "]", 1},	  {"[a-]", "-", 1},    {"\\*", "*", 1},
-		{"\\*", "a", 0},      {"[\\]]", "]", 1},     {"*.js", ".js", 1},  {"*a*b*c", "xaxbxc", 1}, {"", "", 1},
-		{"", "a", 0},	      {"a", "", 0},	     {"[", "x", -EINVAL}, {"[a", "x", -EINVAL}, {"a\\", "b", -EINVAL},
-		{"x[", "y", -EINVAL}, {"[]", "x", -EINVAL},  {"*[a-", "", -EINVAL}, {"a", "A", 0},	{"[[]", "[", 1},
+		{"*", "", 1},          {"*", "abc", 1},      {"a*c", "abbc", 1},      {"a*c", "abb", 0},
+		{"?", "a", 1},         {"?", "", 0},         {"?", "\303\244", 1},    {"??", "\303\244", 0},
+		{"[a-c]", "b", 1},     {"[a-c]", "d", 0},    {"[^a-c]", "d", 1},      {"[!a-c]", "b", 0},
+		{"[]a]", "]", 1},      {"[a-]", "-", 1},     {"\\*", "*", 1},         {"\\*", "a", 0},
+		{"[\\]]", "]", 1},     {"*.js", ".js", 1},   {"*a*b*c", "xaxbxc", 1}, {"", "", 1},
+		{"", "a", 0},          {"a", "", 0},         {"[", "x", -EINVAL},     {"[a", "x", -EINVAL},
+		{"a\\", "b", -EINVAL}, {"x[", "y", -EINVAL}, {"[]", "x", -EINVAL},    {"*[a-", "", -EINVAL},
+		{"a", "A", 0},         {"[[]", "[", 1},
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++)
@@ -93,13 +105,20 @@ Test(local_box, uid_range_check)
 		int result;
 		const char *named;
 	} rows[] = {
-		{{70000, 100}, 0, ""},		      {{0, 10}, -EEXIST, "system users"},
-		{{999, 2}, -EEXIST, "system users"},  {{60000, 1}, -EEXIST, "ordinary users"},
-		{{61000, 200}, -EEXIST, "DynamicUser"}, {{65534, 1}, -EEXIST, "nobody"},
-		{{99999, 2}, -EEXIST, "alice"},	      {{165536, 1}, 0, ""},
-		{{165535, 1}, -EEXIST, "alice"},      {{600000, 10}, -EEXIST, "containers"},
-		{{1879048192, 512}, 0, ""},	      {{4294967000u, 200}, -EEXIST, "invalid"},
-		{{4294967000u, 2000}, -ERANGE, ""},   {{70000, 0}, -ERANGE, ""},
+		{{70000, 100}, 0, ""},
+		{{0, 10}, -EEXIST, "system users"},
+		{{999, 2}, -EEXIST, "system users"},
+		{{60000, 1}, -EEXIST, "ordinary users"},
+		{{61000, 200}, -EEXIST, "DynamicUser"},
+		{{65534, 1}, -EEXIST, "nobody"},
+		{{99999, 2}, -EEXIST, "alice"},
+		{{165536, 1}, 0, ""},
+		{{165535, 1}, -EEXIST, "alice"},
+		{{600000, 10}, -EEXIST, "containers"},
+		{{1879048192, 512}, 0, ""},
+		{{4294967000u, 200}, -EEXIST, "invalid"},
+		{{4294967000u, 2000}, -ERANGE, ""},
+		{{70000, 0}, -ERANGE, ""},
 		{{90000, 1}, -EEXIST, "last"},
 	};
 	struct sources s;
@@ -154,7 +173,9 @@ Test(local_box, uid_range_nss)
 	char why[300];
 
 	cr_assert_eq(uid_range_check((struct uid_range){1879048192, 4}, &uid_sources_system, why, sizeof(why)),
-		     geteuid() == 0 ? 0 : uid_range_check((struct uid_range){1879048192, 4}, &uid_sources_system, why, sizeof(why)),
+		     geteuid() == 0 ? 0
+				    : uid_range_check((struct uid_range){1879048192, 4}, &uid_sources_system, why,
+						      sizeof(why)),
 		     "%s", why);
 }
 
@@ -212,6 +233,7 @@ Test(local_box, explain)
 
 	cr_expect_eq(bwrap_explain(STR("bwrap: setting up uid map: Permission denied\n"), why, sizeof(why)), -EPERM);
 	cr_expect_not_null(strstr(why, "user namespaces are refused"));
-	cr_expect_eq(bwrap_explain(STR("bwrap: Can't find source path /srv/x: No such file\n"), why, sizeof(why)), -EIO);
+	cr_expect_eq(bwrap_explain(STR("bwrap: Can't find source path /srv/x: No such file\n"), why, sizeof(why)),
+		     -EIO);
 	cr_expect_null(strstr(why, "/srv"));
 }

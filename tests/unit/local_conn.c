@@ -16,7 +16,10 @@
 #include "local/conn.h"
 #include "local/httpd.h"
 
-enum { BODY_LIMIT = 1000, BODIES_LIMIT = 1500 };
+enum {
+	BODY_LIMIT = 1000,
+	BODIES_LIMIT = 1500
+};
 
 static struct scratch scratch;
 static struct loop *loop;

@@ -15,12 +15,9 @@ struct bound {
 };
 
 static const struct go_field table[] = {
-	{"text", GO_STR, offsetof(struct bound, text)},
-	{"number", GO_INT, offsetof(struct bound, number)},
-	{"flag", GO_BOOL, offsetof(struct bound, flag)},
-	{"list", GO_LIST, offsetof(struct bound, list)},
-	{"map", GO_MAP, offsetof(struct bound, map)},
-	{"objects", GO_OBJECTS, offsetof(struct bound, objects)},
+	{"text", GO_STR, offsetof(struct bound, text)},  {"number", GO_INT, offsetof(struct bound, number)},
+	{"flag", GO_BOOL, offsetof(struct bound, flag)}, {"list", GO_LIST, offsetof(struct bound, list)},
+	{"map", GO_MAP, offsetof(struct bound, map)},    {"objects", GO_OBJECTS, offsetof(struct bound, objects)},
 };
 
 /* Parses and binds; -1000 when already the parsing fails. The document is the caller's. */
@@ -46,8 +43,10 @@ static void expect_text(struct str json, struct str want)
 /* Only an object or null is a body; what stands behind the first value does not matter. */
 Test(go_json, what_is_a_body)
 {
-	static const char *const good[] = {"{}", "null", " {} ", "{}{", "null x", "{\"a\":[1,{\"b\":null}]} trailing", "{}\n\n"};
-	static const char *const bad[] = {"", " ", "{", "[]", "1", "\"x\"", "true", "{bad", "\xef\xbb\xbf{}", "{\"a\":}", "nul"};
+	static const char *const good[] = {
+		"{}", "null", " {} ", "{}{", "null x", "{\"a\":[1,{\"b\":null}]} trailing", "{}\n\n"};
+	static const char *const bad[] = {"",         " ",  "{", "[]", "1", "\"x\"", "true", "{bad", "\xef\xbb\xbf{}",
+					  "{\"a\":}", "nul"};
 	json_t *doc;
 
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -72,13 +71,17 @@ Test(go_json, keys)
 /* What is not valid UTF-8 becomes U+FFFD, one for each byte, as do surrogates that stand alone. */
 Test(go_json, repairs)
 {
-	expect_text(STR("{\"text\":\"a\xff" "b\"}"), STR("a\xef\xbf\xbd" "b"));
+	expect_text(STR("{\"text\":\"a\xff"
+			"b\"}"),
+		    STR("a\xef\xbf\xbd"
+			"b"));
 	expect_text(STR("{\"text\":\"\xe2\x82\"}"), STR("\xef\xbf\xbd\xef\xbf\xbd"));
 	expect_text(STR("{\"text\":\"\\ud800\"}"), STR("\xef\xbf\xbd"));
 	expect_text(STR("{\"text\":\"\\udc00x\"}"), STR("\xef\xbf\xbdx"));
 	expect_text(STR("{\"text\":\"\\ud83d\\ude00\"}"), STR("\xf0\x9f\x98\x80"));
 	expect_text(STR("{\"text\":\"\\\\ud800\"}"), STR("\\ud800"));
-	expect_text(STR("{\"text\":\"\\ud800\\u0041\"}"), STR("\xef\xbf\xbd" "A"));
+	expect_text(STR("{\"text\":\"\\ud800\\u0041\"}"), STR("\xef\xbf\xbd"
+							      "A"));
 	expect_text(STR("{\"text\":\"a\\u0000b\"}"), STR("a\0b"));
 	expect_text(STR("{\"text\":\"h\xc3\xa9llo\"}"), STR("h\xc3\xa9llo"));
 }
@@ -87,10 +90,14 @@ Test(go_json, repairs)
 Test(go_json, wrong_types)
 {
 	static const char *const bad[] = {
-		"{\"text\":1}",          "{\"text\":true}",       "{\"number\":\"1\"}",    "{\"number\":1.5}",
-		"{\"number\":1e3}",      "{\"flag\":\"true\"}",   "{\"flag\":1}",          "{\"list\":{}}",
-		"{\"list\":[1]}",        "{\"map\":[]}",          "{\"map\":{\"a\":1}}",   "{\"objects\":[[]]}",
-		"{\"objects\":{}}",      "{\"objects\":[{\"a\":1}]}", "{\"TEXT\":1}",
+		"{\"text\":1}",        "{\"text\":true}",
+		"{\"number\":\"1\"}",  "{\"number\":1.5}",
+		"{\"number\":1e3}",    "{\"flag\":\"true\"}",
+		"{\"flag\":1}",        "{\"list\":{}}",
+		"{\"list\":[1]}",      "{\"map\":[]}",
+		"{\"map\":{\"a\":1}}", "{\"objects\":[[]]}",
+		"{\"objects\":{}}",    "{\"objects\":[{\"a\":1}]}",
+		"{\"TEXT\":1}",
 	};
 	struct bound b;
 	json_t *doc;
@@ -123,7 +130,8 @@ Test(go_json, emit)
 	go_json_emit(&w, "objects", b.objects);
 	json_object_end(&w);
 	cr_expect(str_eq(buf_str(&out), STR("{\"list\":[\"a\",\"\"],\"map\":{\"k\":\"\\u003c\",\"n\":\"\"},"
-					    "\"objects\":[{\"x\":\"y\"}]}")), "%.*s", STR_ARG(buf_str(&out)));
+					    "\"objects\":[{\"x\":\"y\"}]}")),
+		  "%.*s", STR_ARG(buf_str(&out)));
 	buf_fini(&out);
 	json_decref(doc);
 }

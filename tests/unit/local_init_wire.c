@@ -64,8 +64,9 @@ Test(local_init_wire, events_come_back)
 		cr_assert_eq(wire_parse_event(buf_str(&b), &got, &used), 1, "%zu", i);
 		cr_expect(used == b.len && got.type == e->type && got.job == e->job && got.size == e->size &&
 				  got.stream == e->stream && got.mode == e->mode && got.is_dir == e->is_dir &&
-				  got.mtime_sec == e->mtime_sec && got.error == e->error && got.exit_code == e->exit_code &&
-				  str_eq(got.bytes, e->bytes) && str_eq(got.path, e->path) && str_eq(got.text, e->text),
+				  got.mtime_sec == e->mtime_sec && got.error == e->error &&
+				  got.exit_code == e->exit_code && str_eq(got.bytes, e->bytes) &&
+				  str_eq(got.path, e->path) && str_eq(got.text, e->text),
 			  "%zu", i);
 		buf_fini(&b);
 	}
@@ -177,7 +178,8 @@ Test(local_init_wire, every_byte_changed)
 				if (wire_parse_event(s, &got, &used) == 1)
 					cr_assert(used <= s.n && got.bytes.n + got.path.n + got.text.n <= s.n);
 				if (wire_parse_request(s, &request, &used) == 1)
-					cr_assert(used <= s.n && request.bytes.n + request.path.n + request.to.n <= s.n);
+					cr_assert(used <= s.n &&
+						  request.bytes.n + request.path.n + request.to.n <= s.n);
 				drop(s);
 			}
 		buf_fini(&b);

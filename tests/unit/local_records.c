@@ -13,9 +13,9 @@ static struct loop *loop;
 static struct sandbox_host *host;
 static struct records *records;
 static struct event *alarm_ev;
-static int started;      /* how often on_started was called */
-static int start_error;  /* its last error */
-static int gone;         /* how many waiters were told */
+static int started;     /* how often on_started was called */
+static int start_error; /* its last error */
+static int gone;        /* how many waiters were told */
 
 static void on_alarm(evutil_socket_t fd, short what, void *arg)
 {
@@ -74,7 +74,8 @@ static void on_started(void *arg, struct record *r, int error, const char *why)
 
 static struct record *spawn(int64_t memory_mb, int64_t ttl_ns)
 {
-	const struct record_spec spec = {.image = STR("i"), .owner_id = STR("alice"), .memory_mb = memory_mb, .ttl_ns = ttl_ns};
+	const struct record_spec spec = {
+		.image = STR("i"), .owner_id = STR("alice"), .memory_mb = memory_mb, .ttl_ns = ttl_ns};
 	struct record *r = records_spawn(records, &spec, on_started, NULL);
 
 	cr_assert_not_null(r);
@@ -98,11 +99,8 @@ Test(records, edges)
 {
 	static const char allowed[RECORD_STATES][RECORD_STATES + 1] = {
 		/* to CREATING, RUNNING, EXPIRED, ERROR, DESTROYED */
-		[RECORD_CREATING] =  "01011",
-		[RECORD_RUNNING] =   "00111",
-		[RECORD_EXPIRED] =   "00001",
-		[RECORD_ERROR] =     "00001",
-		[RECORD_DESTROYED] = "00000",
+		[RECORD_CREATING] = "01011", [RECORD_RUNNING] = "00111",   [RECORD_EXPIRED] = "00001",
+		[RECORD_ERROR] = "00001",    [RECORD_DESTROYED] = "00000",
 	};
 
 	for (int from = 0; from < RECORD_STATES; from++)

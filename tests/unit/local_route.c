@@ -38,9 +38,21 @@ Test(route, found)
 Test(route, unknown)
 {
 	static const char *const paths[] = {
-		"/",           "/api/v1",          "/api/v1/",          "/api/v1//health",        "/api/v1/health/",
-		"/health",     "/api/v1/x/../health", "/api/v1/HEALTH", "/api/v1/sandboxes//",    "/api/v1/sandboxes/a/exec/",
-		"/api/v1/sandboxes//exec", "/api/v1/sandboxes/a/b", "/api/v1/quotas/x", "/api/v1/events", "/api/v1/admin/audit",
+		"/",
+		"/api/v1",
+		"/api/v1/",
+		"/api/v1//health",
+		"/api/v1/health/",
+		"/health",
+		"/api/v1/x/../health",
+		"/api/v1/HEALTH",
+		"/api/v1/sandboxes//",
+		"/api/v1/sandboxes/a/exec/",
+		"/api/v1/sandboxes//exec",
+		"/api/v1/sandboxes/a/b",
+		"/api/v1/quotas/x",
+		"/api/v1/events",
+		"/api/v1/admin/audit",
 	};
 	struct route_match m;
 
@@ -88,10 +100,21 @@ Test(query, values)
 		const char *query;
 		const char *value; /* NULL: not there */
 	} cases[] = {
-		{"path=/a", "/a"},        {"x=1&path=/a&path=/b", "/a"}, {"path=a+b%20c", "a b c"}, {"path=%2Fa", "/a"},
-		{"path=", ""},            {"path", ""},                  {"", NULL},                {"Path=/a", NULL},
-		{"path=a;b", NULL},       {"path=%zz", NULL},            {"path=%zz&path=ok", "ok"}, {"p%61th=x", "x"},
-		{"a;path=1&path=2", "2"}, {"&&path=1", "1"},             {"path=a=b", "a=b"},
+		{"path=/a", "/a"},
+		{"x=1&path=/a&path=/b", "/a"},
+		{"path=a+b%20c", "a b c"},
+		{"path=%2Fa", "/a"},
+		{"path=", ""},
+		{"path", ""},
+		{"", NULL},
+		{"Path=/a", NULL},
+		{"path=a;b", NULL},
+		{"path=%zz", NULL},
+		{"path=%zz&path=ok", "ok"},
+		{"p%61th=x", "x"},
+		{"a;path=1&path=2", "2"},
+		{"&&path=1", "1"},
+		{"path=a=b", "a=b"},
 	};
 	struct buf out = BUF_EMPTY;
 

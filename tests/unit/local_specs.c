@@ -17,11 +17,7 @@ Test(exec_spec, quote)
 		const char *arg;
 		const char *quoted;
 	} cases[] = {
-		{"", " ''"},
-		{"a b", " 'a b'"},
-		{"it's", " 'it'\"'\"'s'"},
-		{"$HOME", " '$HOME'"},
-		{"'", " ''\"'\"''"},
+		{"", " ''"}, {"a b", " 'a b'"}, {"it's", " 'it'\"'\"'s'"}, {"$HOME", " '$HOME'"}, {"'", " ''\"'\"''"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -63,7 +59,9 @@ Test(exec_spec, shell_command)
 	json_t *doc;
 
 	cr_assert_eq(command_of("{\"command\":\"printf\",\"args\":[\"a b\",null],\"env\":{\"A\":\"1\",\"B\":null},"
-				"\"workdir\":\"/tmp\"}", EXEC_SHELL, &cmd, &doc), 0);
+				"\"workdir\":\"/tmp\"}",
+				EXEC_SHELL, &cmd, &doc),
+		     0);
 	cr_assert_eq(cmd.spec.nargv, 3);
 	cr_expect(str_eq(cmd.spec.argv[0], STR("sh")));
 	cr_expect(str_eq(cmd.spec.argv[1], STR("-c")));
@@ -95,9 +93,12 @@ Test(exec_spec, argv_command)
 Test(exec_spec, impossible)
 {
 	static const char *const bad[] = {
-		"{\"command\":\"a\\u0000b\"}",       "{\"command\":\"x\",\"args\":[\"\\u0000\"]}",
-		"{\"command\":\"x\",\"workdir\":\"/\\u0000\"}", "{\"command\":\"x\",\"env\":{\"A=B\":\"1\"}}",
-		"{\"command\":\"x\",\"env\":{\"\":\"1\"}}",     "{\"command\":\"x\",\"env\":{\"A\":\"\\u0000\"}}",
+		"{\"command\":\"a\\u0000b\"}",
+		"{\"command\":\"x\",\"args\":[\"\\u0000\"]}",
+		"{\"command\":\"x\",\"workdir\":\"/\\u0000\"}",
+		"{\"command\":\"x\",\"env\":{\"A=B\":\"1\"}}",
+		"{\"command\":\"x\",\"env\":{\"\":\"1\"}}",
+		"{\"command\":\"x\",\"env\":{\"A\":\"\\u0000\"}}",
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

@@ -64,7 +64,9 @@ Test(options, bad)
 		"--listen unix:/s --state /x --life-fd x",
 		"--listen unix:/s --state /x stray",
 		"--listen unix:/s --state /x --unknown",
-		"--listen unix:/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+		"--listen "
+		"unix:/"
+		"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
 		"01234567 --state /x",
 	};
 
@@ -110,9 +112,17 @@ Test(api_keys, content)
 		struct str text;
 		const char *key; /* NULL: refused */
 	} cases[] = {
-		{{"abc\n", 4}, "abc"},   {{"abc", 3}, "abc"},     {{"", 0}, NULL},         {{"\n", 1}, NULL},
-		{{"abc\r\n", 5}, NULL},  {{"abc\n\n", 5}, NULL},  {{"a b\n", 4}, NULL},    {{"a\0b\n", 4}, NULL},
-		{{"a\tb", 3}, NULL},     {{"a\x7f", 2}, NULL},    {{"\xc3\xa9\n", 3}, "\xc3\xa9"},
+		{{"abc\n", 4}, "abc"},
+		{{"abc", 3}, "abc"},
+		{{"", 0}, NULL},
+		{{"\n", 1}, NULL},
+		{{"abc\r\n", 5}, NULL},
+		{{"abc\n\n", 5}, NULL},
+		{{"a b\n", 4}, NULL},
+		{{"a\0b\n", 4}, NULL},
+		{{"a\tb", 3}, NULL},
+		{{"a\x7f", 2}, NULL},
+		{{"\xc3\xa9\n", 3}, "\xc3\xa9"},
 	};
 	char why[200];
 

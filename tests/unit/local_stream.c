@@ -17,7 +17,9 @@
 #include "local/records.h"
 #include "local/templates.h"
 
-enum { BEAT_MS = 100 };
+enum {
+	BEAT_MS = 100
+};
 
 static struct scratch scratch;
 static struct api api;
@@ -92,8 +94,8 @@ static void post(struct raw *r, const char *target, const char *body)
 {
 	char request[600];
 
-	snprintf(request, sizeof(request), "POST /api/v1%s HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n%s", target,
-		 strlen(body), body);
+	snprintf(request, sizeof(request), "POST /api/v1%s HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n%s",
+		 target, strlen(body), body);
 	cr_assert(raw_text(r, request));
 }
 

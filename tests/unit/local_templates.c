@@ -53,9 +53,12 @@ Test(templates, restart)
 	struct templates *ts = templates_open(scratch.path);
 	struct template *t = NULL;
 
-	cr_assert_eq(save(ts, "b", "{\"image\":\"i\",\"vcpus\":4,\"ttl\":\"1h\",\"metadata\":{\"k\":\"<v>\"},"
-				   "\"provider\":\"local\",\"env\":{\"A\":\"1\"},\"setup\":[\"x\"],"
-				   "\"secrets\":[{\"name\":\"n\",\"inject_at\":\"/x\"}]}", &t), 0);
+	cr_assert_eq(save(ts, "b",
+			  "{\"image\":\"i\",\"vcpus\":4,\"ttl\":\"1h\",\"metadata\":{\"k\":\"<v>\"},"
+			  "\"provider\":\"local\",\"env\":{\"A\":\"1\"},\"setup\":[\"x\"],"
+			  "\"secrets\":[{\"name\":\"n\",\"inject_at\":\"/x\"}]}",
+			  &t),
+		     0);
 	cr_expect_eq(t->fields.cpu_cores, 4);
 	cr_expect_eq(t->fields.ttl_seconds, 3600);
 	cr_assert_eq(save(ts, "a", "{\"image\":\"j\",\"cpu_cores\":2,\"ttl_seconds\":60}", &t), 0);
@@ -99,7 +102,12 @@ Test(templates, replace_and_delete)
 /* A file that cannot be read is put aside, not overwritten. */
 Test(templates, damaged_file)
 {
-	static const char *const bad[] = {"", "{", "{}", "[1]", "[{\"name\":\"\"}]", "[{\"name\":\"a\"},{\"name\":\"a\"}]",
+	static const char *const bad[] = {"",
+					  "{",
+					  "{}",
+					  "[1]",
+					  "[{\"name\":\"\"}]",
+					  "[{\"name\":\"a\"},{\"name\":\"a\"}]",
 					  "[{\"name\":\"a\",\"ttl\":\"x\"}]"};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -159,8 +167,11 @@ Test(templates, spawn_from_one)
 	struct spawn_fields f = {.image = STR("alpine:latest"), .vcpus = 2};
 	int64_t ns = 0;
 
-	cr_assert_eq(save(ts, "t", "{\"image\":\"node:20\",\"memory_mb\":64,\"vcpus\":4,\"ttl\":\"5m\","
-				   "\"metadata\":{\"a\":\"1\",\"b\":\"2\"}}", &t), 0);
+	cr_assert_eq(save(ts, "t",
+			  "{\"image\":\"node:20\",\"memory_mb\":64,\"vcpus\":4,\"ttl\":\"5m\","
+			  "\"metadata\":{\"a\":\"1\",\"b\":\"2\"}}",
+			  &t),
+		     0);
 	f.metadata = json_pack("{s:s}", "b", "mine");
 	spawn_fields_complete(&f, t);
 	cr_expect(str_eq(f.image, STR("node:20")));

@@ -26,14 +26,16 @@
 #include "local/box_path.h"
 #include "local/init/job.h"
 
-enum { LINGER_MS = 100 };
+enum {
+	LINGER_MS = 100
+};
 
 struct exec {
-	struct job job;  /* first */
-	int pipes[2];    /* owned: read ends of stdout and stderr; -1 when closed */
-	int owed[2];     /* bytes in the pipe when the command exited, not read yet: they belong to the answer */
+	struct job job; /* first */
+	int pipes[2];   /* owned: read ends of stdout and stderr; -1 when closed */
+	int owed[2];    /* bytes in the pipe when the command exited, not read yet: they belong to the answer */
 	bool exited;
-	bool cancelled;  /* nobody wants the output */
+	bool cancelled; /* nobody wants the output */
 	int exit_code;
 };
 
@@ -63,10 +65,9 @@ static void take_output(struct exec *e, int i, struct str bytes)
 		init_log(job->init, bytes);
 		return;
 	}
-	wire_put_event(&job->init->out, &(struct wire_event){.type = WIRE_DATA,
-							     .job = job->id,
-							     .stream = (unsigned)i + 1,
-							     .bytes = bytes});
+	wire_put_event(
+		&job->init->out,
+		&(struct wire_event){.type = WIRE_DATA, .job = job->id, .stream = (unsigned)i + 1, .bytes = bytes});
 	job->credit -= (int64_t)bytes.n;
 	e->owed[i] = e->owed[i] > (int)bytes.n ? e->owed[i] - (int)bytes.n : 0;
 }
@@ -180,7 +181,9 @@ static const char *const base_env[] = {
 	"TERM=xterm",
 	"WORKSPACE=/workspace",
 };
-enum { BASE_ENV = sizeof(base_env) / sizeof(base_env[0]) };
+enum {
+	BASE_ENV = sizeof(base_env) / sizeof(base_env[0])
+};
 
 /* A command ready to be started; everything points into the message. */
 struct command {
@@ -355,8 +358,8 @@ static void fail_to_start(struct init *init, uint32_t id, const struct command *
 	if (error == ENOENT)
 		snprintf(text, sizeof(text), "exec: \"%s\": executable file not found", c->argv[0]);
 	else
-		snprintf(text, sizeof(text), "exec: %s: %.60s",
-			 init_error_text(error, "file", mem, sizeof(mem)), c->argv[0]);
+		snprintf(text, sizeof(text), "exec: %s: %.60s", init_error_text(error, "file", mem, sizeof(mem)),
+			 c->argv[0]);
 	init_fail(init, id, error, text);
 }
 

@@ -156,10 +156,10 @@ void file_move(struct init *init, const struct wire_request *m)
 /* --- read ------------------------------------------------------------------------------------------------------ */
 
 struct reading {
-	struct job job;    /* first */
-	int fd;            /* owned */
-	uint64_t left;     /* bytes to send yet */
-	struct buf ready;  /* content read ahead: files of /proc do not know their size */
+	struct job job;   /* first */
+	int fd;           /* owned */
+	uint64_t left;    /* bytes to send yet */
+	struct buf ready; /* content read ahead: files of /proc do not know their size */
 };
 
 static struct reading *reading_of(struct job *job)
@@ -199,9 +199,9 @@ static void reading_work(struct job *job, const struct pollfd *fds, size_t nfds)
 	n = job->credit < (int64_t)n ? (size_t)job->credit : n;
 	ssize_t got = n ? reading_next(r, mem, n) : 0;
 	if (got > 0) {
-		wire_put_event(&job->init->out, &(struct wire_event){.type = WIRE_DATA,
-								     .job = job->id,
-								     .bytes = str_of(mem, (size_t)got)});
+		wire_put_event(
+			&job->init->out,
+			&(struct wire_event){.type = WIRE_DATA, .job = job->id, .bytes = str_of(mem, (size_t)got)});
 		job->credit -= got;
 		r->left -= (uint64_t)got;
 	} else if (r->left) {
@@ -294,7 +294,7 @@ struct writing {
 	char temp[32];               /* its name; "" when there is none */
 	char path[BOX_PATH_MAX + 1]; /* the target */
 	uint32_t mode;
-	uint64_t left;               /* bytes of content yet to come */
+	uint64_t left; /* bytes of content yet to come */
 };
 
 static struct writing *writing_of(struct job *job)

@@ -32,7 +32,7 @@ void job_free(struct job *job)
 
 struct job *job_find(struct init *init, uint32_t id)
 {
-	LIST_FOREACH(n, &init->jobs) {
+	LIST_FOREACH (n, &init->jobs) {
 		struct job *job = CONTAINER_OF(n, struct job, link);
 		if (job->id == id && !job->answered)
 			return job;

@@ -39,7 +39,7 @@ enum {
 
 /* A command that arrives in pieces. */
 struct partial {
-	uint32_t id;     /* 0: not in use */
+	uint32_t id; /* 0: not in use */
 	struct buf body;
 };
 
@@ -197,7 +197,7 @@ static bool init_send(struct init *init)
 
 static struct job *job_of_pid(struct init *init, pid_t pid)
 {
-	LIST_FOREACH(n, &init->jobs) {
+	LIST_FOREACH (n, &init->jobs) {
 		struct job *job = CONTAINER_OF(n, struct job, link);
 		if (job->pid == pid)
 			return job;
@@ -259,10 +259,9 @@ static bool turn_prepare(struct turn *t, struct init *init)
 	t->timeout_ms = -1;
 	if (!turn_reserve(t))
 		return false;
-	t->fds[t->n++] = (struct pollfd){.fd = init->sock,
-					 .events = (short)(POLLIN | (init->out.len ? POLLOUT : 0))};
+	t->fds[t->n++] = (struct pollfd){.fd = init->sock, .events = (short)(POLLIN | (init->out.len ? POLLOUT : 0))};
 	t->fds[t->n++] = (struct pollfd){.fd = init->signals, .events = POLLIN};
-	LIST_FOREACH(n, &init->jobs) {
+	LIST_FOREACH (n, &init->jobs) {
 		struct job *job = CONTAINER_OF(n, struct job, link);
 		if (!turn_reserve(t))
 			return false;
@@ -280,7 +279,7 @@ static bool turn_prepare(struct turn *t, struct init *init)
 /* Before anything else of the turn, so that the jobs are those that `turn_prepare` saw. */
 static void turn_work(struct turn *t, struct init *init)
 {
-	LIST_FOREACH_SAFE(n, &init->jobs) {
+	LIST_FOREACH_SAFE (n, &init->jobs) {
 		struct job *job = CONTAINER_OF(n, struct job, link);
 		if (job->ops->work)
 			job->ops->work(job, t->fds + job->fds_at, job->fds_n);

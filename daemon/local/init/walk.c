@@ -19,7 +19,9 @@
 #include "local/init_wire.h"
 #include "local/tree_remove.h"
 
-enum { COPY_DEPTH_MAX = 200 };
+enum {
+	COPY_DEPTH_MAX = 200
+};
 
 int walk_flush(struct walk *w)
 {
@@ -419,8 +421,8 @@ static int copy_dir(int from_dir, const char *from, int to_dir, const char *to, 
 	int out = -1;
 	int rc = depth > COPY_DEPTH_MAX ? -ENAMETOOLONG : 0;
 
-	if (rc == 0 && (in < 0 || fstat(in, &st) < 0 || mkdirat(to_dir, to, 0700) < 0 ||
-			(out = openat(to_dir, to, flags)) < 0))
+	if (rc == 0 &&
+	    (in < 0 || fstat(in, &st) < 0 || mkdirat(to_dir, to, 0700) < 0 || (out = openat(to_dir, to, flags)) < 0))
 		rc = -errno;
 	if (rc == 0)
 		rc = copy_entries(in, out, depth);
@@ -460,7 +462,8 @@ int walk_move(struct walk *w)
 	const char *slash = strrchr(w->b, '/');
 	int rc;
 
-	if (snprintf(temp, sizeof(temp), "%.*s/.sg-move-%ld~", (int)(slash - w->b), w->b, (long)getpid()) > BOX_PATH_MAX)
+	if (snprintf(temp, sizeof(temp), "%.*s/.sg-move-%ld~", (int)(slash - w->b), w->b, (long)getpid()) >
+	    BOX_PATH_MAX)
 		return -ENAMETOOLONG;
 	rc = copy_any(AT_FDCWD, w->a, AT_FDCWD, temp, 0);
 	if (rc == 0 && rename(temp, w->b) < 0)

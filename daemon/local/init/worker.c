@@ -18,10 +18,10 @@
 #include "local/init/walk.h"
 
 struct worker {
-	struct job job;  /* first */
-	int pipe;        /* owned: read end */
-	struct buf in;   /* received, not yet passed on */
-	bool ended;      /* the child closed the pipe */
+	struct job job; /* first */
+	int pipe;       /* owned: read end */
+	struct buf in;  /* received, not yet passed on */
+	bool ended;     /* the child closed the pipe */
 };
 
 static struct worker *worker_of(struct job *job)

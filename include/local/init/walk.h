@@ -8,12 +8,12 @@
 
 /* Where a worker's messages go. */
 struct walk {
-	int fd;          /* borrowed; blocking */
-	struct buf out;  /* not yet written */
-	size_t entries;  /* sent so far */
-	size_t bytes;    /* what they cost */
-	const char *a;   /* borrowed: cleaned path or pattern */
-	const char *b;   /* borrowed: the second path of a move */
+	int fd;         /* borrowed; blocking */
+	struct buf out; /* not yet written */
+	size_t entries; /* sent so far */
+	size_t bytes;   /* what they cost */
+	const char *a;  /* borrowed: cleaned path or pattern */
+	const char *b;  /* borrowed: the second path of a move */
 };
 
 /* Each does its work; 0 or a negative errno, to be answered by the caller. */

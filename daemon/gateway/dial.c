@@ -20,11 +20,15 @@
 #include <event2/event.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/check.h"
+#include "common/fd.h"
 #include "common/list.h"
 #include "common/loop.h"
 
@@ -49,6 +53,7 @@ struct dial {
 	bool in_multi;
 	bool reported;
 	struct curl_slist *connect_to; /* owned; NULL without */
+	int ca_fd;                     /* owned; -1 without */
 	char error[CURL_ERROR_SIZE];   /* libcurl's own words; may be empty */
 	void (*on_done)(void *arg, enum dial_outcome outcome, int fd, const char *why);
 	void *arg;
@@ -308,6 +313,26 @@ static int on_socket_open(void *arg, curl_socket_t fd, curlsocktype purpose)
 	return evutil_make_socket_closeonexec(fd) == 0 ? CURL_SOCKOPT_OK : CURL_SOCKOPT_ERROR;
 }
 
+/*
+ * The authorities as they were read. libcurl's GnuTLS takes files only, so it gets one that exists nowhere else and lives
+ * as long as the dial.
+ */
+static bool set_authorities(struct dial *dial, struct str ca)
+{
+	struct curl_blob blob = {(void *)(uintptr_t)ca.p, ca.n, CURL_BLOB_COPY};
+	CURLcode code = curl_easy_setopt(dial->easy, CURLOPT_CAINFO_BLOB, &blob);
+	char path[40];
+
+	if (code == CURLE_NOT_BUILT_IN || code == CURLE_UNKNOWN_OPTION) {
+		dial->ca_fd = memfd_create("authorities", MFD_CLOEXEC);
+		if (dial->ca_fd < 0 || fd_write_all(dial->ca_fd, ca.p, ca.n))
+			return false;
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", dial->ca_fd);
+		code = curl_easy_setopt(dial->easy, CURLOPT_CAINFO, path);
+	}
+	return code == CURLE_OK && curl_easy_setopt(dial->easy, CURLOPT_CAPATH, NULL) == CURLE_OK;
+}
+
 static bool set_options(struct dial *dial, const struct dial_target *target)
 {
 	CURL *e = dial->easy;
@@ -341,11 +366,8 @@ static bool set_options(struct dial *dial, const struct dial_target *target)
 		SET(CURLOPT_SSL_VERIFYPEER, 1L);
 		SET(CURLOPT_SSL_VERIFYHOST, 2L);
 	}
-	if (dial->tls && target->ca.n) {
-		struct curl_blob ca = {(void *)(uintptr_t)target->ca.p, target->ca.n, CURL_BLOB_COPY};
-		SET(CURLOPT_CAINFO_BLOB, &ca);
-		SET(CURLOPT_CAPATH, NULL);
-	}
+	if (dial->tls && target->ca.n)
+		ok = ok && set_authorities(dial, target->ca);
 	if (dial->tls && target->cert_file) {
 		SET(CURLOPT_SSLCERT, target->cert_file);
 		SET(CURLOPT_SSLKEY, target->key_file ? target->key_file : target->cert_file);
@@ -376,7 +398,7 @@ struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 	dial->on_done = on_done;
 	dial->arg = arg;
 	d->dials++;
-	dial->fd = -1;
+	dial->fd = dial->ca_fd = -1;
 	dial->is_unix = target->unix_path;
 	dial->tls = strncmp(target->url, "https:", 6) == 0;
 	dial->easy = curl_easy_init();
@@ -401,6 +423,8 @@ void dial_close(struct dial **dial)
 	if (gone->easy)
 		curl_easy_cleanup(gone->easy);
 	curl_slist_free_all(gone->connect_to);
+	if (gone->ca_fd >= 0)
+		close(gone->ca_fd);
 	gone->dialer->dials--;
 	free(gone);
 }

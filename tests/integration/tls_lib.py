@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import queue
 import shutil
 import signal
 import socket
@@ -124,12 +125,22 @@ class Request:
 
 
 class Connection:
-    """One accepted connection; after the handshake `stream` is what HTTP goes over."""
+    """
+    One accepted connection; after the handshake `stream` is what HTTP goes over. Only the thread that serves it may use
+    it: whoever closes a socket that another thread reads from makes that read from the next socket of this number.
+    """
 
     def __init__(self, server, sock):
         self.server, self.sock, self.stream, self.data = server, sock, sock, b""
         self.served = 0
         self.closed = False
+        self.orders = queue.Queue()
+
+    def obey(self):
+        """Does what others order, until that closes it. For an `answer`: the connection is idle for the gateway."""
+        while not self.closed:
+            self.orders.get(timeout=DEADLINE * 2)(self)
+        return True
 
     def fill(self):
         piece = self.stream.recv(65536)
@@ -201,12 +212,8 @@ class Connection:
         self.close()
 
     def close(self):
-        """At once, whoever still reads from it; a TLS stream is cut short by this."""
+        """A TLS stream is cut short by this."""
         self.closed = True
-        try:
-            self.stream.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self.stream.close()
 
 
@@ -227,7 +234,6 @@ class Upstream:
         self.connections = self.handshakes = self.resumed = self.plain = 0
         self.requests, self.faults, self.names, self.peers, self.live = [], [], [], [], []
         self.lock = threading.Lock()
-        self.closing = False
         if context:
             context.sni_callback = lambda _, name, __: self.names.append(name)
         self.listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -245,9 +251,7 @@ class Upstream:
             try:
                 sock, _ = self.listener.accept()
             except OSError:
-                return
-            if self.closing:
-                sock.close()
+                self.listener.close()
                 return
             sock.settimeout(DEADLINE * 2)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -273,26 +277,16 @@ class Upstream:
                     self.requests.append(request)
                 if self.on_request(connection, request):
                     return
-            connection.close()
-        except (OSError, ValueError, AssertionError) as fault:  # ssl.SSLError and ConnectionError are OSErrors
+        except (OSError, ValueError, AssertionError, queue.Empty) as fault:  # ssl.SSLError is an OSError
             self.faults.append(repr(fault))
-            connection.close()
         finally:
+            connection.close()
             with self.lock:
-                if connection in self.live:
-                    self.live.remove(connection)
+                self.live.remove(connection)
 
     def close(self):
-        self.closing = True
-        try:
-            self.listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self.listener.close()
-        with self.lock:
-            live = list(self.live)
-        for connection in live:
-            connection.close()
+        """No more connections."""
+        self.listener.shutdown(socket.SHUT_RDWR)
 
 
 def relay(a, b):
@@ -336,7 +330,6 @@ class Proxy:
             pass
         back.join(DEADLINE)
         out.close()
-        connection.close()
 
     def http(self, connection):
         while b"\r\n\r\n" not in connection.data:
@@ -368,9 +361,6 @@ class Proxy:
         self.targets.append((kind, host))
         connection.send(b"\x05" + (self.refuse or b"\x00") + b"\x00\x01" + bytes(6))
         return command == 1 and not self.refuse, host, port
-
-    def close(self):
-        self.upstream.close()
 
 
 # --- the gateway ------------------------------------------------------------------------------------------------------

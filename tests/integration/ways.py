@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ways to an upstream through the real gateway: addresses, proxies, what the environment says, and a churn of connections."""
+"""The ways to an upstream through the real gateway: addresses, proxies, the environment, and a churn of connections."""
 import random
 import shutil
 import socket
@@ -28,7 +28,7 @@ def need_ipv6():
         raise Skip(f"no IPv6 loopback here: {why}") from why
 
 
-def ipv6_address():
+def test_ipv6_address():
     """[::1], plain and with TLS, with a name for the certificate and without."""
     need_ipv6()
     plain, tls, named = Upstream(host="::1"), tls_server(host="::1"), tls_server(host="::1")
@@ -41,7 +41,7 @@ def ipv6_address():
         assert named.names == ["stacyvm.internal"]
 
 
-def several_addresses():
+def test_several_addresses():
     """`localhost` is ::1 and 127.0.0.1, and only one of them listens: it is found, whichever it is."""
     need_ipv6()
     wrapper = ()
@@ -87,15 +87,15 @@ def through_a_proxy(kind):
         assert proxy.targets == [(3, "stacyvm.internal")] * 2, proxy.targets  # 3: the name itself went to the proxy
 
 
-def http_proxy():
+def test_http_proxy():
     through_a_proxy("http")
 
 
-def socks_proxy():
+def test_socks_proxy():
     through_a_proxy("socks")
 
 
-def proxies_that_refuse():
+def test_proxies_that_refuse():
     """502 with the reason for what they refuse, 504 for what they leave open; the key is not shown to them."""
     def silent(connection):
         while connection.sock.recv(4096):
@@ -124,7 +124,7 @@ def proxies_that_refuse():
         assert len(proxy.heads) == 1 and KEY not in proxy.heads[0], proxy.heads
 
 
-def no_way_round_a_proxy():
+def test_no_way_round_a_proxy():
     """A proxy that is written is used for loopback too, and whatever no_proxy says."""
     server, proxy = Upstream(), Proxy()
     with Gateway({"up": [f"url: http://127.0.0.1:{server.port}", f"proxy: {proxy.url}"]},
@@ -133,7 +133,7 @@ def no_way_round_a_proxy():
         assert proxy.connections() == 1
 
 
-def x6_environment():
+def test_x6_environment():
     """Proxies, credentials and settings of the environment are not used."""
     plain, tls, proxy = Upstream(), tls_server(), Proxy()
     env = {name: proxy.url for way in ("http_proxy", "https_proxy", "all_proxy") for name in (way, way.upper())}
@@ -203,7 +203,7 @@ def two_users(server, tls, **more):
 USERS = {"alice": "alice-user", "bob": "bob-user"}
 
 
-def churn_plain():
+def test_c14_churn_plain():
     """2,000 requests of two users while the server ends connections at random: every answer is the asker's own."""
     server = Upstream(answer=careless(0.3))
     with two_users(server, False) as g:
@@ -212,7 +212,7 @@ def churn_plain():
         assert len(server.requests) >= 2000 and server.connections > 300, server.connections
 
 
-def churn_tls():
+def test_c14_churn_tls():
     server = tls_server(careless(0.3))
     with two_users(server, True) as g:
         refused = churn(g, USERS, 100, USERS)
@@ -220,7 +220,7 @@ def churn_tls():
         assert len(server.requests) >= 800 and server.connections > 100, server.connections
 
 
-def closed_at_once():
+def test_closed_at_once():
     """A fifth of the connections end the moment they are made: 502 at worst, and never another's answer."""
     chance = random.Random(6)
     server = Upstream()
@@ -241,7 +241,7 @@ def closed_at_once():
         wait_for("it is well again", lambda: g.ask("alice").status == 200)
 
 
-def old_connections_stay():
+def test_old_connections_stay():
     """libcurl thinks leased and idle connections too old (here after a second) and must close none of them."""
     begin = time.monotonic()
 
@@ -284,7 +284,8 @@ def old_connections_stay():
 
 if __name__ == "__main__":
     try:
-        main([ipv6_address, several_addresses, http_proxy, socks_proxy, proxies_that_refuse,
-              no_way_round_a_proxy, x6_environment, churn_plain, churn_tls, closed_at_once, old_connections_stay])
+        main([test_ipv6_address, test_several_addresses, test_http_proxy, test_socks_proxy,
+              test_proxies_that_refuse, test_no_way_round_a_proxy, test_x6_environment, test_c14_churn_plain,
+              test_c14_churn_tls, test_closed_at_once, test_old_connections_stay])
     finally:
         shutil.rmtree(CERTIFICATES, ignore_errors=True)

@@ -392,11 +392,6 @@ struct secret *local_server_key(const struct local_server *s)
 	return s->key;
 }
 
-bool local_server_is_ready(const struct local_server *s)
-{
-	return s->state == SERVER_READY;
-}
-
 const char *local_server_trouble(const struct local_server *s)
 {
 	return s->state == SERVER_READY ? NULL : s->trouble[0] ? s->trouble : "starting";

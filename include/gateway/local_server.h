@@ -29,7 +29,6 @@ void local_server_free(struct local_server *s);
 
 /* The key it demands; borrowed. */
 struct secret *local_server_key(const struct local_server *s);
-bool local_server_is_ready(const struct local_server *s);
 /* Why it does not run, for people; NULL when it does. Borrowed until the next event. */
 const char *local_server_trouble(const struct local_server *s);
 

@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/config_clients.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/str.h"
+#include "gateway/config.h"
+#include "gateway/reader.h"
+
+enum {
+	USER_ID_MAX_BYTES = 128
+};
+
+/* --- client rules --------------------------------------------------------------------------------------------------- */
+
+struct match {
+	yaml_node_t *user;
+	yaml_node_t *uid;
+	yaml_node_t *group;
+	yaml_node_t *gid;
+	yaml_node_t *listener;
+};
+/* Calls `each` for a single value or for every element of a list. */
+static void for_each_value(struct reader *r, yaml_node_t *node, struct config_rule *rule, const char *key,
+			   void (*each)(struct reader *r, yaml_node_t *value, struct config_rule *rule))
+{
+	if (node->type != YAML_SEQUENCE_NODE) {
+		if (reader_expect_text(r, node, key))
+			each(r, node, rule);
+		return;
+	}
+	if (!reader_expect_sequence(r, node, key))
+		return;
+	for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++)
+		if (reader_expect_text(r, reader_node(r, *i), key))
+			each(r, reader_node(r, *i), rule);
+}
+
+static void add_id(struct reader *r, struct config_ids *set, uint32_t id)
+{
+	uint32_t *ids;
+
+	for (size_t i = 0; i < set->n; i++)
+		if (set->ids[i] == id)
+			return;
+	ids = reallocarray(set->ids, set->n + 1, sizeof(*ids));
+	if (!ids) {
+		r->no_memory = true;
+		return;
+	}
+	ids[set->n++] = id;
+	set->ids = ids;
+}
+
+static void add_number(struct reader *r, yaml_node_t *node, struct config_ids *set, const char *key)
+{
+	uint64_t id;
+
+	if (str_parse_u64(reader_scalar(node), &id) || id >= UINT32_MAX)
+		reader_fault(r, node, "%s is \"%s\", expected a number", key, node->data.scalar.value);
+	else if (id == READER_OVERFLOW_ID)
+		reader_fault(r, node,
+			     "%s 65534 is what the kernel shows for ids that it cannot tell: it matches nothing", key);
+	else
+		add_id(r, set, (uint32_t)id);
+}
+
+static void add_uid(struct reader *r, yaml_node_t *node, struct config_rule *rule)
+{
+	add_number(r, node, &rule->uids, "uid");
+}
+
+static void add_gid(struct reader *r, yaml_node_t *node, struct config_rule *rule)
+{
+	add_number(r, node, &rule->gids, "gid");
+}
+
+static void add_user(struct reader *r, yaml_node_t *node, struct config_rule *rule)
+{
+	const struct passwd *pw = getpwnam((const char *)node->data.scalar.value);
+
+	if (!pw)
+		reader_fault(r, node, "there is no user \"%s\"", node->data.scalar.value);
+	else if (pw->pw_uid == READER_OVERFLOW_ID)
+		reader_fault(r, node,
+			     "user \"%s\" has uid 65534, which the kernel shows for ids that it cannot tell: it "
+			     "matches nothing",
+			     node->data.scalar.value);
+	else
+		add_id(r, &rule->uids, pw->pw_uid);
+}
+
+static void add_group(struct reader *r, yaml_node_t *node, struct config_rule *rule)
+{
+	const struct group *gr = getgrnam((const char *)node->data.scalar.value);
+
+	if (!gr)
+		reader_fault(r, node, "there is no group \"%s\"", node->data.scalar.value);
+	else if (gr->gr_gid == READER_OVERFLOW_ID)
+		reader_fault(r, node,
+			     "group \"%s\" has gid 65534, which the kernel shows for ids that it cannot tell: it "
+			     "matches nothing",
+			     node->data.scalar.value);
+	else
+		add_id(r, &rule->gids, gr->gr_gid);
+}
+
+static void add_listener(struct reader *r, yaml_node_t *node, struct config_rule *rule)
+{
+	char **names = reallocarray(rule->listeners, rule->nlisteners + 1, sizeof(char *));
+
+	if (!names) {
+		r->no_memory = true;
+		return;
+	}
+	rule->listeners = names;
+	names[rule->nlisteners] = reader_copy(r, reader_scalar(node));
+	if (names[rule->nlisteners])
+		rule->nlisteners++;
+}
+
+static void read_match(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
+{
+	static const struct reader_field fields[] = {
+		{"user", reader_keep_node, offsetof(struct match, user), 0, 0},
+		{"uid", reader_keep_node, offsetof(struct match, uid), 0, 0},
+		{"group", reader_keep_node, offsetof(struct match, group), 0, 0},
+		{"gid", reader_keep_node, offsetof(struct match, gid), 0, 0},
+		{"listener", reader_keep_node, offsetof(struct match, listener), 0, 0},
+	};
+	struct config_rule *rule = to;
+	struct match m = {0};
+
+	reader_mapping(r, node, fields, READER_FIELDS(fields), &m, f->key);
+	if (m.user && m.uid)
+		reader_fault(r, m.uid, "user and uid in one rule: expected one of them, a list means any of");
+	if (m.group && m.gid)
+		reader_fault(r, m.gid, "group and gid in one rule: expected one of them, a list means any of");
+	rule->match_uids = m.user || m.uid;
+	rule->match_gids = m.group || m.gid;
+	rule->match_listeners = m.listener;
+	if (m.user)
+		for_each_value(r, m.user, rule, "user", add_user);
+	if (m.uid)
+		for_each_value(r, m.uid, rule, "uid", add_uid);
+	if (m.group)
+		for_each_value(r, m.group, rule, "group", add_group);
+	if (m.gid)
+		for_each_value(r, m.gid, rule, "gid", add_gid);
+	if (m.listener)
+		for_each_value(r, m.listener, rule, "listener", add_listener);
+}
+
+/* What one rule names by name; resolved when the whole file has been read. */
+struct rule_names {
+	yaml_node_t *upstream;
+	yaml_node_t *credential;
+	yaml_node_t *user_id;
+	yaml_node_t *name;
+	yaml_node_t *match;
+	yaml_node_t *allow;
+	yaml_node_t *isolation;
+	yaml_node_t *heartbeat;
+};
+
+static void find_upstream(struct reader *r, yaml_node_t *rule, yaml_node_t *node, size_t *out)
+{
+	if (!node) {
+		if (r->c->nupstreams > 1)
+			reader_fault(r, rule, "the rule names no upstream, and there are several");
+		return;
+	}
+	if (!reader_expect_text(r, node, "upstream"))
+		return;
+	if (r->c->nupstreams == 0 && str_eq(reader_scalar(node), STR("local")))
+		return; /* the one that is there when none is written */
+	for (size_t i = 0; i < r->c->nupstreams; i++) {
+		if (str_eq(reader_scalar(node), str_from(r->c->upstreams[i].name))) {
+			*out = i;
+			return;
+		}
+	}
+	reader_fault(r, node, "there is no upstream \"%s\"", node->data.scalar.value);
+}
+
+static void find_credential(struct reader *r, yaml_node_t *rule_node, yaml_node_t *node, struct config_rule *rule)
+{
+	bool local = r->c->nupstreams == 0 || r->c->upstreams[rule->upstream].scheme == CONFIG_LOCAL;
+
+	if (!node) {
+		if (!local)
+			reader_fault(r, rule_node, "the rule names no credential for its upstream");
+		return;
+	}
+	if (!reader_expect_text(r, node, "credential"))
+		return;
+	if (local) {
+		reader_fault(r, node, "credential has no effect with upstream local: the daemon makes the key for it");
+		return;
+	}
+	for (size_t i = 0; i < r->c->ncredentials; i++) {
+		if (str_eq(reader_scalar(node), str_from(r->c->credentials[i].name))) {
+			rule->credential = i;
+			rule->has_credential = true;
+			return;
+		}
+	}
+	reader_fault(r, node, "there is no credential \"%s\"", node->data.scalar.value);
+}
+
+/* One {word} of a user_id; false after a fault. */
+static bool check_placeholder(struct reader *r, yaml_node_t *node, struct str word, const struct config_rule *rule)
+{
+	if (str_eq(word, STR("{uid}")) || str_eq(word, STR("{host}")) || str_eq(word, STR("{client}")))
+		return true;
+	if (!str_eq(word, STR("{user}"))) {
+		reader_fault(r, node, "user_id holds %.*s, expected {user}, {uid}, {host} or {client}", STR_ARG(word));
+		return false;
+	}
+	if (rule->match_uids)
+		return true;
+	reader_fault(r, node,
+		     "{user} needs a rule that names its users (match: user or uid) in this version: write {uid}");
+	return false;
+}
+
+static void check_user_id(struct reader *r, yaml_node_t *node, const struct config_rule *rule)
+{
+	struct str s = str_from(rule->user_id);
+
+	if (s.n == 0 || s.n > USER_ID_MAX_BYTES) {
+		reader_fault(r, node, "user_id must have 1 to %d bytes", USER_ID_MAX_BYTES);
+		return;
+	}
+	for (size_t i = 0; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+		if (c <= 0x20 || c >= 0x7f || c == '/' || c == '\\' || c == '}') {
+			reader_fault(r, node,
+				     "user_id may hold neither white space, control characters, path separators, "
+				     "non-ASCII characters nor a single brace");
+			return;
+		}
+		if (c != '{')
+			continue;
+		const char *end = memchr(s.p + i, '}', s.n - i);
+		struct str word = end ? str_of(s.p + i, (size_t)(end - s.p) - i + 1) : str_of(s.p + i, s.n - i);
+		if (!check_placeholder(r, node, word, rule))
+			return;
+		i += word.n - 1;
+	}
+}
+
+static void read_user_id(struct reader *r, yaml_node_t *rule_node, yaml_node_t *node, struct config_rule *rule)
+{
+	int rc;
+
+	if (node && !reader_expect_text(r, node, "user_id"))
+		return;
+	rule->user_id = reader_copy(r, node ? reader_scalar(node) : STR("{user}@{host}"));
+	if (!rule->user_id)
+		return;
+	check_user_id(r, node ? node : rule_node, rule);
+	if (!rule->match_uids)
+		return;
+	rc = config_rule_resolve_users(rule);
+	if (rc == -ENOMEM)
+		r->no_memory = true;
+	else if (rc)
+		reader_fault(r, node ? node : rule_node, "the name service does not answer, so {user} is unknown");
+}
+
+/* Until route classes and ownership exist, what a rule grants must be written in full, so that nobody expects less. */
+static void check_grants(struct reader *r, yaml_node_t *rule, const struct rule_names *names)
+{
+	yaml_node_t *allow = names->allow;
+	bool all = allow && allow->type == YAML_SEQUENCE_NODE && reader_sequence_size(allow) == 1;
+
+	if (all) {
+		yaml_node_t *only = reader_node(r, *allow->data.sequence.items.start);
+		all = only->type == YAML_SCALAR_NODE && str_eq(reader_scalar(only), STR("all"));
+	}
+	if (!all)
+		reader_fault(r, allow ? allow : rule, "expected allow: [all]: this version has no route classes yet");
+	if (!names->isolation || names->isolation->type != YAML_SCALAR_NODE ||
+	    !str_eq(reader_scalar(names->isolation), STR("none")))
+		reader_fault(r, names->isolation ? names->isolation : rule,
+			     "expected isolation: none: this version does not keep owners apart yet");
+}
+
+static void read_rule(struct reader *r, yaml_node_t *node, struct config_rule *rule)
+{
+	static const struct reader_field fields[] = {
+		{"name", reader_keep_node, offsetof(struct rule_names, name), 0, 0},
+		{"match", reader_keep_node, offsetof(struct rule_names, match), 0, 0},
+		{"upstream", reader_keep_node, offsetof(struct rule_names, upstream), 0, 0},
+		{"credential", reader_keep_node, offsetof(struct rule_names, credential), 0, 0},
+		{"user_id", reader_keep_node, offsetof(struct rule_names, user_id), 0, 0},
+		{"allow", reader_keep_node, offsetof(struct rule_names, allow), 0, 0},
+		{"isolation", reader_keep_node, offsetof(struct rule_names, isolation), 0, 0},
+		{"heartbeat", reader_keep_node, offsetof(struct rule_names, heartbeat), 0, 0},
+	};
+	static const struct reader_field match_field = {"match", read_match, 0, 0, 0};
+	static const struct reader_field heartbeat_field = {"heartbeat", reader_duration, 0, 100, READER_DAY_MS};
+	struct rule_names names = {0};
+
+	rule->at = reader_mark(node);
+	reader_mapping(r, node, fields, READER_FIELDS(fields), &names, "a client rule");
+	if (node->type != YAML_MAPPING_NODE)
+		return;
+	if (!names.name)
+		reader_fault(r, node, "the rule has no name");
+	else if (reader_expect_name(r, names.name, "name"))
+		rule->name = reader_copy(r, reader_scalar(names.name));
+	if (!names.match)
+		reader_fault(r, node, "the rule has no match: write match: {} for everyone who can open the socket");
+	else
+		read_match(r, names.match, rule, &match_field);
+	find_upstream(r, node, names.upstream, &rule->upstream);
+	find_credential(r, node, names.credential, rule);
+	read_user_id(r, node, names.user_id, rule);
+	if (names.heartbeat)
+		reader_duration(r, names.heartbeat, &rule->heartbeat_ms, &heartbeat_field);
+	check_grants(r, node, &names);
+}
+
+void config_clients_read(struct reader *r, yaml_node_t *node)
+{
+	struct config *c = r->c;
+
+	if (!reader_expect_sequence(r, node, "clients"))
+		return;
+	c->rules = calloc(reader_sequence_size(node), sizeof(*c->rules));
+	if (!c->rules) {
+		r->no_memory = true;
+		return;
+	}
+	for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++)
+		read_rule(r, reader_node(r, *i), &c->rules[c->nrules++]);
+}
+/* --- checks between the parts ---------------------------------------------------------------------------------------- */
+
+static bool ids_within(const struct config_ids *inner, const struct config_ids *outer)
+{
+	for (size_t i = 0; i < inner->n; i++) {
+		bool found = false;
+		for (size_t k = 0; k < outer->n && !found; k++)
+			found = inner->ids[i] == outer->ids[k];
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+static bool names_within(const struct config_rule *inner, const struct config_rule *outer)
+{
+	for (size_t i = 0; i < inner->nlisteners; i++) {
+		bool found = false;
+		for (size_t k = 0; k < outer->nlisteners && !found; k++)
+			found = strcmp(inner->listeners[i], outer->listeners[k]) == 0;
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+/* Whether every peer that `later` matches is matched by `earlier`. */
+static bool covers(const struct config_rule *earlier, const struct config_rule *later)
+{
+	if (earlier->match_uids && !(later->match_uids && ids_within(&later->uids, &earlier->uids)))
+		return false;
+	if (earlier->match_gids && !(later->match_gids && ids_within(&later->gids, &earlier->gids)))
+		return false;
+	return !earlier->match_listeners || (later->match_listeners && names_within(later, earlier));
+}
+
+void config_clients_check(struct reader *r)
+{
+	struct config *c = r->c;
+
+	for (size_t i = 0; i < c->nrules; i++) {
+		struct config_rule *rule = &c->rules[i];
+		for (size_t k = 0; k < i; k++) {
+			const struct config_rule *earlier = &c->rules[k];
+			if (rule->name && earlier->name && strcmp(rule->name, earlier->name) == 0)
+				reader_fault_at(r, rule->at, "rule name \"%s\" is used twice, first in line %u",
+						rule->name, earlier->at.line);
+			if (covers(earlier, rule)) {
+				reader_fault_at(r, rule->at, "the rule can never match: the one in line %u covers it",
+						earlier->at.line);
+				break;
+			}
+		}
+		for (size_t n = 0; n < rule->nlisteners; n++) {
+			bool found = false;
+			for (size_t k = 0; k < c->nlisteners && !found; k++)
+				found = c->listeners[k].name && strcmp(c->listeners[k].name, rule->listeners[n]) == 0;
+			if (!found)
+				reader_fault_at(r, rule->at, "there is no listener \"%s\"", rule->listeners[n]);
+		}
+	}
+}

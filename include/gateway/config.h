@@ -97,6 +97,26 @@ struct config_ids {
 	uint32_t *ids; /* owned; uids or gids */
 };
 
+/* Limits of a rule, counted per owner; 0 or NULL: not written, so there is none. */
+struct config_limits {
+	uint64_t requests_per_second;
+	uint64_t concurrent_requests;
+	uint64_t connections;
+	uint64_t sandboxes;
+	uint64_t max_ttl_ms;
+	uint64_t max_memory_mb;
+	uint64_t max_vcpus;
+	size_t nimages;
+	char **images; /* owned; patterns in which '*' matches any run without '/' */
+	size_t nproviders;
+	char **providers; /* owned; names */
+};
+
+enum config_isolation {
+	CONFIG_ISOLATION_OWNER, /* sees and touches only its own sandboxes */
+	CONFIG_ISOLATION_NONE,
+};
+
 struct config_rule {
 	struct config_mark at;
 	char *name;      /* owned */
@@ -112,7 +132,11 @@ struct config_rule {
 	size_t credential;     /* index into credentials, with has_credential */
 	char *user_id;         /* owned; the template, checked */
 	uint64_t heartbeat_ms; /* on idle streams; 0: none */
-	char **user_names;     /* owned; what {user} is for each of uids; NULL when the template has no {user} */
+	bool admin;            /* may use admin routes, with the admin key */
+	enum config_isolation isolation;
+	struct config_limits limits;
+	char *spawn_defaults; /* owned; a JSON object of spawn fields for what a client leaves out; NULL: none */
+	char **user_names;    /* owned; what {user} is for each of uids; NULL when the template has no {user} */
 };
 
 enum config_output {

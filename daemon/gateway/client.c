@@ -14,7 +14,8 @@
  * TUNNEL, reached from ANSWER when a protocol was switched, passes bytes on as they come; it ends in FLUSH.
  *
  * The end of the input within an answer means either that the client left or that it only finished sending: on a Unix
- * socket POLLHUP tells (both directions are shut). A half-closed client is asked again now and then.
+ * socket POLLHUP tells (both directions are shut), on TCP the kind of request does (client_end_means_gone). A half-closed
+ * client is asked again now and then.
  */
 #include "gateway/client.h"
 
@@ -108,11 +109,14 @@ struct client {
 	bool saw_eof;       /* the client has finished sending */
 	bool keep_alive;    /* what the present request asks for */
 	bool draining;      /* by client_drain */
+	bool held;          /* may_begin said no */
+	bool eof_is_gone;   /* by client_end_means_gone, for the present request */
 	bool finished;      /* client_finish came before the request body's end */
 	bool finish_keep_alive;
 	bool broken;                        /* a send failed: nothing more is sent */
 	unsigned minor;                     /* HTTP/1.minor of the present request */
 	bool congested;                     /* client_send said false, on_drained is owed */
+	const char *head_lines;             /* borrowed; of every answer; NULL: none */
 	const struct client_events *events; /* borrowed */
 	void *arg;
 };
@@ -164,7 +168,7 @@ static bool wants_read(const struct client *c)
 		return false;
 	switch (c->state) {
 	case CLIENT_IDLE:
-		return !c->congested;
+		return !c->congested && !c->held;
 	case CLIENT_HEAD:
 	case CLIENT_LINGER:
 		return true;
@@ -471,6 +475,10 @@ static size_t use_head(struct client *c, const char *p, size_t n)
 	enum http_result rc;
 
 	if (c->state == CLIENT_IDLE) {
+		c->held = c->events->may_begin && !c->events->may_begin(c->arg);
+		if (c->held)
+			return 0;
+		c->eof_is_gone = false;
 		http_parser_init(&c->parser, HTTP_REQUEST);
 		client_move(c, CLIENT_HEAD);
 	}
@@ -539,7 +547,7 @@ static bool can_use(const struct client *c)
 {
 	switch (c->state) {
 	case CLIENT_IDLE:
-		return !c->congested;
+		return !c->congested && !c->held;
 	case CLIENT_HEAD:
 		return !c->finished && !c->parser.why;
 	case CLIENT_BODY:
@@ -601,11 +609,17 @@ static void use_kept(struct client *c)
 
 /* --- receiving ------------------------------------------------------------------------------------------------------------ */
 
-static bool both_directions_shut(const struct client *c)
+/* Asked when its input has ended, or now and then while nothing is read. */
+static bool has_left(const struct client *c)
 {
 	struct pollfd p = {.fd = c->fd};
+	int domain = AF_UNIX;
+	socklen_t size = sizeof(domain);
 
-	return poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR));
+	if (poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR)))
+		return true;
+	return c->saw_eof && c->eof_is_gone && getsockopt(c->fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
+	       domain != AF_UNIX;
 }
 
 /* The client of a tunnel has finished sending, and all of it was passed on. */
@@ -624,7 +638,7 @@ static void on_eof(struct client *c)
 		return;
 	case CLIENT_ANSWER:
 	case CLIENT_TUNNEL:
-		if (both_directions_shut(c)) {
+		if (has_left(c)) {
 			client_lost(c, CLIENT_END_GONE);
 			return;
 		}
@@ -653,7 +667,7 @@ static void on_probe(struct deadline *d)
 
 	if (c->state == CLIENT_CLOSED)
 		return;
-	if (both_directions_shut(c))
+	if (has_left(c))
 		client_lost(c, CLIENT_END_GONE);
 	else if (is_served_unread(c))
 		deadline_set(&c->shared->probe_deadlines, &c->probe);
@@ -731,7 +745,9 @@ static void on_resume(struct deferred *d)
 		return;
 	tunnel_ended(c);
 	/* What was kept is all there will ever be, and it is not a whole request. */
-	if (c->saw_eof && (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD))
+	if (c->held && c->state == CLIENT_IDLE)
+		update_interest(c);
+	else if (c->saw_eof && (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD))
 		close_when_sent(c, c->state == CLIENT_IDLE ? CLIENT_END_DONE : CLIENT_END_GONE);
 	else if (c->saw_eof && c->state == CLIENT_BODY)
 		client_lost(c, CLIENT_END_GONE);
@@ -756,9 +772,20 @@ static void on_unread(struct deadline *d)
 	client_lost(CONTAINER_OF(d, struct client, unread), CLIENT_END_NOT_READING);
 }
 
+void client_end_means_gone(struct client *c)
+{
+	c->eof_is_gone = true;
+	/* It may have ended already; who says so is on the stack. */
+	if (!c->saw_eof || c->state != CLIENT_ANSWER || !has_left(c))
+		return;
+	c->broken = true;
+	loop_defer(c->shared->loop, &c->resume);
+}
+
 void client_tunnel(struct client *c)
 {
 	CHECK(c->state == CLIENT_ANSWER);
+	client_end_means_gone(c);
 	client_move(c, CLIENT_TUNNEL);
 	/* It may have sent ahead, and even have finished sending. */
 	if (c->in.len || c->saw_eof)
@@ -838,6 +865,30 @@ struct client *client_new(struct client_shared *shared, int fd, unsigned long lo
 unsigned long long client_id(const struct client *c)
 {
 	return c->id;
+}
+
+int client_fd(const struct client *c)
+{
+	return c->fd;
+}
+
+void client_release(struct client *c)
+{
+	if (!c->held || c->state == CLIENT_CLOSED)
+		return;
+	c->held = false;
+	loop_defer(c->shared->loop, &c->resume);
+	update_interest(c);
+}
+
+void client_set_head_lines(struct client *c, const char *lines)
+{
+	c->head_lines = lines;
+}
+
+const char *client_head_lines(const struct client *c)
+{
+	return c->head_lines;
 }
 
 void client_cut(struct client *c, enum client_end end)

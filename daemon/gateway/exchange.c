@@ -679,6 +679,8 @@ static void on_head(struct exchange *e, const struct http_head *head, const char
 		return;
 	}
 	move(e, EXCHANGE_BODY);
+	if (is_stream(head))
+		client_end_means_gone(e->client);
 	e->wait = is_stream(head) ? UPSTREAM_WAIT_STREAM : UPSTREAM_WAIT_BODY;
 	relay(e, buf_str(&out), p, n);
 }
@@ -1022,6 +1024,8 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 
 void exchange_start(struct exchange *e)
 {
+	if (e->wait == UPSTREAM_WAIT_EXEC)
+		client_end_means_gone(e->client);
 	if (e->state == EXCHANGE_LEASE)
 		begin_lease(e, false);
 }

@@ -2,16 +2,20 @@
 #include "gateway/config.h"
 
 #include <errno.h>
-#include <grp.h>
+#include <fcntl.h>
 #include <limits.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/check.h"
+#include "common/fd.h"
 #include "common/units.h"
+
+enum {
+	RANGES_MAX_BYTES = 1048576
+};
 
 /* --- places -------------------------------------------------------------------------------------------------- */
 
@@ -168,10 +172,9 @@ static void rule_fini(struct config_rule *r)
 	for (size_t i = 0; i < r->nlisteners; i++)
 		free(r->listeners[i]);
 	free(r->listeners);
+	config_names_fini(&r->exes);
+	config_names_fini(&r->units);
 	free(r->user_id);
-	for (size_t i = 0; r->user_names && i < r->uids.n; i++)
-		free(r->user_names[i]);
-	free(r->user_names);
 }
 
 void config_unref(struct config *c)
@@ -185,6 +188,8 @@ void config_unref(struct config *c)
 		free(c->listeners[i].path);
 		free(c->listeners[i].name);
 		free(c->listeners[i].group);
+		config_names_fini(&c->listeners[i].hosts);
+		config_names_fini(&c->listeners[i].origins);
 	}
 	for (size_t i = 0; i < c->nupstreams; i++) {
 		free(c->upstreams[i].name);
@@ -208,50 +213,106 @@ void config_unref(struct config *c)
 	free(c->upstreams);
 	free(c->credentials);
 	free(c->rules);
+	free(c->subuids.ranges);
 	free(c->file);
 	free(c->host);
 	free(c);
 }
 
-/* --- names of users -------------------------------------------------------------------------------------------- */
+/* --- small questions ------------------------------------------------------------------------------------------- */
 
-/* A user's name as {user} shows it: what a user id may not hold is written as %XX. */
-static char *user_name(uint32_t uid)
+bool config_rule_asks_exe(const struct config_rule *r)
 {
-	const struct passwd *pw;
-	struct buf text = BUF_EMPTY;
-	char *name;
-
-	errno = 0;
-	pw = getpwuid(uid);
-	if (!pw && errno != 0 && errno != ENOENT && errno != ESRCH)
-		return NULL;
-	if (!pw)
-		buf_addf(&text, "uid-%u", uid);
-	for (const char *p = pw ? pw->pw_name : ""; *p; p++) {
-		if (strchr("\\/", *p) || (unsigned char)*p <= 0x20 || *p == 0x7f)
-			buf_addf(&text, "%%%02X", (unsigned)(unsigned char)*p);
-		else
-			buf_add_char(&text, *p);
-	}
-	name = text.failed ? NULL : str_dup(buf_str(&text));
-	buf_fini(&text);
-	return name;
+	return r->match_exes || strstr(r->user_id, "{exe}");
 }
 
-int config_rule_resolve_users(struct config_rule *r)
+bool config_rule_asks_unit(const struct config_rule *r)
 {
-	if (!strstr(r->user_id, "{user}"))
-		return 0;
-	r->user_names = calloc(r->uids.n, sizeof(char *));
-	if (!r->user_names)
+	return r->match_units || strstr(r->user_id, "{unit}");
+}
+
+bool config_asks_traits(const struct config *c)
+{
+	for (size_t i = 0; i < c->nrules; i++)
+		if (config_rule_asks_exe(&c->rules[i]) || config_rule_asks_unit(&c->rules[i]))
+			return true;
+	return false;
+}
+
+const struct config_listener *config_find_listener(const struct config *c, const char *name)
+{
+	for (size_t i = 0; i < c->nlisteners; i++)
+		if (strcmp(c->listeners[i].name, name) == 0)
+			return &c->listeners[i];
+	return NULL;
+}
+
+int config_names_add(struct config_names *names, struct str name)
+{
+	char **grown = reallocarray(names->names, names->n + 1, sizeof(char *));
+
+	if (!grown)
 		return -ENOMEM;
-	for (size_t i = 0; i < r->uids.n; i++) {
-		r->user_names[i] = user_name(r->uids.ids[i]);
-		if (!r->user_names[i])
-			return -EIO;
-	}
+	names->names = grown;
+	grown[names->n] = str_dup(name);
+	if (!grown[names->n])
+		return -ENOMEM;
+	names->n++;
 	return 0;
+}
+
+void config_names_fini(struct config_names *names)
+{
+	for (size_t i = 0; i < names->n; i++)
+		free(names->names[i]);
+	free(names->names);
+	*names = (struct config_names){0};
+}
+
+/* --- ids that users hand out to themselves ------------------------------------------------------------------------ */
+
+/* One line "holder:first:count"; lines that are none are ignored, as those who act on the file do. */
+static int add_range(struct config_ranges *out, struct str line)
+{
+	struct config_range *grown;
+	uint64_t first, count;
+
+	str_cut(&line, ':');
+	struct str word = str_cut(&line, ':');
+	if (str_parse_u64(word, &first) || str_parse_u64(line, &count) || first >= UINT32_MAX || count == 0)
+		return 0;
+	grown = reallocarray(out->ranges, out->n + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	out->ranges = grown;
+	if (count > UINT32_MAX - first)
+		count = UINT32_MAX - first;
+	grown[out->n++] = (struct config_range){(uint32_t)first, (uint32_t)(first + count - 1)};
+	return 0;
+}
+
+bool config_ranges_hold(const struct config_ranges *ranges, uint32_t id)
+{
+	for (size_t i = 0; i < ranges->n; i++)
+		if (id >= ranges->ranges[i].first && id <= ranges->ranges[i].last)
+			return true;
+	return false;
+}
+
+int config_read_ranges(const char *path, struct config_ranges *out)
+{
+	struct buf text = BUF_EMPTY;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int rc;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	rc = fd_read_all(fd, RANGES_MAX_BYTES, &text);
+	close(fd);
+	for (struct str rest = buf_str(&text); rc == 0 && rest.n;)
+		rc = add_range(out, str_cut(&rest, '\n'));
+	buf_fini(&text);
+	return rc;
 }
 
 /* --- defaults that are lists ------------------------------------------------------------------------------------ */
@@ -317,7 +378,7 @@ static int complete_rule(struct config *c)
 		return -ENOMEM;
 	r->uids.ids[0] = (uint32_t)geteuid();
 	r->uids.n = 1;
-	return config_rule_resolve_users(r);
+	return 0;
 }
 
 char *config_host_file(const struct config_places *places)
@@ -359,8 +420,6 @@ int config_complete(struct config *c, const struct config_places *places, char *
 	}
 	if (rc == -ENOMEM)
 		snprintf(why, why_size, "out of memory");
-	if (rc == -EIO)
-		snprintf(why, why_size, "the name service does not answer, so {user} is unknown");
 	return rc;
 }
 
@@ -468,6 +527,24 @@ static void dump_ids(struct buf *out, const char *key, const struct config_ids *
 	*comma = true;
 }
 
+/* A flow list of texts. */
+static void dump_texts(struct buf *out, char *const *texts, size_t n)
+{
+	buf_add_char(out, '[');
+	for (size_t i = 0; i < n; i++) {
+		buf_add_cstr(out, i ? ", " : "");
+		dump_text(out, texts[i]);
+	}
+	buf_add_char(out, ']');
+}
+
+static void dump_match_texts(struct buf *out, const char *key, char *const *texts, size_t n, bool *comma)
+{
+	buf_addf(out, "%s%s: ", *comma ? ", " : " ", key);
+	dump_texts(out, texts, n);
+	*comma = true;
+}
+
 static void dump_rule(const struct config *c, const struct config_rule *r, struct buf *out)
 {
 	bool comma = false;
@@ -479,14 +556,12 @@ static void dump_rule(const struct config *c, const struct config_rule *r, struc
 		dump_ids(out, "uid", &r->uids, &comma);
 	if (r->match_gids)
 		dump_ids(out, "gid", &r->gids, &comma);
-	if (r->match_listeners) {
-		buf_addf(out, "%slistener: [", comma ? ", " : " ");
-		for (size_t i = 0; i < r->nlisteners; i++) {
-			buf_add_cstr(out, i ? ", " : "");
-			dump_text(out, r->listeners[i]);
-		}
-		buf_add_char(out, ']');
-	}
+	if (r->match_exes)
+		dump_match_texts(out, "exe", r->exes.names, r->exes.n, &comma);
+	if (r->match_units)
+		dump_match_texts(out, "unit", r->units.names, r->units.n, &comma);
+	if (r->match_listeners)
+		dump_match_texts(out, "listener", r->listeners, r->nlisteners, &comma);
 	buf_add_cstr(out, " }\n    upstream: ");
 	dump_text(out, c->upstreams[r->upstream].name);
 	if (r->has_credential) {
@@ -513,25 +588,42 @@ static void dump_bounds(const struct config_bounds *b, struct buf *out)
 	buf_add_cstr(out, " }\n");
 }
 
+static void dump_listener(const struct config_listener *l, struct buf *out)
+{
+	if (l->path) {
+		buf_add_cstr(out, "  - path: ");
+		dump_text(out, l->path);
+	} else {
+		buf_addf(out, "  - tcp: \"127.0.0.1:%u\"", (unsigned)l->port);
+	}
+	buf_add_cstr(out, "\n    name: ");
+	dump_text(out, l->name);
+	if (l->path) {
+		buf_addf(out, "\n    mode: \"%04o\"\n", (unsigned)l->mode);
+	} else {
+		buf_add_cstr(out, "\n    hosts: ");
+		dump_texts(out, l->hosts.names, l->hosts.n);
+		if (l->origins.n) {
+			buf_add_cstr(out, "\n    origins: ");
+			dump_texts(out, l->origins.names, l->origins.n);
+		}
+		buf_add_char(out, '\n');
+	}
+	if (l->group) {
+		buf_add_cstr(out, "    group: ");
+		dump_text(out, l->group);
+		buf_add_char(out, '\n');
+	}
+}
+
 void config_dump(const struct config *c, struct buf *out)
 {
 	dump_duration(out, "drain_timeout", c->drain_timeout_ms);
 	buf_add_cstr(out, "\nhost: ");
 	dump_text(out, c->host);
 	buf_add_cstr(out, "\nlisten:\n");
-	for (size_t i = 0; i < c->nlisteners; i++) {
-		const struct config_listener *l = &c->listeners[i];
-		buf_add_cstr(out, "  - path: ");
-		dump_text(out, l->path);
-		buf_add_cstr(out, "\n    name: ");
-		dump_text(out, l->name);
-		buf_addf(out, "\n    mode: \"%04o\"\n", (unsigned)l->mode);
-		if (l->group) {
-			buf_add_cstr(out, "    group: ");
-			dump_text(out, l->group);
-			buf_add_char(out, '\n');
-		}
-	}
+	for (size_t i = 0; i < c->nlisteners; i++)
+		dump_listener(&c->listeners[i], out);
 	buf_add_cstr(out, "upstreams:\n");
 	for (size_t i = 0; i < c->nupstreams; i++)
 		dump_upstream(&c->upstreams[i], out);
@@ -554,6 +646,25 @@ void config_dump(const struct config *c, struct buf *out)
 		 c->access == CONFIG_OUTPUT_STDERR ? "stderr" : "off");
 }
 
+static bool names_uid(const struct config_rule *r, uint32_t uid)
+{
+	for (size_t i = 0; i < r->uids.n; i++)
+		if (r->uids.ids[i] == uid)
+			return true;
+	return false;
+}
+
+/* root in a container is uid 0 as well, and over TCP it is nobody. */
+static void warn_of_root(const struct config *c, const struct config_rule *r, struct buf *out)
+{
+	if (c->nlisteners < 2 || r->match_listeners || !(r->admin || names_uid(r, 0)))
+		return;
+	buf_addf(out,
+		 "rule \"%s\" is for %s and names no listener: root in a container is uid 0 too, on whatever listener "
+		 "is open to it\n",
+		 r->name, r->admin ? "administrators" : "uid 0");
+}
+
 void config_warnings(const struct config *c, struct buf *out)
 {
 	bool uses_host = false;
@@ -561,6 +672,7 @@ void config_warnings(const struct config *c, struct buf *out)
 	for (size_t i = 0; i < c->nrules; i++) {
 		const struct config_rule *r = &c->rules[i];
 		bool many = !r->match_uids || r->uids.n > 1;
+		warn_of_root(c, r, out);
 		uses_host = uses_host || strstr(r->user_id, "{host}");
 		if (many && !strstr(r->user_id, "{user}") && !strstr(r->user_id, "{uid}"))
 			buf_addf(out, "rule \"%s\" can match several users, and its user_id makes them one owner\n",

@@ -24,6 +24,8 @@
 #include "gateway/config_upstreams.h"
 #include "gateway/reader.h"
 
+#define SUBUID_FILE "/etc/subuid"
+
 enum {
 	FILE_MAX_BYTES = 1048576,
 	DEPTH_MAX = 100
@@ -254,7 +256,7 @@ static void parse(struct reader *r, const struct buf *text)
 static int check_default_socket(const struct config *c, char *why, size_t why_size)
 {
 	for (size_t i = 0; i < c->nlisteners; i++) {
-		size_t n = strlen(c->listeners[i].path);
+		size_t n = c->listeners[i].path ? strlen(c->listeners[i].path) : 0;
 		if (n <= UNIX_SOCKET_PATH_MAX)
 			continue;
 		snprintf(why, why_size, "the default socket path has %zu bytes, a socket path may have at most %d", n,
@@ -264,6 +266,16 @@ static int check_default_socket(const struct config *c, char *why, size_t why_si
 	return 0;
 }
 
+/* Whoever holds such a range can be anybody in it: which uids are in one is part of what the rules mean. */
+static int read_subuids(struct config *c, struct buf *faults)
+{
+	int rc = config_read_ranges(SUBUID_FILE, &c->subuids);
+
+	if (rc && rc != -ENOMEM)
+		buf_addf(faults, "%s:0:0: cannot be read: %s\n", SUBUID_FILE, strerror(-rc));
+	return rc;
+}
+
 int config_load(const char *file, const struct config_places *places, struct config **out, struct buf *faults)
 {
 	struct reader r = {.file = file, .faults = faults, .c = config_new()};
@@ -271,6 +283,8 @@ int config_load(const char *file, const struct config_places *places, struct con
 	char why[256];
 	int rc = r.c ? 0 : -ENOMEM;
 
+	if (rc == 0)
+		rc = read_subuids(r.c, faults);
 	if (rc == 0 && file) {
 		r.c->file = strdup(file);
 		rc = read_file(file, &text, faults);

@@ -78,6 +78,23 @@ static void answer_health(const struct request *r)
 	answer_json(r->to, &out);
 }
 
+/* What is known of the peer beside its uid: over TCP nothing, executable and unit where a rule asks for one. */
+static void write_process(const struct identity *peer, struct json_writer *w)
+{
+	if (peer->over_tcp)
+		return;
+	json_uint(w, "gid", peer->gid);
+	json_array_begin(w, "groups");
+	for (size_t i = 0; i < peer->ngroups; i++)
+		json_uint(w, NULL, peer->groups[i]);
+	json_array_end(w);
+	json_int(w, "pid", peer->pid);
+	if (peer->exe)
+		json_cstr(w, "exe", peer->exe);
+	if (peer->unit)
+		json_cstr(w, "unit", peer->unit);
+}
+
 static void answer_whoami(const struct request *r)
 {
 	const struct control_caller *c = r->caller;
@@ -86,12 +103,7 @@ static void answer_whoami(const struct request *r)
 
 	json_object_begin(&w, NULL);
 	json_uint(&w, "uid", c->peer->uid);
-	json_uint(&w, "gid", c->peer->gid);
-	json_array_begin(&w, "groups");
-	for (size_t i = 0; i < c->peer->ngroups; i++)
-		json_uint(&w, NULL, c->peer->groups[i]);
-	json_array_end(&w);
-	json_int(&w, "pid", c->peer->pid);
+	write_process(c->peer, &w);
 	json_cstr(&w, "listener", c->listener);
 	json_cstr(&w, "rule", c->rule->name);
 	json_cstr(&w, "user_id", c->user_id);

@@ -20,7 +20,9 @@
 #include "gateway/answer.h"
 #include "gateway/config.h"
 #include "gateway/exchange.h"
+#include "gateway/guard.h"
 #include "gateway/identity.h"
+#include "gateway/names.h"
 #include "gateway/peer.h"
 #include "gateway/policy.h"
 #include "gateway/request_id.h"
@@ -43,6 +45,14 @@ enum pending {
 	PENDING_REFUSAL,
 };
 
+/* What is known of the owner that the rule makes of the peer. */
+enum user_id_state {
+	USER_ID_GOOD,
+	USER_ID_BAD,     /* it comes out unusable for this peer */
+	USER_ID_WAITING, /* for the name service; no request is begun */
+	USER_ID_UNKNOWN, /* the name service does not answer */
+};
+
 struct front {
 	struct front_shared *shared; /* borrowed */
 	struct list link;            /* on front_shared.fronts */
@@ -51,7 +61,8 @@ struct front {
 	char *listener;                 /* owned */
 	struct snapshot *snapshot;      /* owned reference; what rule and user_id belong to */
 	const struct config_rule *rule; /* borrowed from the snapshot; NULL: none matches */
-	bool user_id_bad;               /* the rule's user_id comes out unusable for this peer */
+	enum user_id_state user_id_state;
+	struct names_wait name_wait; /* with USER_ID_WAITING */
 	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
 	struct exchange *exchange; /* the present one, until its on_end; NULL otherwise */
 	uint64_t requests;
@@ -59,6 +70,7 @@ struct front {
 	enum pending pending;
 	unsigned refusal_status;
 	enum http_method method;
+	struct buf cors;    /* head lines for a browser's origin; empty otherwise */
 	char *pending_text; /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
 	char method_text[8];
 	char *path; /* owned; for the log, cut, never the query; NULL when it is not logged */
@@ -112,17 +124,72 @@ static void count_out(struct front_shared *s, uid_t uid)
 
 /* --- which rule ------------------------------------------------------------------------------------------------------------ */
 
+/* NAMES_KNOWN and *name, also when the rule does not need it; otherwise the front waits, or nothing can be known. */
+static enum names_result look_up(struct front *f, bool needed, enum names_kind kind, uint32_t id, const char **name)
+{
+	*name = NULL;
+	return needed ? names_look_up(f->shared->names, kind, id, &f->name_wait, name) : NAMES_KNOWN;
+}
+
+/* Makes the user id, or begins to wait for the names in it. */
+static void make_user_id(struct front *f)
+{
+	struct policy_names names;
+	enum names_result rc;
+
+	f->user_id[0] = '\0';
+	f->user_id_state = USER_ID_UNKNOWN;
+	rc = look_up(f, policy_needs_user(f->rule), NAMES_USER, f->peer.uid, &names.user);
+	if (rc == NAMES_KNOWN)
+		rc = look_up(f, policy_needs_group(f->rule, &f->peer), NAMES_GROUP, f->peer.gid, &names.group);
+	if (rc == NAMES_WAIT)
+		f->user_id_state = USER_ID_WAITING;
+	if (rc != NAMES_KNOWN)
+		return;
+	f->user_id_state = USER_ID_GOOD;
+	if (policy_user_id(snapshot_config(f->snapshot), f->rule, &f->peer, &names, f->user_id)) {
+		f->user_id[0] = '\0';
+		f->user_id_state = USER_ID_BAD;
+	}
+}
+
+static void on_name_known(struct names_wait *w)
+{
+	struct front *f = CONTAINER_OF(w, struct front, name_wait);
+
+	make_user_id(f);
+	if (f->user_id_state != USER_ID_WAITING)
+		client_release(f->client);
+}
+
+/* Only between two requests: what an exchange borrows from the snapshot and the user id stays until its end. */
 static void choose_rule(struct front *f)
 {
 	const struct config *c;
 
 	if (f->snapshot == f->shared->snapshot)
 		return;
+	names_cancel(&f->name_wait);
 	snapshot_unref(f->snapshot);
 	f->snapshot = snapshot_ref(f->shared->snapshot);
 	c = snapshot_config(f->snapshot);
+	if (config_asks_traits(c) && peer_read_traits(client_fd(f->client), &f->peer))
+		log_warn("c%llu: out of memory: its executable and unit are not known", client_id(f->client));
 	f->rule = policy_match(c, &f->peer, f->listener);
-	f->user_id_bad = f->rule && policy_user_id(c, f->rule, &f->peer, f->user_id) != 0;
+	f->user_id_state = USER_ID_GOOD;
+	if (f->rule)
+		make_user_id(f);
+}
+
+/* A request begins when it is known whose it is. */
+static bool may_begin(void *arg)
+{
+	struct front *f = arg;
+
+	choose_rule(f);
+	if (f->user_id_state == USER_ID_UNKNOWN)
+		make_user_id(f);
+	return f->user_id_state != USER_ID_WAITING;
 }
 
 /* --- the end of a request ----------------------------------------------------------------------------------------------------- */
@@ -207,6 +274,10 @@ static void note_request(struct front *f, const struct http_head *head)
 	f->requests++;
 	f->shared->stats.requests++;
 	f->pending = PENDING_NOTHING;
+	if (f->cors.mem) {
+		buf_fini(&f->cors);
+		client_set_head_lines(f->client, GUARD_LINES);
+	}
 	f->method = head->method;
 	copy_text(f->method_text, sizeof(f->method_text), head->method_text);
 	set_text(&f->path, access_is_logged(f) ? logged_path(head->target) : NULL);
@@ -280,6 +351,33 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		refuse(f, 503, "out of memory");
 }
 
+/*
+ * On loopback TCP: whether the request is let in, although a browser could have sent it. An answer to one of a configured
+ * origin, or to none, carries what the browser must be told.
+ */
+static bool pass_guard(struct front *f, const struct http_head *head)
+{
+	const struct config *c = snapshot_config(f->snapshot);
+	struct guard_ruling ruling = guard_judge(config_find_listener(c, f->listener), head);
+
+	if (ruling.status) {
+		refuse(f, ruling.status, "%s", ruling.why);
+		return false;
+	}
+	if (ruling.origin.n) {
+		buf_add_cstr(&f->cors, GUARD_LINES);
+		guard_add_cors(&ruling, head, &f->cors);
+		buf_add_char(&f->cors, '\0');
+		if (f->cors.failed)
+			refuse(f, 503, "out of memory");
+		else
+			client_set_head_lines(f->client, buf_data(&f->cors));
+	}
+	if (ruling.preflight && f->pending == PENDING_NOTHING)
+		f->pending = PENDING_OPTIONS;
+	return f->pending == PENDING_NOTHING;
+}
+
 /* Decides what becomes of a request. */
 static void judge(struct front *f, const struct http_head *head)
 {
@@ -293,21 +391,25 @@ static void judge(struct front *f, const struct http_head *head)
 		refuse(f, 403, "no client rule admits this caller");
 		return;
 	}
+	if (f->peer.over_tcp && !pass_guard(f, head))
+		return;
 	status = target_parse(head->target, head->host, &target, &why);
 	if (status) {
 		refuse(f, status, "%s", why);
 		return;
 	}
 	route = route_of(head->method, target.path);
-	if (route.place == ROUTE_GATEWAY) {
+	if (head->method == METHOD_OPTIONS) {
+		f->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
+	} else if (route.place == ROUTE_GATEWAY) {
 		f->pending = PENDING_CONTROL;
 		set_text(&f->pending_text, str_dup(route.rest));
-	} else if (head->method == METHOD_OPTIONS) {
-		f->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
 	} else if (route.place != ROUTE_API) {
 		refuse(f, 403, "rule \"%s\" allows what is below /api/v1 and /gateway/v1%s", f->rule->name,
 		       route.place == ROUTE_WORKER ? ", except /api/v1/worker" : "");
-	} else if (f->user_id_bad) {
+	} else if (f->user_id_state == USER_ID_UNKNOWN) {
+		refuse(f, 503, "the name service does not answer, so it is not known who is calling");
+	} else if (f->user_id_state != USER_ID_GOOD) {
 		refuse(f, 403, "rule \"%s\": user_id comes out empty, too long or unusable for this caller",
 		       f->rule->name);
 	} else {
@@ -332,7 +434,6 @@ static void on_request(void *arg, const struct http_head *head)
 {
 	struct front *f = arg;
 
-	choose_rule(f);
 	note_request(f, head);
 	judge(f, head);
 	if (f->pending != PENDING_NOTHING && !body_is_read_first(head)) {
@@ -445,6 +546,8 @@ static void front_free(struct front *f)
 {
 	snapshot_unref(f->snapshot);
 	identity_fini(&f->peer);
+	names_cancel(&f->name_wait);
+	buf_fini(&f->cors);
 	free(f->pending_text);
 	free(f->path);
 	free(f->listener);
@@ -482,6 +585,7 @@ static void on_closed(void *arg, enum client_end end)
 }
 
 static const struct client_events client_events = {
+	.may_begin = may_begin,
 	.on_request = on_request,
 	.on_body = on_body,
 	.on_body_end = on_body_end,
@@ -498,15 +602,17 @@ static void turn_away(struct front_shared *s, int fd, const char *why)
 	close(fd);
 }
 
-void front_accept(struct front_shared *s, int fd, const char *listener)
+void front_accept(struct front_shared *s, int fd, const char *listener, int diag)
 {
 	struct identity peer;
 	struct front *f;
-	int rc = peer_identify(fd, &peer);
+	int rc = diag < 0 ? peer_identify(fd, &peer) : peer_identify_tcp(fd, diag, &peer);
 
 	s->stats.accepted++;
 	if (rc) {
-		turn_away(s, fd, "the kernel does not say who it is");
+		turn_away(s, fd,
+			  rc == -ENOTCONN ? "its socket is closed, so nobody can tell whose it was"
+					  : "the kernel does not say who it is");
 		return;
 	}
 	rc = count_in(s, peer.uid);
@@ -520,6 +626,8 @@ void front_accept(struct front_shared *s, int fd, const char *listener)
 		f->shared = s;
 		f->peer = peer;
 		list_init(&f->link);
+		list_init(&f->name_wait.link);
+		f->name_wait.on_known = on_name_known;
 		f->listener = strdup(listener);
 		f->client = f->listener ? client_new(&s->clients, fd, ++s->next_id, &client_events, f) : NULL;
 	}
@@ -536,16 +644,19 @@ void front_accept(struct front_shared *s, int fd, const char *listener)
 		return;
 	}
 	list_add_tail(&s->fronts, &f->link);
+	if (peer.over_tcp)
+		client_set_head_lines(f->client, GUARD_LINES);
 	choose_rule(f);
 	if (access_is_logged(f))
 		log_info("c%llu uid=%u pid=%d connected on %s: rule %s", client_id(f->client), (unsigned)f->peer.uid,
 			 (int)f->peer.pid, listener, f->rule ? f->rule->name : "none");
 }
 
-void front_shared_init(struct front_shared *s, struct loop *loop)
+void front_shared_init(struct front_shared *s, struct loop *loop, struct names *names)
 {
 	memset(s, 0, sizeof(*s));
 	s->loop = loop;
+	s->names = names;
 	s->stats.started_ms = clock_ms();
 	list_init(&s->fronts);
 	list_init(&s->uids);

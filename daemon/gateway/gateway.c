@@ -39,6 +39,8 @@
 #include "gateway/launcher.h"
 #include "gateway/listener.h"
 #include "gateway/local_server.h"
+#include "gateway/names.h"
+#include "gateway/peer.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
 
@@ -86,6 +88,7 @@ struct gateway {
 	struct listener **listeners; /* owned */
 	struct front_shared fronts;
 	bool fronts_made;
+	struct names *names; /* owned */
 	char listener_trouble[160];
 };
 
@@ -159,6 +162,14 @@ static void keep_host(struct gateway *g)
 		log_warn("this machine is called \"%s\" now; {host} stays \"%s\" as at the first start (write host: to "
 			 "change it)",
 			 now, g->config->host);
+}
+
+/* Before anything is accepted: that who is accepted can be known. */
+static bool check_rights(struct gateway *g)
+{
+	char why[512];
+
+	return peer_check_rights(g->config, why, sizeof(why)) == 0 || start_failed(g, "identity of clients", why);
 }
 
 static void raise_descriptor_limit(void)
@@ -269,7 +280,7 @@ static void on_accept(void *arg, struct listener *l, int fd)
 	struct gateway *g = arg;
 
 	g->fronts.stats.local_trouble = g->local ? local_server_trouble(g->local) : NULL;
-	front_accept(&g->fronts, fd, listener_name(l));
+	front_accept(&g->fronts, fd, listener_name(l), listener_diag(l));
 }
 
 static struct listener *kept_listener(const struct gateway *g, const struct config_listener *entry)
@@ -324,12 +335,12 @@ static void use_listeners(struct gateway *g, struct listener **set, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		if (set[i] && !is_among(set[i], g->listeners, g->nlisteners))
-			log_info("listening on %s", listener_path(set[i]));
+			log_info("listening on %s", listener_where(set[i]));
 	for (size_t i = 0; i < g->nlisteners; i++) {
 		if (!g->listeners[i] || is_among(g->listeners[i], set, n))
 			continue;
 		if (n)
-			log_info("no longer listening on %s", listener_path(g->listeners[i]));
+			log_info("no longer listening on %s", listener_where(g->listeners[i]));
 		listener_stop(g->listeners[i]);
 	}
 	free(g->listeners);
@@ -386,6 +397,8 @@ static int apply(struct gateway *g, struct config *config, char *why, size_t why
 	int rc = set ? 0 : -ENOMEM;
 
 	snprintf(why, why_size, "out of memory");
+	if (rc == 0)
+		rc = peer_check_rights(config, why, why_size);
 	if (rc == 0 && new_local)
 		rc = make_local(g);
 	local = local_of(g);
@@ -419,7 +432,7 @@ static void reload(struct gateway *g)
 {
 	struct config *config = NULL;
 	struct buf faults = BUF_EMPTY;
-	char why[256];
+	char why[512];
 	int rc = config_load(g->options->file, g->options->places, &config, &faults);
 
 	if (rc == 0) {
@@ -537,7 +550,8 @@ static bool build_loop(struct gateway *g)
 
 	g->loop = loop_new();
 	g->dialer = g->loop ? dialer_new(g->loop) : NULL;
-	if (!g->dialer)
+	g->names = g->loop ? names_new(g->loop, names_from_system) : NULL;
+	if (!g->dialer || !g->names)
 		return start_failed(g, "event loop", strerror(ENOMEM));
 	for (size_t i = 0; i < SIGNALS; i++) {
 		g->signals[i] = evsignal_new(loop_base(g->loop), numbers[i], on_signal, g);
@@ -547,7 +561,7 @@ static bool build_loop(struct gateway *g)
 	g->timer = evtimer_new(loop_base(g->loop), on_timer, g);
 	if (!g->timer)
 		return start_failed(g, "timer", strerror(ENOMEM));
-	front_shared_init(&g->fronts, g->loop);
+	front_shared_init(&g->fronts, g->loop, g->names);
 	g->fronts.on_idle = on_fronts_idle;
 	g->fronts.arg = g;
 	g->fronts_made = true;
@@ -602,6 +616,7 @@ static void take_down(struct gateway *g)
 	}
 	local_server_free(g->local);
 	dialer_free(g->dialer);
+	names_free(g->names);
 	if (g->timer)
 		event_free(g->timer);
 	for (size_t i = 0; i < SIGNALS; i++)
@@ -622,7 +637,7 @@ int gateway_run(struct config *config, const struct gateway_options *options)
 	if (geteuid() == 0)
 		log_warn("running as root: whoever finds a fault in this daemon has the machine");
 	raise_descriptor_limit();
-	if (fork_launcher(&g) && lock_state(&g)) {
+	if (check_rights(&g) && fork_launcher(&g) && lock_state(&g)) {
 		keep_host(&g);
 		if (build_loop(&g) && build_snapshot(&g))
 			run(&g);

@@ -18,13 +18,21 @@ struct config_mark {
 	unsigned column; /* from 1 */
 };
 
+struct config_names {
+	size_t n;
+	char **names; /* owned, and each of them */
+};
+
 struct config_listener {
 	struct config_mark at;
-	char *path;  /* owned; absolute path of a Unix socket */
-	char *name;  /* owned; the path when not written */
-	mode_t mode; /* permission bits of the socket */
-	char *group; /* owned; NULL: the daemon's own */
-	gid_t gid;   /* of `group`; (gid_t)-1 without one */
+	char *path;                  /* owned; absolute path of a Unix socket; NULL: loopback TCP */
+	uint16_t port;               /* of both loopback addresses; 0: a Unix socket */
+	char *name;                  /* owned; the path, or the address, when not written */
+	mode_t mode;                 /* Unix: permission bits of the socket */
+	char *group;                 /* owned; Unix; NULL: the daemon's own */
+	gid_t gid;                   /* of `group`; (gid_t)-1 without one */
+	struct config_names hosts;   /* TCP: names that Host may have, without port */
+	struct config_names origins; /* TCP: browser origins that may use it */
 };
 
 enum config_scheme {
@@ -97,6 +105,15 @@ struct config_ids {
 	uint32_t *ids; /* owned; uids or gids */
 };
 
+/* Ids that their holder hands out to himself (subuid(5)). */
+struct config_ranges {
+	size_t n;
+	struct config_range {
+		uint32_t first;
+		uint32_t last; /* included */
+	} * ranges;            /* owned */
+};
+
 /* Limits of a rule, counted per owner; 0 or NULL: not written, so there is none. */
 struct config_limits {
 	uint64_t requests_per_second;
@@ -127,7 +144,11 @@ struct config_rule {
 	bool match_listeners;
 	size_t nlisteners;
 	char **listeners; /* owned; names of listeners */
-	size_t upstream;  /* index into upstreams */
+	bool match_exes;
+	struct config_names exes; /* absolute paths */
+	bool match_units;
+	struct config_names units; /* "x.service", or "user@UID:x.service" */
+	size_t upstream;           /* index into upstreams */
 	bool has_credential;
 	size_t credential;     /* index into credentials, with has_credential */
 	char *user_id;         /* owned; the template, checked */
@@ -136,7 +157,6 @@ struct config_rule {
 	enum config_isolation isolation;
 	struct config_limits limits;
 	char *spawn_defaults; /* owned; a JSON object of spawn fields for what a client leaves out; NULL: none */
-	char **user_names;    /* owned; what {user} is for each of uids; NULL when the template has no {user} */
 };
 
 enum config_output {
@@ -168,6 +188,7 @@ struct config {
 	struct config_credential *credentials;
 	size_t nrules;
 	struct config_rule *rules;
+	struct config_ranges subuids; /* of /etc/subuid when the file was read */
 	enum log_level log_level;
 	enum config_output access;
 	struct config_bounds bounds;
@@ -207,8 +228,23 @@ void config_unref(struct config *c);
  */
 MUST_CHECK int config_complete(struct config *c, const struct config_places *places, char *why, size_t why_size);
 
-/* Fills user_names where the rule's user_id has {user}. 0, -ENOMEM, or -EIO when the name service fails. Blocking. */
-MUST_CHECK int config_rule_resolve_users(struct config_rule *r);
+/* Whether the rule needs to know the executable, or the unit, of its peers: to match them, or for its user_id. */
+bool config_rule_asks_exe(const struct config_rule *r);
+bool config_rule_asks_unit(const struct config_rule *r);
+/* Whether any rule does. */
+bool config_asks_traits(const struct config *c);
+
+/* The listener of that name, borrowed; NULL when there is none. */
+const struct config_listener *config_find_listener(const struct config *c, const char *name);
+
+/* Adds a copy. 0 or -ENOMEM. */
+MUST_CHECK int config_names_add(struct config_names *names, struct str name);
+void config_names_fini(struct config_names *names);
+
+bool config_ranges_hold(const struct config_ranges *ranges, uint32_t id);
+
+/* Reads a file such as /etc/subuid; one that does not exist has no ranges. 0 or a negative errno. */
+MUST_CHECK int config_read_ranges(const char *path, struct config_ranges *out);
 
 /* Writes the effective configuration as YAML; secrets are not in it, so none can be shown. */
 void config_dump(const struct config *c, struct buf *out);

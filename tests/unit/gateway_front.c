@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -19,6 +20,7 @@
 #include "gateway/dial.h"
 #include "gateway/exchange.h"
 #include "gateway/front.h"
+#include "gateway/names.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
 #include "lib/scratch.h"
@@ -28,6 +30,7 @@
 
 static struct loop *loop;
 static struct dialer *dialer;
+static struct names *names;
 static struct scratch dir;
 static struct config_places places;
 static struct front_shared shared;
@@ -38,6 +41,9 @@ static int client = -1;
 static struct buf asked; /* what `server` received */
 static struct buf got;   /* what `client` received */
 static bool fail_sends_up;
+static const char *user_id = "alice";                         /* of the rule */
+static int name_fault;                                        /* what the name service answers instead of a name */
+static pthread_mutex_t name_gate = PTHREAD_MUTEX_INITIALIZER; /* held: it does not answer */
 
 ssize_t __real_send(int fd, const void *p, size_t n, int flags);
 ssize_t __wrap_send(int fd, const void *p, size_t n, int flags);
@@ -50,6 +56,15 @@ ssize_t __wrap_send(int fd, const void *p, size_t n, int flags)
 		return -1;
 	}
 	return __real_send(fd, p, n, flags);
+}
+
+static int look_up(enum names_kind kind, uint32_t id, char **name)
+{
+	(void)id;
+	pthread_mutex_lock(&name_gate);
+	pthread_mutex_unlock(&name_gate);
+	*name = name_fault ? NULL : strdup(kind == NAMES_USER ? "a b" : "g");
+	return name_fault;
 }
 
 static void use_config(const char *more)
@@ -65,10 +80,11 @@ static void use_config(const char *more)
 		 "upstreams: { main: { url: \"unix://%s\" } }\n"
 		 "credentials: { team: { api_key: { file: %s } } }\n"
 		 "clients:\n"
-		 "  - { name: me, match: { uid: %u }, upstream: main, credential: team, user_id: alice, allow: [all], "
-		 "isolation: none }\n"
+		 "  - { name: me, match: { uid: %u }, upstream: main, credential: team, user_id: \"%s\", allow: "
+		 "[all], isolation: none }\n"
 		 "%s",
-		 scratch_path(&dir, "up.sock"), scratch_text(&dir, "key", 0600, "SEKRET\n"), (unsigned)geteuid(), more);
+		 scratch_path(&dir, "up.sock"), scratch_text(&dir, "key", 0600, "SEKRET\n"), (unsigned)geteuid(),
+		 user_id, more);
 	cr_assert_eq(
 		config_load(scratch_file(&dir, "c.yaml", 0644, buf_data(&text), text.len), &places, &config, &faults),
 		0, "%.*s", STR_ARG(buf_str(&faults)));
@@ -99,7 +115,7 @@ static void connect_client(void)
 		close(client);
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
 	client = pair[1];
-	front_accept(&shared, pair[0], "host");
+	front_accept(&shared, pair[0], "host", -1);
 }
 
 static void begin(void)
@@ -113,7 +129,9 @@ static void begin(void)
 	dialer = dialer_new(loop);
 	cr_assert(loop && dialer);
 	listen_upstream();
-	front_shared_init(&shared, loop);
+	names = names_new(loop, look_up);
+	cr_assert(names);
+	front_shared_init(&shared, loop, names);
 	use_config("");
 	connect_client();
 }
@@ -163,6 +181,7 @@ static void end(void)
 	close(listening);
 	if (server >= 0)
 		close(server);
+	names_free(names);
 	dialer_free(dialer); /* asserts that no connection is left */
 	loop_free(loop);
 	buf_fini(&asked);
@@ -372,4 +391,63 @@ Test(gateway_front, clients_leave_everywhere)
 				turn();
 		}
 	}
+}
+
+/* A request waits for the name of its user; several on one connection, too; then it goes up under that name. */
+Test(gateway_front, waits_for_a_name)
+{
+	user_id = "{user}.{group}";
+	pthread_mutex_lock(&name_gate);
+	use_config("");
+	connect_client();
+	say("GET /api/v1/x" HOST "\r\n");
+	pump();
+	cr_expect_eq(connections, 0, "it went up without a name");
+	pthread_mutex_unlock(&name_gate);
+	await_asked("\r\n\r\n");
+	cr_expect_eq(count(&asked, "X-User-ID: a%20b.g\r\n"), 1, "%.*s", STR_ARG(buf_str(&asked)));
+	reply("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+	cr_expect(str_ends(buf_str(&got), STR("ok")));
+}
+
+/* Who leaves meanwhile is forgotten, and is told to nobody. */
+Test(gateway_front, leaves_while_it_waits)
+{
+	user_id = "{user}";
+	pthread_mutex_lock(&name_gate);
+	use_config("");
+	connect_client();
+	say("GET /api/v1/x" HOST "\r\n");
+	front_cut_all(&shared);
+	pump();
+	cr_expect(list_empty(&shared.fronts));
+	pthread_mutex_unlock(&name_gate);
+	pump();
+	cr_expect_eq(connections, 0);
+}
+
+/* A name service that fails is 503, never a made-up name; the request after its recovery is served. */
+Test(gateway_front, name_service_fails)
+{
+	uint64_t until;
+
+	user_id = "{user}";
+	name_fault = -EIO;
+	use_config("");
+	connect_client();
+	say("GET /api/v1/x" HOST "\r\n");
+	until = wait_now_ms() + WAIT_MS;
+	while (!got.len && wait_now_ms() < until) {
+		pump();
+		drain_into(client, &got);
+	}
+	cr_expect(str_starts(buf_str(&got), STR("HTTP/1.1 503 ")), "%.*s", STR_ARG(buf_str(&got)));
+	cr_expect_eq(connections, 0);
+	name_fault = 0;
+	while (connections == 0 && wait_now_ms() < until) {
+		say("GET /api/v1/x" HOST "\r\n");
+		drain_into(client, &got);
+	}
+	await_asked("\r\n\r\n");
+	cr_expect(buf_contains(&asked, "X-User-ID: a%20b\r\n"));
 }

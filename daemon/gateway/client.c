@@ -74,6 +74,7 @@ static const struct {
 	[CLIENT_END_CUT] = {"answer-cut", true},
 	[CLIENT_END_DRAIN] = {"drain", false},
 	[CLIENT_END_REFUSED] = {"refused", true},
+	[CLIENT_END_REVOKED] = {"revoked", false},
 	[CLIENT_END_NO_MEMORY] = {"no-memory", true},
 };
 

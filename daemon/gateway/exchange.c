@@ -128,7 +128,7 @@ struct exchange {
 	bool websocket;          /* the request asks for the switch to it */
 	bool client_ended;       /* TUNNEL: the client sends nothing more */
 	uint64_t heartbeat_ms;   /* on idle streams; 0: none */
-	bool sse;                /* the stream is text/event-stream */
+	bool sse;                /* the response is text/event-stream */
 	bool whole_line;         /* the last body byte sent down ended a line */
 	struct event *heartbeat; /* owned; NULL unless this response is a stream that gets one */
 	struct event *timeout;   /* owned; of the whole exchange; NULL without Stacygate-Timeout */
@@ -575,7 +575,6 @@ static int prepare_heartbeat(struct exchange *e, const struct http_head *head)
 	e->heartbeat = evtimer_new(loop_base(e->loop), on_heartbeat, e);
 	if (!e->heartbeat)
 		return -ENOMEM;
-	e->sse = is_sse(head);
 	e->whole_line = true;
 	arm_heartbeat(e);
 	return 0;
@@ -679,9 +678,12 @@ static void on_head(struct exchange *e, const struct http_head *head, const char
 		return;
 	}
 	move(e, EXCHANGE_BODY);
-	if (is_stream(head))
+	e->wait = UPSTREAM_WAIT_BODY;
+	if (is_stream(head)) {
+		e->sse = is_sse(head);
+		e->wait = UPSTREAM_WAIT_STREAM;
 		client_end_means_gone(e->client);
-	e->wait = is_stream(head) ? UPSTREAM_WAIT_STREAM : UPSTREAM_WAIT_BODY;
+	}
 	relay(e, buf_str(&out), p, n);
 }
 
@@ -929,6 +931,11 @@ bool exchange_abort(struct exchange *e)
 	if (e->state != EXCHANGE_ENDED)
 		end(e, EXCHANGE_END_REQUEST_FAULT, false);
 	return !begun;
+}
+
+bool exchange_is_endless(const struct exchange *e)
+{
+	return e->state == EXCHANGE_TUNNEL || (e->state == EXCHANGE_BODY && e->sse);
 }
 
 /* --- beginning --------------------------------------------------------------------------------------------------------- */

@@ -162,6 +162,12 @@ static void on_name_known(struct names_wait *w)
 		client_release(f->client);
 }
 
+static void read_traits(struct front *f, const struct config *c)
+{
+	if (config_asks_traits(c) && peer_read_traits(client_fd(f->client), &f->peer))
+		log_warn("c%llu: out of memory: its executable and unit are not known", client_id(f->client));
+}
+
 /* Only between two requests: what an exchange borrows from the snapshot and the user id stays until its end. */
 static void choose_rule(struct front *f)
 {
@@ -173,8 +179,7 @@ static void choose_rule(struct front *f)
 	snapshot_unref(f->snapshot);
 	f->snapshot = snapshot_ref(f->shared->snapshot);
 	c = snapshot_config(f->snapshot);
-	if (config_asks_traits(c) && peer_read_traits(client_fd(f->client), &f->peer))
-		log_warn("c%llu: out of memory: its executable and unit are not known", client_id(f->client));
+	read_traits(f, c);
 	f->rule = policy_match(c, &f->peer, f->listener);
 	f->user_id_state = USER_ID_GOOD;
 	if (f->rule)
@@ -673,6 +678,16 @@ void front_shared_fini(struct front_shared *s)
 	client_shared_fini(&s->clients);
 }
 
+/* What would go on for ever ends when no rule admits its client any more; everything else ends with its answer. */
+static void end_revoked(struct front *f, const struct config *c)
+{
+	if (!f->exchange || !exchange_is_endless(f->exchange))
+		return;
+	read_traits(f, c);
+	if (!policy_match(c, &f->peer, f->listener))
+		client_cut(f->client, CLIENT_END_REVOKED);
+}
+
 void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 {
 	const struct config_bounds *b = &snapshot_config(snapshot)->bounds;
@@ -686,6 +701,8 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 	s->clients.body_deadlines.span_ms = b->client_body_idle_ms;
 	s->clients.idle_deadlines.span_ms = b->idle_client_ms;
 	s->clients.body_max_bytes = b->body_bytes;
+	LIST_FOREACH_SAFE (n, &s->fronts)
+		end_revoked(CONTAINER_OF(n, struct front, link), snapshot_config(snapshot));
 }
 
 void front_drain_all(struct front_shared *s)

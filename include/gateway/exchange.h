@@ -92,6 +92,9 @@ MUST_CHECK bool exchange_abort(struct exchange *e);
 void exchange_drained(struct exchange *e);
 void exchange_gone(struct exchange *e);
 
+/* Whether it has no end of its own: a tunnel, or a stream of events. */
+bool exchange_is_endless(const struct exchange *e);
+
 /* The table of states, for the test that walks it. */
 const struct sm *exchange_sm(void);
 

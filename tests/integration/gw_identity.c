@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -87,6 +88,36 @@ Test(identity, empty_user_id)
 	gw_stop(gw);
 }
 
+/* In a child: asks once; ends with 0 when the answer holds the text. */
+static void ask_and_exit(const char *socket, const char *want)
+{
+	char got[4096];
+	size_t n = 0;
+	ssize_t step;
+	int fd = unix_socket_connect(socket);
+
+	if (fd < 0 || write(fd, GET_X, sizeof(GET_X) - 1) < 0)
+		_exit(1);
+	do {
+		step = read(fd, got + n, sizeof(got) - n);
+		n += step > 0 ? (size_t)step : 0;
+		if (memmem(got, n, want, strlen(want)))
+			_exit(0);
+	} while (step > 0 && n < sizeof(got));
+	_exit(2);
+}
+
+/* Fails unless the child ended with 0; 77 means that it could not become what it was to be. */
+static void expect_child(pid_t pid, const char *skipped)
+{
+	int status = wait_child(pid, WAIT_MS);
+
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		cr_log_info("SKIPPED, %s", skipped);
+	else
+		cr_expect_eq(status, 0, "status %x", (unsigned)status);
+}
+
 /* ID5: "root" of a user namespace of one's own is who one is outside. */
 Test(identity, ID5_root_in_own_namespace)
 {
@@ -94,7 +125,6 @@ Test(identity, ID5_root_in_own_namespace)
 					     RULE("alice", "{ uid: 1234 }", "alice")};
 	struct gw *gw;
 	pid_t pid;
-	int status;
 
 	if (!have_root("a client of another user"))
 		return;
@@ -102,9 +132,6 @@ Test(identity, ID5_root_in_own_namespace)
 	pid = fork();
 	if (pid == 0) {
 		static const char map[] = "0 1234 1";
-		char got[4096];
-		size_t n = 0;
-		ssize_t step;
 		int fd;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -114,22 +141,9 @@ Test(identity, ID5_root_in_own_namespace)
 		fd = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC);
 		if (fd < 0 || write(fd, map, sizeof(map) - 1) < 0 || geteuid() != 0)
 			_exit(77);
-		fd = unix_socket_connect(gw->socket);
-		if (fd < 0 || write(fd, GET_X, sizeof(GET_X) - 1) < 0)
-			_exit(1);
-		do {
-			step = read(fd, got + n, sizeof(got) - n);
-			n += step > 0 ? (size_t)step : 0;
-			if (memmem(got, n, "X-User-ID: alice\\r", 18))
-				_exit(0);
-		} while (step > 0 && n < sizeof(got));
-		_exit(2);
+		ask_and_exit(gw->socket, "X-User-ID: alice\\r");
 	}
-	status = wait_child(pid, WAIT_MS);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-		cr_log_info("SKIPPED, needs user namespaces: a client in one");
-	else
-		cr_expect_eq(status, 0, "status %x", (unsigned)status);
+	expect_child(pid, "needs user namespaces: a client in one");
 	gw_stop(gw);
 }
 
@@ -262,6 +276,124 @@ Test(identity, exe_after_reload)
 	answer_fini(&a);
 	raw_close(&r);
 	gw_stop(gw);
+}
+
+/* Moves this process into a control group of that path, below the tree in which systemd would keep its units. */
+static bool enter_group(const char *slice, const char *service)
+{
+	static const char *const trees[] = {"/sys/fs/cgroup/systemd", "/sys/fs/cgroup"};
+
+	for (size_t i = 0; i < 2; i++) {
+		char path[300];
+		bool entered;
+		int fd;
+
+		snprintf(path, sizeof(path), "%s/cgroup.procs", trees[i]);
+		if (access(path, W_OK) != 0)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", trees[i], slice);
+		mkdir(path, 0755);
+		snprintf(path, sizeof(path), "%s/%s/%s", trees[i], slice, service);
+		mkdir(path, 0755);
+		snprintf(path, sizeof(path), "%s/%s/%s/cgroup.procs", trees[i], slice, service);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		entered = fd >= 0 && write(fd, "0", 1) == 1;
+		if (fd >= 0)
+			close(fd);
+		if (entered)
+			return true;
+	}
+	return false;
+}
+
+static void remove_group(const char *slice, const char *service)
+{
+	static const char *const trees[] = {"/sys/fs/cgroup/systemd", "/sys/fs/cgroup"};
+
+	for (size_t i = 0; i < 2; i++) {
+		char path[300];
+
+		snprintf(path, sizeof(path), "%s/%s/%s", trees[i], slice, service);
+		rmdir(path);
+		snprintf(path, sizeof(path), "%s/%s", trees[i], slice);
+		rmdir(path);
+	}
+}
+
+/* unit matches the systemd unit that the caller's control group says, and {unit} is its name. */
+Test(identity, unit)
+{
+	struct gw_options options = {.clients = "\n" RULE("other", "{ unit: sg-other.service }", "other")
+					     RULE("build", "{ unit: sg-test.service }", "u-{unit}")};
+	char slice[64];
+	struct gw *gw;
+	pid_t pid;
+
+	if (!have_root("a control group"))
+		return;
+	snprintf(slice, sizeof(slice), "sg-%d.slice", (int)getpid());
+	gw = gw_start(&options);
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (!enter_group(slice, "sg-test.service"))
+			_exit(77);
+		ask_and_exit(gw->socket, "X-User-ID: u-sg-test.service\\r");
+	}
+	expect_child(pid, "needs a control group of its own: a caller in a unit");
+	remove_group(slice, "sg-test.service");
+	gw_stop(gw);
+}
+
+/* --- what a reload no longer admits ------------------------------------------------------------------------------------ */
+
+/* ID16: a WebSocket and a stream of events end with the rule that admitted them; those that a rule still admits go on. */
+Test(identity, ID16_revoked)
+{
+	static const char switched[] =
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nbegun\n";
+	static const char events[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nbegun\n";
+	static const char *const requests[] = {
+		"GET /api/v1/sandboxes/sb-1/exec/ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: "
+		"websocket\r\n"
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+		"GET /api/v1/events HTTP/1.1\r\nHost: h\r\n\r\n",
+	};
+	struct gw_options before = {.clients = "\n" RULE("me", "{ uid: [0, 1234] }", "x") RULE("all", "{}", "y"),
+				    .nscripts = 1};
+	struct gw_options kept = {.clients = "\n" RULE("everyone", "{}", "z")};
+	struct gw_options revoked = {.clients = "\n" RULE("others", "{ uid: 4321 }", "x")};
+
+	for (unsigned i = 0; i < 2; i++) {
+		const struct up_step script[] = {{UP_READ, NULL, 0},
+						 {UP_SEND, i ? events : switched, 0},
+						 {UP_READ_EOF, NULL, 0},
+						 {UP_END, NULL, 0}};
+		const struct up_step *const scripts[] = {script};
+		struct gw *gw;
+		struct raw r;
+		uint64_t began;
+
+		before.scripts = scripts;
+		gw = gw_start(&before);
+		r = gw_connect(gw);
+		cr_assert(raw_text(&r, requests[i]));
+		cr_assert(raw_read_text(&r, i ? "begun\n\r\n" : "begun\n", WAIT_MS));
+		gw_configure(gw, &kept);
+		daemon_signal(gw->daemon, SIGHUP);
+		cr_assert(daemon_wait_log(gw->daemon, "configuration 2 is in force"));
+		cr_expect(raw_silent(&r, 100), "%u ends although a rule admits it: %d %.*s", i, (int)r.ended,
+			  STR_ARG(buf_str(&r.in)));
+		gw_configure(gw, &revoked);
+		began = wait_now_ms();
+		daemon_signal(gw->daemon, SIGHUP);
+		cr_expect(raw_closes(&r, WAIT_MS), "it goes on");
+		cr_expect_lt(wait_now_ms() - began, 1000);
+		cr_expect(upstream_wait_closed(gw->up, 0));
+		raw_close(&r);
+		gw_stop(gw);
+	}
 }
 
 /* --- starts that are refused ------------------------------------------------------------------------------------------- */

@@ -109,6 +109,12 @@ void client_finish(struct client *c, bool keep_alive);
  */
 void client_tunnel(struct client *c);
 
+/*
+ * Within a tunnel: client_send has been called for the last time. When all is sent the client sees the end; what it sends
+ * itself goes on as before.
+ */
+void client_end_output(struct client *c);
+
 /* Ends the connection now, whatever was not sent: the answer is cut where it stands. */
 void client_cut(struct client *c, enum client_end end);
 

@@ -32,6 +32,7 @@ enum client_end {
 };
 
 const char *client_end_text(enum client_end end);
+/* Whether its line in the log is a warning. */
 bool client_end_is_error(enum client_end end);
 
 /* What all connections share: the queues of their deadlines and the counters of their ends. */

@@ -11,7 +11,8 @@
  * client that leaves must end its request; what it pipelines meanwhile is kept up to a bound. The next request is begun
  * when less than the high water mark of earlier answers is unsent.
  *
- * TUNNEL, reached from ANSWER when a protocol was switched, passes bytes on as they come; it ends in FLUSH.
+ * TUNNEL, reached from ANSWER when a protocol was switched, passes bytes on as they come; either direction may end before
+ * the other, and it ends in FLUSH.
  *
  * The end of the input within an answer means either that the client left or that it only finished sending: on a Unix
  * socket POLLHUP tells (both directions are shut). A half-closed client is asked again now and then.
@@ -110,6 +111,7 @@ struct client {
 	bool draining;      /* by client_drain */
 	bool finished;      /* client_finish came before the request body's end */
 	bool finish_keep_alive;
+	bool output_over;                   /* TUNNEL: by client_end_output; shut as soon as all is sent */
 	bool broken;                        /* a send failed: nothing more is sent */
 	unsigned minor;                     /* HTTP/1.minor of the present request */
 	bool congested;                     /* client_send said false, on_drained is owed */
@@ -181,10 +183,19 @@ static bool wants_read(const struct client *c)
 	return false;
 }
 
+/* Whether the client has been told that nothing more comes, within a tunnel. */
+static bool is_output_shut(const struct client *c)
+{
+	return c->output_over && c->out.len == 0;
+}
+
 /* Whether a request is under way while nothing is read: then only asking tells that its client has gone. */
 static bool is_served_unread(const struct client *c)
 {
-	return (c->state == CLIENT_BODY || c->state == CLIENT_ANSWER || c->state == CLIENT_TUNNEL) && !wants_read(c);
+	/* One that was told the end of a tunnel may close and be done; what it sent before is read all the same. */
+	return (c->state == CLIENT_BODY || c->state == CLIENT_ANSWER ||
+		(c->state == CLIENT_TUNNEL && !is_output_shut(c))) &&
+	       !wants_read(c);
 }
 
 static void update_interest(struct client *c)
@@ -295,8 +306,9 @@ static void client_lost(struct client *c, enum client_end end)
 static void after_flush(struct client *c)
 {
 	event_del(c->writable);
-	if (c->state == CLIENT_FLUSH) {
+	if (c->state == CLIENT_FLUSH || c->output_over)
 		shutdown(c->fd, SHUT_WR);
+	if (c->state == CLIENT_FLUSH) {
 		if (c->saw_eof)
 			client_close(c, c->end);
 		else
@@ -624,7 +636,7 @@ static void on_eof(struct client *c)
 		return;
 	case CLIENT_ANSWER:
 	case CLIENT_TUNNEL:
-		if (both_directions_shut(c)) {
+		if (!is_output_shut(c) && both_directions_shut(c)) {
 			client_lost(c, CLIENT_END_GONE);
 			return;
 		}
@@ -763,6 +775,14 @@ void client_tunnel(struct client *c)
 	/* It may have sent ahead, and even have finished sending. */
 	if (c->in.len || c->saw_eof)
 		loop_defer(c->shared->loop, &c->resume);
+}
+
+void client_end_output(struct client *c)
+{
+	CHECK(c->state == CLIENT_TUNNEL);
+	c->output_over = true;
+	if (c->out.len == 0)
+		shutdown(c->fd, SHUT_WR);
 }
 
 static void on_deadline(struct deadline *d)

@@ -10,7 +10,8 @@
  * HEAD    the request goes out as it comes in, and a response head is waited for
  * BODY    response bytes are passed on, framing and all, as the parser agrees to them
  *
- * TUNNEL  a WebSocket handshake was answered with 101: bytes pass both ways as they are, until either side is done
+ * TUNNEL  a WebSocket handshake was answered with 101: bytes pass both ways as they are. Each side's end is passed on when
+ *         all that it sent was; the other's bytes go on until it ends too, or leaves, or is silent for too long
  *
  * A client that leaves takes its exchange with it, so that the server ends its command. A spawn goes on: closing it could
  * leave a sandbox that nobody knows of. Its answer is read without the client, and the sandbox in it is destroyed.
@@ -127,6 +128,7 @@ struct exchange {
 	bool client_keeps;       /* said so in the head sent to the client */
 	bool websocket;          /* the request asks for the switch to it */
 	bool client_ended;       /* TUNNEL: the client sends nothing more */
+	bool server_ended;       /* TUNNEL: the server sends nothing more, and the client was told */
 	uint64_t heartbeat_ms;   /* on idle streams; 0: none */
 	bool sse;                /* the stream is text/event-stream */
 	bool whole_line;         /* the last body byte sent down ended a line */
@@ -301,11 +303,29 @@ static void send_up(struct exchange *e)
 		client_pause_body(e->client, false);
 }
 
+/* TUNNEL: over for both sides. */
+static void end_tunnel(struct exchange *e)
+{
+	client_finish(e->client, false);
+	end(e, EXCHANGE_END_DONE, false);
+}
+
+/* TUNNEL: passes on what the client sent; when the server has ended, that is all that was left to do. */
+static void send_up_tunnel(struct exchange *e)
+{
+	send_up(e);
+	if (e->server_ended && (e->up_broken || (e->client_ended && unsent(e) == 0)))
+		end_tunnel(e);
+}
+
 static void on_conn_writable(void *arg)
 {
 	struct exchange *e = arg;
 
-	send_up(e);
+	if (e->state == EXCHANGE_TUNNEL)
+		send_up_tunnel(e);
+	else
+		send_up(e);
 }
 
 static void add_body(struct exchange *e, const char *p, size_t n)
@@ -347,7 +367,7 @@ static void tunnel_up(struct exchange *e, const char *p, size_t n)
 	}
 	if (unsent(e) > UP_HIGH_WATER)
 		client_pause_body(e->client, true);
-	send_up(e);
+	send_up_tunnel(e);
 }
 
 void exchange_body(struct exchange *e, const char *p, size_t n)
@@ -374,7 +394,7 @@ void exchange_body_end(struct exchange *e)
 		return;
 	if (e->state == EXCHANGE_TUNNEL) {
 		e->client_ended = true;
-		send_up(e);
+		send_up_tunnel(e);
 		return;
 	}
 	e->body_done = true;
@@ -721,6 +741,23 @@ static void begin_tunnel(struct exchange *e, const struct http_head *head, const
 		tunnel_down(e, p, n);
 }
 
+/*
+ * The server has finished sending. What the client still sends is passed on for as long as some comes: like a body, since
+ * a server that is gone altogether may not look different.
+ */
+static void on_tunnel_eof(struct exchange *e)
+{
+	if (upstream_conn_is_gone(e->conn) || e->up_broken || (e->client_ended && unsent(e) == 0)) {
+		end_tunnel(e);
+		return;
+	}
+	e->server_ended = true;
+	upstream_conn_pause_read(e->conn, true);
+	client_end_output(e->client);
+	e->wait = UPSTREAM_WAIT_BODY;
+	set_body_deadline(e);
+}
+
 /* Whether this 101 is the one that was asked for (RFC 6455 4.1); the key's digest is the client's to check. */
 static bool is_agreed_switch(const struct exchange *e, const struct http_head *head)
 {
@@ -806,8 +843,7 @@ static void on_response_eof(struct exchange *e, const char *why)
 		return;
 	}
 	if (e->state == EXCHANGE_TUNNEL) {
-		client_finish(e->client, false);
-		end(e, EXCHANGE_END_DONE, false);
+		on_tunnel_eof(e);
 		return;
 	}
 	if (http_parse_eof(&e->parser) != HTTP_DONE) {
@@ -854,7 +890,10 @@ static void on_deadline(struct deadline *d)
 		return;
 	}
 	CHECK(e->state == EXCHANGE_BODY || e->state == EXCHANGE_TUNNEL);
-	cut(e);
+	if (e->server_ended)
+		end_tunnel(e);
+	else
+		cut(e);
 }
 
 /* Stacygate-Timeout has passed, wherever the exchange is. */

@@ -132,15 +132,22 @@ static bool access_is_logged(const struct front *f)
 	return snapshot_config(f->shared->snapshot)->access == CONFIG_OUTPUT_STDERR;
 }
 
+/* Ends that are errors are seen at level warn too. */
+static enum log_level level_of_end(bool is_error)
+{
+	return is_error ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
+}
+
 static void log_request(const struct front *f, const struct exchange_report *r)
 {
 	if (!access_is_logged(f))
 		return;
-	log_info("c%llu uid=%u pid=%d \"%s %s\" status=%u upstream_status=%u up=%llu down=%llu ms=%llu end=%s%s id=%s",
-		 client_id(f->client), (unsigned)f->peer.uid, (int)f->peer.pid, f->method_text, f->path ? f->path : "?",
-		 r->status, r->upstream_status, (unsigned long long)r->bytes_up, (unsigned long long)r->bytes_down,
-		 (unsigned long long)((clock_ns() - f->started_ns) / 1000000), exchange_end_text(r->end),
-		 r->repeated ? " repeated" : "", f->request_id);
+	log_write(level_of_end(exchange_end_is_error(r->end)),
+		  "c%llu uid=%u pid=%d \"%s %s\" status=%u upstream_status=%u up=%llu down=%llu ms=%llu end=%s%s id=%s",
+		  client_id(f->client), (unsigned)f->peer.uid, (int)f->peer.pid, f->method_text,
+		  f->path ? f->path : "?", r->status, r->upstream_status, (unsigned long long)r->bytes_up,
+		  (unsigned long long)r->bytes_down, (unsigned long long)((clock_ns() - f->started_ns) / 1000000),
+		  exchange_end_text(r->end), r->repeated ? " repeated" : "", f->request_id);
 }
 
 /* Texts of a request are kept only while it needs them: an idle client is to cost little. */
@@ -472,9 +479,9 @@ static void on_closed(void *arg, enum client_end end)
 	if (f->exchange)
 		exchange_gone(f->exchange);
 	if (access_is_logged(f))
-		log_info("c%llu uid=%u pid=%d closed: %s after %llu requests", client_id(f->client),
-			 (unsigned)f->peer.uid, (int)f->peer.pid, client_end_text(end),
-			 (unsigned long long)f->requests);
+		log_write(level_of_end(client_end_is_error(end)), "c%llu uid=%u pid=%d closed: %s after %llu requests",
+			  client_id(f->client), (unsigned)f->peer.uid, (int)f->peer.pid, client_end_text(end),
+			  (unsigned long long)f->requests);
 	list_remove(&f->link);
 	count_out(s, f->peer.uid);
 	front_free(f);

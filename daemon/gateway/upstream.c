@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -724,6 +725,13 @@ void upstream_conn_read_again(struct upstream_conn *c)
 void upstream_conn_shutdown(struct upstream_conn *c)
 {
 	shutdown(c->fd, SHUT_WR);
+}
+
+bool upstream_conn_is_gone(const struct upstream_conn *c)
+{
+	struct pollfd p = {.fd = c->fd};
+
+	return poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR));
 }
 
 void upstream_conn_want_write(struct upstream_conn *c, bool want)

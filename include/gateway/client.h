@@ -32,6 +32,7 @@ enum client_end {
 };
 
 const char *client_end_text(enum client_end end);
+/* Whether its line in the log is a warning. */
 bool client_end_is_error(enum client_end end);
 
 /* What all connections share: the queues of their deadlines and the counters of their ends. */
@@ -108,6 +109,12 @@ void client_finish(struct client *c, bool keep_alive);
  * the other direction, client_finish at its end. Called with the request complete and its answer (101) sent.
  */
 void client_tunnel(struct client *c);
+
+/*
+ * Within a tunnel: client_send has been called for the last time. When all is sent the client sees the end; what it sends
+ * itself goes on as before.
+ */
+void client_end_output(struct client *c);
 
 /* Ends the connection now, whatever was not sent: the answer is cut where it stands. */
 void client_cut(struct client *c, enum client_end end);

@@ -37,6 +37,7 @@ enum exchange_end {
 };
 
 const char *exchange_end_text(enum exchange_end end);
+/* Whether its line in the log is a warning. */
 bool exchange_end_is_error(enum exchange_end end);
 
 /* What the client is entitled to; borrowed for the call of exchange_new. */

@@ -135,6 +135,8 @@ bool upstream_conn_is_buffered(const struct upstream_conn *c);
 void upstream_conn_read_again(struct upstream_conn *c);
 /* No more will be sent; the other direction goes on. For tunnels only: the connection cannot be used again. */
 void upstream_conn_shutdown(struct upstream_conn *c);
+/* After an end was received: whether the other side takes nothing more either, as far as the kernel knows. */
+bool upstream_conn_is_gone(const struct upstream_conn *c);
 void upstream_conn_want_write(struct upstream_conn *c, bool want);
 void upstream_conn_pause_read(struct upstream_conn *c, bool paused);
 /* Whether it had served an exchange before this lease. */

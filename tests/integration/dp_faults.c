@@ -254,6 +254,31 @@ Test(dp_faults, F15_large_heads)
 	gw_stop(gw);
 }
 
+/* At level warn the log of requests tells the ends that are errors, and only those. */
+Test(dp_faults, ends_that_are_errors_are_warnings)
+{
+	const struct up_step *const scripts[] = {SCRIPT({UP_ECHO, NULL, 0}, {UP_READ, NULL, 0},
+							UP_TEXT(OK "Content-Length: 9\r\n\r\nshort"),
+							{UP_CLOSE, NULL, 0})};
+	struct gw_options options = {.scripts = scripts, .nscripts = 1, .log = "level: warn, access: stderr"};
+	struct gw *gw = gw_start(&options);
+	struct answer a;
+
+	dp_ask_ok(gw);
+	a = gw_ask(gw, "GET /api/v1/cut HTTP/1.1\r\nHost: h\r\n\r\n");
+	cr_expect_eq(a.end, ANSWER_CUT);
+	answer_fini(&a);
+	cr_expect(daemon_wait_log(gw->daemon, "warning stacygated: c"), "no line at level warning");
+	cr_expect(daemon_wait_log(gw->daemon, "closed: answer-cut after 1 requests"));
+	cr_expect_eq(daemon_count_log(gw->daemon, "end=response-cut"), 1);
+	cr_expect_eq(daemon_count_log(gw->daemon, "end=done") + daemon_count_log(gw->daemon, "closed: done"), 0);
+	a = gw_ask(gw, "GET /api/v1/x HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n");
+	expect_error(&a, 400, "BAD_REQUEST");
+	answer_fini(&a);
+	cr_expect(daemon_wait_log(gw->daemon, "closed: bad-request"));
+	gw_stop(gw);
+}
+
 /*
  * F20, F4: the upstream closes idle connections just when the next request goes out: no GET fails for it, no POST is sent
  * twice, whatever the race. Each connection answers a few and closes as soon as it has.

@@ -5,8 +5,8 @@
  *      |         |  +------+ (repeat)          |
  *      +---------+---------+-------------------+
  *
- * GATHER  a body that must go with a length is collected (most requests skip this)
- * LEASE   waits for a connection; body bytes that come meanwhile are kept, up to a bound
+ * GATHER  a body that must go with a length, or be judged, is collected (most requests skip this)
+ * LEASE   waits for leave to start, then for a connection; body bytes that come meanwhile are kept, up to a bound
  * HEAD    the request goes out as it comes in, and a response head is waited for
  * BODY    response bytes are passed on, framing and all, as the parser agrees to them
  *
@@ -26,6 +26,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +43,6 @@
 #include "gateway/request_id.h"
 #include "gateway/rewrite.h"
 #include "gateway/route.h"
-#include "gateway/target.h"
 #include "gateway/upstream.h"
 
 enum exchange_state {
@@ -81,6 +81,7 @@ static const struct {
 	[EXCHANGE_END_CUT] = {"response-cut", true},
 	[EXCHANGE_END_CLIENT_GONE] = {"client-gone", false},
 	[EXCHANGE_END_REQUEST_FAULT] = {"request-fault", true},
+	[EXCHANGE_END_REFUSED] = {"refused", false},
 	[EXCHANGE_END_NO_MEMORY] = {"no-memory", true},
 };
 
@@ -89,7 +90,8 @@ enum {
 	UP_HIGH_WATER = 131072,
 	UP_LOW_WATER = 32768,
 	GATHER_MAX_BYTES = 2097152,
-	SPAWNED_MAX_BYTES = 65536,
+	GATHER_WINDOW_MIN_BYTES = 30720, /* in each window of 30 s: 1 KiB/s */
+	COPY_MAX_BYTES = 65536,
 	READS_PER_TURN = 8,
 	INTERIM_MAX = 32, /* 1xx responses before the real one */
 };
@@ -109,16 +111,19 @@ struct exchange {
 	struct upstream_conn *conn; /* owned lease, in HEAD and BODY */
 	enum exchange_state state;
 	enum http_method method;
-	enum upstream_wait wait; /* which timeout bounds the response head */
-	bool has_body;           /* the request has one */
-	bool rechunk;            /* it goes out in chunks of ours */
-	bool body_done;          /* all of it is in `up` */
-	bool up_broken;          /* the upstream takes nothing more; an answer may still come */
-	struct buf up;           /* the request, from its head on; what was sent of a body is dropped */
-	size_t up_sent;          /* bytes at the start of `up` that were sent */
-	uint64_t sent_total;     /* on the present connection */
-	struct buf gathered;     /* GATHER: the body so far */
-	struct buf response;     /* an unfinished response head */
+	enum upstream_wait wait;                 /* which timeout bounds the response head */
+	bool started;                            /* exchange_start was called */
+	bool has_body;                           /* the request has one */
+	bool rechunk;                            /* it goes out in chunks of ours */
+	bool body_done;                          /* all of it is in `up` */
+	bool up_broken;                          /* the upstream takes nothing more; an answer may still come */
+	struct buf up;                           /* the request, from its head on; what was sent of a body is dropped */
+	size_t up_sent;                          /* bytes at the start of `up` that were sent */
+	uint64_t sent_total;                     /* on the present connection */
+	struct buf gathered;                     /* GATHER: the body so far */
+	size_t window_bytes;                     /* GATHER: how much of it there was at the last look */
+	struct deadline_queue *gather_deadlines; /* borrowed */
+	struct buf response;                     /* an unfinished response head */
 	struct http_parser parser;
 	unsigned interim;  /* 1xx responses so far */
 	bool server_keeps; /* the response head means to keep the connection */
@@ -138,10 +143,15 @@ struct exchange {
 	struct deferred destroy;
 	struct exchange_report report;
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
-	const char *user_id;                  /* borrowed from the grant */
-	struct orphanage *orphanage;          /* borrowed; for a spawn whose client leaves; NULL for everything else */
-	struct secret *key;                   /* owned reference; with orphanage */
-	struct buf spawned;                   /* with orphanage: the response body so far, without its framing */
+	const char *user_id;                /* borrowed from the grant */
+	struct orphanage *orphanage;        /* borrowed; for a spawn whose client leaves; NULL for everything else */
+	struct secret *key;                 /* owned reference; with orphanage */
+	const struct exchange_shape *shape; /* borrowed; NULL: none */
+	void *shape_arg;
+	enum exchange_use use; /* of the response body */
+	bool held;             /* on_data waits for exchange_resume */
+	bool held_last;        /* and had seen the end */
+	struct buf copy;       /* with orphanage or EXCHANGE_COPY: the response body so far, without framing */
 	const struct exchange_events *events; /* borrowed */
 	void *arg;
 	unsigned long long id; /* the client's, for traces */
@@ -177,7 +187,7 @@ static void on_destroy(struct deferred *d)
 	buf_fini(&e->gathered);
 	buf_fini(&e->response);
 	secret_unref(e->key);
-	buf_fini(&e->spawned);
+	buf_fini(&e->copy);
 	free(e);
 }
 
@@ -206,14 +216,34 @@ static void end(struct exchange *e, enum exchange_end reason, bool reusable)
 }
 
 /* Answers the client with an error of ours and ends. Only before a response head was passed on. */
-static void fail(struct exchange *e, enum exchange_end reason, unsigned status, const char *why)
+static void refuse(struct exchange *e, enum exchange_end reason, unsigned status, const char *message)
 {
 	const struct answer_to to = {e->client, e->request_id, e->method == METHOD_HEAD};
 
 	CHECK(e->state != EXCHANGE_BODY && e->state != EXCHANGE_TUNNEL && e->state != EXCHANGE_ENDED);
 	e->report.status = status;
-	answer_error(&to, status, "upstream %s: %s", upstream_name(e->upstream), why);
+	answer_error(&to, status, "%s", message);
 	end(e, reason, false);
+}
+
+void exchange_refuse(struct exchange *e, unsigned status, const char *fmt, ...)
+{
+	char message[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(message, sizeof(message), fmt, ap);
+	va_end(ap);
+	refuse(e, EXCHANGE_END_REFUSED, status, message);
+}
+
+/* The same for what the upstream did or did not do. */
+static void fail(struct exchange *e, enum exchange_end reason, unsigned status, const char *why)
+{
+	char message[512];
+
+	snprintf(message, sizeof(message), "upstream %s: %s", upstream_name(e->upstream), why);
+	refuse(e, reason, status, message);
 }
 
 /* The answer has begun and cannot be completed: the client sees it break off. */
@@ -343,15 +373,29 @@ static void add_body(struct exchange *e, const char *p, size_t n)
 
 static void gather(struct exchange *e, const char *p, size_t n)
 {
-	const struct answer_to to = {e->client, e->request_id, e->method == METHOD_HEAD};
-
-	buf_add(&e->gathered, p, n);
-	if (e->gathered.len <= GATHER_MAX_BYTES && !e->gathered.failed)
+	if (n > GATHER_MAX_BYTES || e->gathered.len > GATHER_MAX_BYTES - n) {
+		refuse(e, EXCHANGE_END_REQUEST_FAULT, 413, "the request body is larger than the 2 MiB allowed here");
 		return;
-	e->report.status = e->gathered.failed ? 503 : 413;
-	answer_error(&to, e->report.status,
-		     e->gathered.failed ? "out of memory" : "the request body is larger than the 2 MiB allowed here");
-	end(e, e->gathered.failed ? EXCHANGE_END_NO_MEMORY : EXCHANGE_END_REQUEST_FAULT, false);
+	}
+	if (e->shape && e->shape->on_gather && !e->shape->on_gather(e->shape_arg, n)) {
+		refuse(e, EXCHANGE_END_REFUSED, 503,
+		       "too many request bodies are being read at the same time; try again");
+		return;
+	}
+	buf_add(&e->gathered, p, n);
+	if (e->gathered.failed)
+		refuse(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+}
+
+/* A window has passed: a body that hardly came takes memory and makes nobody happy. */
+static void check_gathering(struct exchange *e)
+{
+	if (e->gathered.len - e->window_bytes < GATHER_WINDOW_MIN_BYTES) {
+		refuse(e, EXCHANGE_END_REQUEST_FAULT, 408, "the request body comes too slowly: less than 1 KiB/s");
+		return;
+	}
+	e->window_bytes = e->gathered.len;
+	deadline_set(e->gather_deadlines, &e->deadline);
 }
 
 /* TUNNEL: bytes from the client. */
@@ -399,23 +443,38 @@ void exchange_body_end(struct exchange *e)
 	}
 	e->body_done = true;
 	if (e->state == EXCHANGE_GATHER) {
-		e->report.bytes_up = e->gathered.len;
-		http_write_header_u64(&e->up, STR("Content-Length"), e->gathered.len);
-		http_write_end(&e->up);
-		buf_add_str(&e->up, buf_str(&e->gathered));
-		buf_fini(&e->gathered);
-		if (e->up.failed) {
-			fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
-			return;
-		}
-		move(e, EXCHANGE_LEASE);
-		begin_lease(e, false);
+		struct buf whole = e->gathered;
+
+		e->gathered = BUF_EMPTY;
+		e->report.bytes_up = whole.len;
+		deadline_clear(&e->deadline);
+		if (e->shape && e->shape->on_whole_body)
+			e->shape->on_whole_body(e->shape_arg, buf_str(&whole));
+		else
+			exchange_send_body(e, buf_str(&whole));
+		buf_fini(&whole);
 		return;
 	}
 	if (e->rechunk && !drops_body(e))
 		buf_add_str(&e->up, STR("0\r\n\r\n"));
 	if (e->conn)
 		send_up(e);
+}
+
+void exchange_send_body(struct exchange *e, struct str body)
+{
+	CHECK(e->state == EXCHANGE_GATHER && e->body_done);
+	e->has_body = true;
+	http_write_header_u64(&e->up, STR("Content-Length"), body.n);
+	http_write_end(&e->up);
+	buf_add_str(&e->up, body);
+	if (e->up.failed) {
+		refuse(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+		return;
+	}
+	move(e, EXCHANGE_LEASE);
+	if (e->started)
+		begin_lease(e, false);
 }
 
 /* --- getting a connection ------------------------------------------------------------------------------------------- */
@@ -517,8 +576,13 @@ static void write_framing(struct exchange *e, const struct http_head *head, stru
 {
 	bool old_client = client_minor(e->client) == 0;
 
+	enum http_framing framing = head->framing;
+
 	e->down = DOWN_AS_IS;
-	switch (head->framing) {
+	/* What is left of a filtered body has another length. */
+	if (e->use == EXCHANGE_FILTER && framing == HTTP_BODY_LENGTH)
+		framing = HTTP_BODY_CHUNKED;
+	switch (framing) {
 	case HTTP_BODY_NONE:
 		return;
 	case HTTP_BODY_LENGTH:
@@ -530,7 +594,7 @@ static void write_framing(struct exchange *e, const struct http_head *head, stru
 			return;
 		if (old_client)
 			e->down = DOWN_PLAIN;
-		else if (head->framing == HTTP_BODY_UNTIL_CLOSE || e->heartbeat)
+		else if (head->framing == HTTP_BODY_UNTIL_CLOSE || e->heartbeat || e->use == EXCHANGE_FILTER)
 			e->down = DOWN_CHUNK;
 		if (!old_client)
 			http_write_header(out, STR("Transfer-Encoding"), STR("chunked"));
@@ -539,9 +603,10 @@ static void write_framing(struct exchange *e, const struct http_head *head, stru
 }
 
 /* The head for the client: the upstream's, with our framing and ours behind it. */
-static void write_response_head(struct exchange *e, const struct http_head *head, struct buf *out)
+static void write_response_head(struct exchange *e, const struct http_head *head, struct str extra, struct buf *out)
 {
 	rewrite_response_head(head, false, out);
+	buf_add_str(out, extra);
 	write_framing(e, head, out);
 	e->client_keeps = client_may_keep_alive(e->client) && e->down != DOWN_PLAIN && e->body_done;
 	answer_add_common(out, e->client, e->request_id, e->client_keeps);
@@ -647,32 +712,47 @@ static void send_down(struct exchange *e, struct str head, struct str wire, cons
 		pause_response(e);
 }
 
-/* Body bytes from the upstream; `head` goes out before them in the same send. */
-static void relay(struct exchange *e, struct str head, const char *p, size_t n)
+/* The response body is complete: all of it has been sent. */
+static void complete(struct exchange *e)
 {
-	struct buf data = BUF_EMPTY;
-	bool convert = e->down != DOWN_AS_IS || e->orphanage;
-	size_t used;
-	enum http_result rc = http_parse_body(&e->parser, p, n, &used, convert ? collect_data : NULL, &data);
+	if (e->use == EXCHANGE_COPY && e->shape->on_copy)
+		e->shape->on_copy(e->shape_arg, buf_str(&e->copy));
+	finish(e);
+}
 
-	e->report.bytes_down += used;
-	if (e->orphanage && e->spawned.len + data.len <= SPAWNED_MAX_BYTES)
-		buf_add_str(&e->spawned, buf_str(&data));
-	if (e->heartbeat && data.len) {
-		e->whole_line = buf_data(&data)[data.len - 1] == '\n';
+/* Passes on what the filter lets through; returns how parsing has ended as far as the client is to know. */
+static enum http_result filter_down(struct exchange *e, struct str head, struct str data, bool last)
+{
+	struct buf out = BUF_EMPTY;
+	enum exchange_filtered rc = e->shape->on_data(e->shape_arg, data, last, &out);
+
+	e->held = rc == EXCHANGE_FILTER_HOLD;
+	e->held_last = last;
+	if (out.failed)
+		rc = EXCHANGE_FILTER_BAD;
+	if (rc != EXCHANGE_FILTER_BAD || head.n)
+		send_down(e, head, str_of(NULL, 0), &out, last && rc == EXCHANGE_FILTER_MORE);
+	if (e->heartbeat && out.len) {
+		e->whole_line = buf_data(&out)[out.len - 1] == '\n';
 		arm_heartbeat(e);
 	}
-	send_down(e, head, str_of(p, used), &data, rc == HTTP_DONE);
-	if (data.failed)
-		rc = HTTP_BAD;
-	buf_fini(&data);
+	buf_fini(&out);
+	if (rc == EXCHANGE_FILTER_BAD)
+		return HTTP_BAD;
+	if (e->held)
+		pause_response(e);
+	return last && !e->held ? HTTP_DONE : HTTP_MORE;
+}
+
+/* After body bytes were passed on. */
+static void after_relay(struct exchange *e, enum http_result rc)
+{
 	switch (rc) {
 	case HTTP_MORE:
 		set_body_deadline(e);
 		return;
 	case HTTP_DONE:
-		e->left_over = used < n;
-		finish(e);
+		complete(e);
 		return;
 	case HTTP_BAD:
 		cut(e);
@@ -680,20 +760,70 @@ static void relay(struct exchange *e, struct str head, const char *p, size_t n)
 	}
 }
 
+/* Body bytes from the upstream; `head` goes out before them in the same send. */
+static void relay(struct exchange *e, struct str head, const char *p, size_t n)
+{
+	struct buf data = BUF_EMPTY;
+	bool copies = e->orphanage || e->use == EXCHANGE_COPY;
+	bool convert = e->down != DOWN_AS_IS || copies || e->use == EXCHANGE_FILTER;
+	size_t used;
+	enum http_result rc = http_parse_body(&e->parser, p, n, &used, convert ? collect_data : NULL, &data);
+
+	e->report.bytes_down += used;
+	e->left_over = rc == HTTP_DONE && used < n;
+	if (copies && e->copy.len + data.len <= COPY_MAX_BYTES)
+		buf_add_str(&e->copy, buf_str(&data));
+	if (e->use == EXCHANGE_FILTER && rc != HTTP_BAD && !data.failed) {
+		rc = filter_down(e, head, buf_str(&data), rc == HTTP_DONE);
+	} else {
+		if (e->heartbeat && data.len) {
+			e->whole_line = buf_data(&data)[data.len - 1] == '\n';
+			arm_heartbeat(e);
+		}
+		send_down(e, head, str_of(p, used), &data, rc == HTTP_DONE);
+	}
+	if (data.failed)
+		rc = HTTP_BAD;
+	buf_fini(&data);
+	after_relay(e, rc);
+}
+
+/* Asks what is to be done to the response; false when that has ended the exchange. */
+static bool shape_response(struct exchange *e, const struct http_head *head, struct buf *extra)
+{
+	if (!e->shape || !e->shape->on_head)
+		return true;
+	e->use = e->shape->on_head(e->shape_arg, head, extra);
+	if (e->use == EXCHANGE_REFUSED)
+		return false;
+	/* What is encoded cannot be looked into; and an answer without a body has none to filter. */
+	if (e->use == EXCHANGE_FILTER && http_head_find(head, STR("content-encoding"))) {
+		fail(e, EXCHANGE_END_BROKEN, 502, "encoded an answer that must be filtered");
+		return false;
+	}
+	if (e->use == EXCHANGE_FILTER && (e->method == METHOD_HEAD || head->framing == HTTP_BODY_NONE))
+		e->use = EXCHANGE_PASS;
+	return true;
+}
+
 /* A complete response head; the bytes behind it are body. */
 static void on_head(struct exchange *e, const struct http_head *head, const char *p, size_t n)
 {
-	static struct buf out; /* used within this call only; its memory is kept for the next head */
+	static struct buf out;   /* used within this call only; its memory is kept for the next head */
+	static struct buf extra; /* the same */
 
 	buf_reset(&out);
+	buf_reset(&extra);
 	e->report.upstream_status = head->status;
 	e->report.status = head->status;
 	e->server_keeps = head->keep_alive;
 	if (e->method == METHOD_HEAD)
 		http_parser_no_body(&e->parser);
-	if (prepare_heartbeat(e, head))
+	if (!shape_response(e, head, &extra))
+		return;
+	if (prepare_heartbeat(e, head) || extra.failed)
 		out.failed = true;
-	write_response_head(e, head, &out);
+	write_response_head(e, head, buf_str(&extra), &out);
 	if (out.failed) {
 		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
 		return;
@@ -850,8 +980,12 @@ static void on_response_eof(struct exchange *e, const char *why)
 		cut(e);
 		return;
 	}
+	if (e->use == EXCHANGE_FILTER) {
+		after_relay(e, filter_down(e, str_of(NULL, 0), str_of(NULL, 0), true));
+		return;
+	}
 	send_down(e, str_of(NULL, 0), str_of(NULL, 0), &nothing, true);
-	finish(e);
+	complete(e);
 }
 
 /* One read; false when there was nothing. */
@@ -885,6 +1019,10 @@ static void on_deadline(struct deadline *d)
 {
 	struct exchange *e = CONTAINER_OF(d, struct exchange, deadline);
 
+	if (e->state == EXCHANGE_GATHER) {
+		check_gathering(e);
+		return;
+	}
 	if (e->state == EXCHANGE_HEAD) {
 		fail(e, EXCHANGE_END_TIMEOUT, 504, "did not answer in time (timeouts)");
 		return;
@@ -927,9 +1065,20 @@ void exchange_drained(struct exchange *e)
 {
 	if (e->state != EXCHANGE_BODY && e->state != EXCHANGE_TUNNEL)
 		return;
-	e->response_paused = false;
+	e->response_paused = e->held;
+	if (e->held)
+		return;
 	set_body_deadline(e);
 	upstream_conn_pause_read(e->conn, false);
+}
+
+void exchange_resume(struct exchange *e)
+{
+	if (e->state != EXCHANGE_BODY || !e->held)
+		return;
+	e->response_paused = false;
+	upstream_conn_pause_read(e->conn, false);
+	after_relay(e, filter_down(e, str_of(NULL, 0), str_of(NULL, 0), e->held_last));
 }
 
 /* The spawn is under way at the server: somebody must see what comes of it. */
@@ -942,7 +1091,7 @@ static void leave_to_orphanage(struct exchange *e)
 		.request_id = e->request_id,
 		.parser = &e->parser,
 		.status = e->report.upstream_status,
-		.received = e->state == EXCHANGE_BODY ? buf_str(&e->spawned) : buf_str(&e->response),
+		.received = e->state == EXCHANGE_BODY ? buf_str(&e->copy) : buf_str(&e->response),
 	};
 
 	orphanage_adopt(e->orphanage, &c, &e->conn);
@@ -975,7 +1124,7 @@ static int write_request_head(struct exchange *e, const struct exchange_grant *g
 {
 	const struct rewrite_request r = {
 		.head = request->head,
-		.target = request->target->origin,
+		.target = request->target,
 		.authority = upstream_authority(grant->upstream),
 		.key = grant->key,
 		.user_id = grant->user_id,
@@ -1030,8 +1179,12 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	e->method = head->method;
 	e->wait = wait_of(request->route->class);
 	e->has_body = head->framing != HTTP_BODY_NONE;
-	e->rechunk = head->framing == HTTP_BODY_CHUNKED && !request->route->read_whole;
-	e->state = head->framing == HTTP_BODY_CHUNKED && !e->rechunk ? EXCHANGE_GATHER : EXCHANGE_LEASE;
+	bool gathers = request->gather || (head->framing == HTTP_BODY_CHUNKED && request->route->read_whole);
+	e->rechunk = head->framing == HTTP_BODY_CHUNKED && !gathers;
+	e->state = gathers ? EXCHANGE_GATHER : EXCHANGE_LEASE;
+	e->shape = request->shape;
+	e->shape_arg = request->shape_arg;
+	e->gather_deadlines = grant->gather_deadlines;
 	memcpy(e->request_id, request->request_id, strlen(request->request_id) + 1);
 	deadline_init(&e->deadline, on_deadline);
 	deferred_init(&e->destroy, on_destroy);
@@ -1055,12 +1208,15 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 		on_destroy(&e->destroy);
 		return rc;
 	}
+	if (gathers && e->has_body && e->gather_deadlines)
+		deadline_set(e->gather_deadlines, &e->deadline);
 	*out = e;
 	return 0;
 }
 
 void exchange_start(struct exchange *e)
 {
+	e->started = true;
 	if (e->state == EXCHANGE_LEASE)
 		begin_lease(e, false);
 }

@@ -33,6 +33,7 @@ enum {
 	LOGGED_PATH_MAX_BYTES = 255,
 	OWN_BODY_MAX_BYTES = 65536, /* read of a request that is answered here */
 	TIMEOUT_MAX_MS = 86400000,
+	GATHER_WINDOW_MS = 30000,
 };
 
 /* What is to be answered by ourselves when the request has been read. */
@@ -269,8 +270,14 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		.user_id = f->user_id,
 		.heartbeat_ms = f->rule->heartbeat_ms,
 		.orphanage = &f->shared->orphanage,
+		.gather_deadlines = &f->shared->gather_deadlines,
 	};
-	struct exchange_request request = {head, target, route, f->request_id, 0};
+	struct exchange_request request = {
+		.head = head,
+		.target = target->origin,
+		.route = route,
+		.request_id = f->request_id,
+	};
 	int rc;
 
 	if (!read_timeout(head, &request.timeout_ms)) {
@@ -557,6 +564,7 @@ void front_shared_init(struct front_shared *s, struct loop *loop)
 	list_init(&s->fronts);
 	list_init(&s->uids);
 	client_shared_init(&s->clients, loop);
+	deadline_queue_init(&s->gather_deadlines, loop, GATHER_WINDOW_MS);
 	orphanage_init(&s->orphanage, loop);
 	s->orphanage.on_empty = tell_if_idle;
 	s->orphanage.arg = s;
@@ -567,6 +575,7 @@ void front_shared_fini(struct front_shared *s)
 {
 	snapshot_unref(s->snapshot);
 	client_shared_fini(&s->clients);
+	deadline_queue_fini(&s->gather_deadlines);
 }
 
 void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)

@@ -9,11 +9,11 @@
 
 #include "common/err.h"
 #include "common/list.h"
+#include "common/loop.h"
 #include "gateway/client.h"
 #include "gateway/control.h"
 #include "gateway/orphan.h"
 
-struct loop;
 struct snapshot;
 
 /* Open connections of one uid. */
@@ -29,6 +29,7 @@ struct front_shared {
 	struct snapshot *snapshot; /* owned reference; the one in force */
 	struct client_shared clients;
 	struct orphanage orphanage;
+	struct deadline_queue gather_deadlines; /* of bodies that are read whole */
 	struct control_stats stats;
 	struct list fronts; /* every open connection */
 	struct list uids;   /* struct front_uid */

@@ -959,14 +959,14 @@ static void write_request_framing(struct exchange *e, const struct http_head *he
 	http_write_end(&e->up);
 }
 
-static enum upstream_wait wait_of(enum route_class class)
+static enum upstream_wait wait_of(enum route_wait wait)
 {
-	switch (class) {
-	case ROUTE_CLASS_PLAIN:
+	switch (wait) {
+	case ROUTE_WAIT_RESPONSE:
 		return UPSTREAM_WAIT_RESPONSE;
-	case ROUTE_CLASS_SPAWN:
+	case ROUTE_WAIT_SPAWN:
 		return UPSTREAM_WAIT_SPAWN;
-	case ROUTE_CLASS_EXEC:
+	case ROUTE_WAIT_EXEC:
 		return UPSTREAM_WAIT_EXEC;
 	}
 	return UPSTREAM_WAIT_RESPONSE;
@@ -989,9 +989,9 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	e->id = client_id(client);
 	e->upstream = upstream_ref(grant->upstream);
 	e->method = head->method;
-	e->wait = wait_of(request->route->class);
+	e->wait = wait_of(request->route->wait);
 	e->has_body = head->framing != HTTP_BODY_NONE;
-	e->rechunk = head->framing == HTTP_BODY_CHUNKED && !request->route->read_whole;
+	e->rechunk = head->framing == HTTP_BODY_CHUNKED && !request->route->read_whole && !request->route->unchunk;
 	e->state = head->framing == HTTP_BODY_CHUNKED && !e->rechunk ? EXCHANGE_GATHER : EXCHANGE_LEASE;
 	memcpy(e->request_id, request->request_id, strlen(request->request_id) + 1);
 	deadline_init(&e->deadline, on_deadline);
@@ -999,7 +999,7 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	list_init(&e->ticket.link);
 	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body;
 	e->heartbeat_ms = grant->heartbeat_ms;
-	if (request->route->class == ROUTE_CLASS_SPAWN) {
+	if (request->route->wait == ROUTE_WAIT_SPAWN) {
 		e->orphanage = grant->orphanage;
 		e->key = grant->key ? secret_ref(grant->key) : NULL;
 	}

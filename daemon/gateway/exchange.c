@@ -1147,14 +1147,14 @@ static void write_request_framing(struct exchange *e, const struct http_head *he
 	http_write_end(&e->up);
 }
 
-static enum upstream_wait wait_of(enum route_class class)
+static enum upstream_wait wait_of(enum route_wait wait)
 {
-	switch (class) {
-	case ROUTE_CLASS_PLAIN:
+	switch (wait) {
+	case ROUTE_WAIT_RESPONSE:
 		return UPSTREAM_WAIT_RESPONSE;
-	case ROUTE_CLASS_SPAWN:
+	case ROUTE_WAIT_SPAWN:
 		return UPSTREAM_WAIT_SPAWN;
-	case ROUTE_CLASS_EXEC:
+	case ROUTE_WAIT_EXEC:
 		return UPSTREAM_WAIT_EXEC;
 	}
 	return UPSTREAM_WAIT_RESPONSE;
@@ -1177,9 +1177,10 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	e->id = client_id(client);
 	e->upstream = upstream_ref(grant->upstream);
 	e->method = head->method;
-	e->wait = wait_of(request->route->class);
+	e->wait = wait_of(request->route->wait);
 	e->has_body = head->framing != HTTP_BODY_NONE;
-	bool gathers = request->gather || (head->framing == HTTP_BODY_CHUNKED && request->route->read_whole);
+	bool gathers = request->gather ||
+		       (head->framing == HTTP_BODY_CHUNKED && (request->route->read_whole || request->route->unchunk));
 	e->rechunk = head->framing == HTTP_BODY_CHUNKED && !gathers;
 	e->state = gathers ? EXCHANGE_GATHER : EXCHANGE_LEASE;
 	e->shape = request->shape;
@@ -1191,7 +1192,7 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	list_init(&e->ticket.link);
 	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body;
 	e->heartbeat_ms = grant->heartbeat_ms;
-	if (request->route->class == ROUTE_CLASS_SPAWN) {
+	if (request->route->wait == ROUTE_WAIT_SPAWN) {
 		e->orphanage = grant->orphanage;
 		e->key = grant->key ? secret_ref(grant->key) : NULL;
 	}

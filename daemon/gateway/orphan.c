@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,11 +19,11 @@
 #include "common/loop.h"
 #include "common/secret.h"
 #include "gateway/fetch.h"
+#include "gateway/sandbox_doc.h"
 #include "gateway/upstream.h"
 
 enum {
 	BODY_MAX_BYTES = 65536,
-	ID_MAX_BYTES = 128,
 	TRIES = 5,
 	PAUSE_MS = 500
 };
@@ -37,7 +36,7 @@ struct orphan {
 	struct secret *key;          /* owned reference; NULL: none */
 	char *user_id;               /* owned */
 	char *request_id;            /* owned */
-	char id[ID_MAX_BYTES + 1];   /* of the sandbox; empty until the answer has come */
+	char id[SANDBOX_DOC_ID_MAX_BYTES + 1];   /* of the sandbox; empty until the answer has come */
 	unsigned tries;
 	struct event *pause; /* owned; before another try */
 };
@@ -102,7 +101,7 @@ static void on_deleted(void *arg, const struct fetch_answer *a)
 
 static void begin_delete(struct orphan *p)
 {
-	char target[ID_MAX_BYTES + 32];
+	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
 	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s", p->id);
 	const struct fetch_request request = {
 		.upstream = p->upstream,
@@ -131,34 +130,22 @@ static void on_pause_over(evutil_socket_t fd, short what, void *arg)
 
 /* --- the answer ------------------------------------------------------------------------------------------------------- */
 
-/* The id in a 201's body, if it is one that can stand in a path. */
-static bool find_id(struct orphan *p, struct str text)
-{
-	json_t *body = json_loadb(text.n ? text.p : "", text.n, 0, NULL);
-	const char *id = json_string_value(json_object_get(body, "id"));
-	size_t n = id ? strlen(id) : 0;
-	bool good = n > 0 && n <= ID_MAX_BYTES && id[0] != '.' &&
-		    strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == n;
-
-	if (good)
-		memcpy(p->id, id, n + 1);
-	json_decref(body);
-	return good;
-}
-
 static void on_answered(void *arg, const struct fetch_answer *a)
 {
 	struct orphan *p = arg;
+	struct sandbox_doc doc;
 
 	p->fetch = NULL;
-	if (a->end != FETCH_DONE)
+	if (a->end != FETCH_DONE) {
 		lose(p, "was not answered to the end");
-	else if (a->status != 201)
+	} else if (a->status != 201) {
 		finish(p, &p->orphanage->nothing);
-	else if (!find_id(p, a->body))
-		lose(p, "was answered without an id");
-	else
+	} else if (sandbox_doc_parse(a->body, &doc)) {
+		lose(p, "was answered without a sandbox");
+	} else {
+		memcpy(p->id, doc.id, sizeof(p->id));
 		begin_delete(p);
+	}
 }
 
 /* --- adopting --------------------------------------------------------------------------------------------------------- */

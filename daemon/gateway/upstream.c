@@ -76,6 +76,7 @@ struct upstream_owner {
 
 struct upstream {
 	unsigned refs;
+	uint64_t serial;
 	struct loop *loop;                 /* borrowed */
 	struct dialer *dialer;             /* borrowed */
 	struct config_upstream config;     /* own copy; only the values, name and url are owned copies below */
@@ -135,6 +136,7 @@ struct upstream_conn {
 };
 
 static unsigned long long next_conn_id = 1;
+static uint64_t next_serial = 1;
 
 const struct sm *upstream_conn_sm(void)
 {
@@ -841,6 +843,7 @@ struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const st
 	if (!u)
 		return NULL;
 	u->refs = 1;
+	u->serial = next_serial++;
 	u->loop = loop;
 	u->dialer = dialer;
 	u->config = *config;
@@ -931,6 +934,11 @@ void upstream_unref(struct upstream *u)
 const char *upstream_name(const struct upstream *u)
 {
 	return u->name;
+}
+
+uint64_t upstream_serial(const struct upstream *u)
+{
+	return u->serial;
 }
 
 const char *upstream_authority(const struct upstream *u)

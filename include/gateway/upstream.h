@@ -95,6 +95,8 @@ struct upstream *upstream_ref(struct upstream *u);
 void upstream_unref(struct upstream *u);
 
 const char *upstream_name(const struct upstream *u);
+/* A number that no other upstream of this process has had: what is remembered of it is remembered by that. */
+uint64_t upstream_serial(const struct upstream *u);
 /* What Host says to it. */
 const char *upstream_authority(const struct upstream *u);
 const struct config_upstream *upstream_config(const struct upstream *u);

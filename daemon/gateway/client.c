@@ -696,6 +696,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	ssize_t n = recv(fd, scratch, sizeof(scratch), MSG_DONTWAIT);
 
 	(void)what;
+	loop_saw_ready(c->shared->loop);
 	if (n < 0) {
 		/* In LINGER all has been sent: that it is gone now changes nothing about why the connection ended. */
 		if (errno != EAGAIN && errno != EINTR)

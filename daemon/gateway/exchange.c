@@ -133,6 +133,7 @@ struct exchange {
 	struct event *heartbeat; /* owned; NULL unless this response is a stream that gets one */
 	struct event *timeout;   /* owned; of the whole exchange; NULL without Stacygate-Timeout */
 	struct deadline deadline;
+	struct deferred lease; /* put off by exchange_start */
 	struct deferred destroy;
 	struct exchange_report report;
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
@@ -166,6 +167,7 @@ static void on_destroy(struct deferred *d)
 {
 	struct exchange *e = CONTAINER_OF(d, struct exchange, destroy);
 
+	deferred_cancel(&e->lease);
 	upstream_unref(e->upstream);
 	if (e->heartbeat)
 		event_free(e->heartbeat);
@@ -389,7 +391,7 @@ void exchange_body_end(struct exchange *e)
 			return;
 		}
 		move(e, EXCHANGE_LEASE);
-		begin_lease(e, false);
+		exchange_start(e);
 		return;
 	}
 	if (e->rechunk && !drops_body(e))
@@ -466,6 +468,14 @@ static void begin_lease(struct exchange *e, bool fresh)
 		fail(e, EXCHANGE_END_NO_UPSTREAM, 502, why ? why : "cannot be reached");
 		return;
 	}
+}
+
+static void on_start(struct deferred *d)
+{
+	struct exchange *e = CONTAINER_OF(d, struct exchange, lease);
+
+	if (e->state == EXCHANGE_LEASE)
+		begin_lease(e, false);
 }
 
 /* --- the answer's way down ------------------------------------------------------------------------------------------- */
@@ -995,6 +1005,7 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	e->state = head->framing == HTTP_BODY_CHUNKED && !e->rechunk ? EXCHANGE_GATHER : EXCHANGE_LEASE;
 	memcpy(e->request_id, request->request_id, strlen(request->request_id) + 1);
 	deadline_init(&e->deadline, on_deadline);
+	deferred_init(&e->lease, on_start);
 	deferred_init(&e->destroy, on_destroy);
 	list_init(&e->ticket.link);
 	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body;
@@ -1020,8 +1031,12 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	return 0;
 }
 
+/*
+ * The connection is taken at the end of the turn, when every idle one that has closed or spoken is known, and all that were
+ * given back in it are at hand.
+ */
 void exchange_start(struct exchange *e)
 {
 	if (e->state == EXCHANGE_LEASE)
-		begin_lease(e, false);
+		loop_defer(e->loop, &e->lease);
 }

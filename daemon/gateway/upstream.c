@@ -126,6 +126,8 @@ struct upstream_conn {
 	struct deferred destroy;
 	uint64_t born_ms;
 	uint64_t idle_since_ms;               /* clock_ms() of the last move to idle */
+	uint64_t idle_turn;                   /* loop_turn() of it */
+	uint64_t drained_turn;                /* loop_turn() in which it was last read to the end of what had come */
 	uint64_t served;                      /* leases so far */
 	bool read_paused;                     /* `readable` is not pending */
 	bool wants_write;                     /* `writable` is pending */
@@ -228,6 +230,7 @@ static void conn_move(struct upstream_conn *c, enum conn_state to)
 		list_add_head(&u->idle, &c->link);
 		u->nidle++;
 		c->idle_since_ms = clock_ms();
+		c->idle_turn = loop_turn(u->loop);
 		deadline_set(&u->idle_deadlines, &c->deadline);
 		loop_defer(u->loop, &u->deliver);
 		break;
@@ -284,6 +287,9 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	/* With TLS it may be upstream_conn_read_again that calls. */
+	if (!dial_is_buffered(c->dial))
+		loop_saw_ready(c->upstream->loop);
 	if (c->state == CONN_LEASED) {
 		if (c->events)
 			c->events->on_readable(c->arg);
@@ -481,10 +487,7 @@ static int conn_dial(struct upstream *u)
 
 /* --- leasing ------------------------------------------------------------------------------------------------------------ */
 
-/*
- * Whether nothing has come on an idle connection. The loop tells of it too, but perhaps later in the same turn, behind
- * the client whose request would then be answered with those bytes.
- */
+/* Asks whether nothing has come on an idle connection. */
 static bool is_silent(const struct upstream_conn *c)
 {
 	char byte;
@@ -495,12 +498,24 @@ static bool is_silent(const struct upstream_conn *c)
 	return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
+/*
+ * Whether nothing had come on it when this turn began, or later. Then it need not be asked, which would be a system call
+ * for every request. Before the turn is settled it must be: the loop may yet tell, behind the client whose request would
+ * be answered with what came before it was sent.
+ */
+static bool is_known_silent(const struct upstream_conn *c)
+{
+	uint64_t turn = loop_turn(c->upstream->loop);
+
+	return turn && (c->drained_turn == turn || (c->idle_turn != turn && loop_is_settled(c->upstream->loop)));
+}
+
 /* Too old ones are not used again (a lifetime of 0 is none), nor those that the server has closed or spoken on. */
 static bool evict_unusable(struct upstream *u, struct upstream_conn *c)
 {
 	if (u->config.pool.lifetime_ms && clock_ms() - c->born_ms > u->config.pool.lifetime_ms)
 		u->counters.idle_expired++;
-	else if (!is_silent(c))
+	else if (!is_known_silent(c) && !is_silent(c))
 		u->counters.evicted++;
 	else
 		return false;
@@ -703,7 +718,12 @@ void upstream_conn_listen(struct upstream_conn *c, const struct upstream_events 
 
 ssize_t upstream_conn_recv(struct upstream_conn *c, void *to, size_t n)
 {
-	return dial_recv(c->dial, to, n);
+	ssize_t got = dial_recv(c->dial, to, n);
+
+	/* A socket gives less than it is asked for only when it has no more (recv(2)). */
+	if (!dial_is_buffered(c->dial) && got > 0 && (size_t)got < n)
+		c->drained_turn = loop_turn(c->upstream->loop);
+	return got;
 }
 
 ssize_t upstream_conn_send(struct upstream_conn *c, const void *from, size_t n)

@@ -79,7 +79,7 @@ MUST_CHECK int exchange_new(struct loop *loop, struct client *client, const stru
 			    const struct exchange_request *request, const struct exchange_events *events, void *arg,
 			    struct exchange **out);
 
-/* Begins; on_end may be called from within. */
+/* Begins, at the end of the turn. */
 void exchange_start(struct exchange *e);
 
 void exchange_body(struct exchange *e, const char *p, size_t n);

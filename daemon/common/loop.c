@@ -169,8 +169,7 @@ void loop_run(struct loop *loop)
 	loop->turning = false;
 }
 
-/* Deadlines are set several times a turn, and a turn is short: the clock is asked once in it. */
-static uint64_t turn_ms(struct loop *loop)
+uint64_t loop_now_ms(struct loop *loop)
 {
 	if (!loop->turning)
 		return clock_ms();
@@ -228,7 +227,7 @@ void deadline_set(struct deadline_queue *q, struct deadline *d)
 	list_remove(&d->link);
 	if (q->span_ms == 0)
 		return;
-	d->at_ms = turn_ms(q->loop) + q->span_ms;
+	d->at_ms = loop_now_ms(q->loop) + q->span_ms;
 	list_add_tail(&q->items, &d->link);
 	if (d->at_ms + TICK_MS <= q->loop->tick_at_ms)
 		arm_tick(q->loop, d->at_ms);

@@ -91,6 +91,7 @@ enum {
 	SPAWNED_MAX_BYTES = 65536,
 	READS_PER_TURN = 8,
 	INTERIM_MAX = 32, /* 1xx responses before the real one */
+	SPARE_UP_MAX_BYTES = 2048,
 };
 
 /* How the response body must be framed for this client. */
@@ -148,6 +149,51 @@ struct exchange {
 
 static char scratch[SCRATCH_BYTES];
 
+/*
+ * Some that have ended wait here for the next request, so that it need not ask malloc. Only the memory of `up` survives in
+ * them, wiped. A sanitizer is to see them freed.
+ */
+#ifdef __SANITIZE_ADDRESS__
+enum {
+	SPARES_MAX = 0
+};
+#else
+enum {
+	SPARES_MAX = 64
+};
+#endif
+
+static struct exchange *spares[SPARES_MAX + 1];
+static size_t nspares;
+
+static struct exchange *take_spare(void)
+{
+	struct exchange *e;
+	struct buf up;
+
+	if (nspares == 0)
+		return calloc(1, sizeof(*e));
+	e = spares[--nspares];
+	up = e->up;
+	memset(e, 0, sizeof(*e));
+	e->up = up;
+	return e;
+}
+
+/* Keeps it, or frees it: `up` may have grown with a body. */
+static void put_spare(struct exchange *e)
+{
+	if (nspares != SPARES_MAX && e->up.cap <= SPARE_UP_MAX_BYTES) {
+		if (e->up.mem)
+			explicit_bzero(e->up.mem, e->up.cap);
+		buf_reset(&e->up);
+		spares[nspares++] = e;
+		return;
+	}
+	buf_wipe(&e->up);
+	free(e);
+}
+
 const char *exchange_end_text(enum exchange_end end)
 {
 	return end_rows[end].text;
@@ -173,12 +219,11 @@ static void on_destroy(struct deferred *d)
 		event_free(e->heartbeat);
 	if (e->timeout)
 		event_free(e->timeout);
-	buf_wipe(&e->up);
 	buf_fini(&e->gathered);
 	buf_fini(&e->response);
 	secret_unref(e->key);
 	buf_fini(&e->spawned);
-	free(e);
+	put_spare(e);
 }
 
 static void move(struct exchange *e, enum exchange_state to)
@@ -415,8 +460,10 @@ static void use_conn(struct exchange *e, struct upstream_conn *c)
 	upstream_conn_listen(c, &conn_events, e);
 	move(e, EXCHANGE_HEAD);
 	http_parser_init(&e->parser, HTTP_RESPONSE);
-	set_head_deadline(e);
 	send_up(e);
+	/* Else sending has set it. */
+	if (e->sent_total == 0)
+		set_head_deadline(e);
 }
 
 static void on_lease(struct upstream_ticket *t, struct upstream_conn *c)
@@ -482,10 +529,12 @@ static void on_start(struct deferred *d)
 
 static bool is_of_type(const struct http_head *head, struct str type)
 {
-	const struct http_header *h = http_head_find(head, STR("content-type"));
-	struct str rest = h ? h->value : str_of(NULL, 0);
+	struct str value = head->content_type;
 
-	return str_eq_nocase(str_trim(str_cut(&rest, ';')), type);
+	if (value.n < type.n || !str_eq_nocase(str_of(value.p, type.n), type))
+		return false;
+	value = str_trim(str_of(value.p + type.n, value.n - type.n));
+	return value.n == 0 || value.p[0] == ';';
 }
 
 static bool is_sse(const struct http_head *head)
@@ -986,7 +1035,7 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 		 const struct exchange_request *request, const struct exchange_events *events, void *arg,
 		 struct exchange **out)
 {
-	struct exchange *e = calloc(1, sizeof(*e));
+	struct exchange *e = take_spare();
 	const struct http_head *head = request->head;
 	int rc;
 

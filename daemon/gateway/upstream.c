@@ -104,8 +104,9 @@ struct upstream {
 	struct deadline_queue exchange_deadlines[UPSTREAM_WAITS]; /* of those who hold leases */
 	struct deferred deliver;                                  /* matches idle connections with tickets */
 	struct upstream_counters counters;
-	char trouble[128]; /* the last dial's error; empty: none */
-	unsigned failures; /* dials that failed in a row */
+	char trouble[128];           /* the last dial's error; empty: none */
+	struct upstream_owner *last; /* who was looked up last, kept for the next; or NULL */
+	unsigned failures;           /* dials that failed in a row */
 	bool circuit_open;
 	bool abandoned;      /* nobody holds a reference but its own connections */
 	unsigned circuit_ms; /* until the next try */
@@ -153,17 +154,41 @@ static struct list *bucket_of(struct upstream *u, const char *name)
 	return &u->owners[hash % OWNER_BUCKETS];
 }
 
+/* Forgets an identity that neither holds nor waits, but for the one that was looked up last. */
+static void owner_maybe_free(const struct upstream *u, struct upstream_owner *o)
+{
+	if (!o || o->held || o->nwaiting || o == u->last)
+		return;
+	list_remove(&o->turn);
+	list_remove(&o->link);
+	free(o);
+}
+
+static struct upstream_owner *keep_owner(struct upstream *u, struct upstream_owner *o)
+{
+	struct upstream_owner *before = u->last;
+
+	u->last = o;
+	owner_maybe_free(u, before);
+	return o;
+}
+
 static struct upstream_owner *owner_of(struct upstream *u, const char *name)
 {
-	struct list *bucket = bucket_of(u, name);
+	struct list *bucket;
 	struct upstream_owner *o;
-	size_t n = strlen(name) + 1;
+	size_t n;
 
+	/* Often it is the same as before. */
+	if (u->last && strcmp(u->last->name, name) == 0)
+		return u->last;
+	bucket = bucket_of(u, name);
 	LIST_FOREACH (node, bucket) {
 		o = CONTAINER_OF(node, struct upstream_owner, link);
 		if (strcmp(o->name, name) == 0)
-			return o;
+			return keep_owner(u, o);
 	}
+	n = strlen(name) + 1;
 	o = calloc(1, sizeof(*o) + n);
 	if (!o)
 		return NULL;
@@ -171,17 +196,7 @@ static struct upstream_owner *owner_of(struct upstream *u, const char *name)
 	list_init(&o->turn);
 	list_init(&o->waiting);
 	list_add_head(bucket, &o->link);
-	return o;
-}
-
-/* Forgets an identity that neither holds nor waits. */
-static void owner_maybe_free(struct upstream_owner *o)
-{
-	if (!o || o->held || o->nwaiting)
-		return;
-	list_remove(&o->turn);
-	list_remove(&o->link);
-	free(o);
+	return keep_owner(u, o);
 }
 
 /* How many of its tickets could be served now if there were connections. */
@@ -210,7 +225,7 @@ static void leave_state(struct upstream_conn *c)
 	case CONN_LEASED:
 		u->nleased--;
 		c->owner->held--;
-		owner_maybe_free(c->owner);
+		owner_maybe_free(u, c->owner);
 		c->owner = NULL;
 		break;
 	case CONN_CLOSED:
@@ -229,7 +244,7 @@ static void conn_move(struct upstream_conn *c, enum conn_state to)
 	case CONN_IDLE:
 		list_add_head(&u->idle, &c->link);
 		u->nidle++;
-		c->idle_since_ms = clock_ms();
+		c->idle_since_ms = loop_now_ms(u->loop);
 		c->idle_turn = loop_turn(u->loop);
 		deadline_set(&u->idle_deadlines, &c->deadline);
 		loop_defer(u->loop, &u->deliver);
@@ -346,7 +361,7 @@ static void ticket_done(struct upstream_ticket *t)
 	o->nwaiting--;
 	if (o->nwaiting == 0)
 		list_remove(&o->turn);
-	owner_maybe_free(o);
+	owner_maybe_free(t->upstream, o);
 }
 
 static void fail_ticket(struct upstream_ticket *t, enum upstream_failure failure, const char *why)
@@ -431,7 +446,7 @@ static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char 
 	if (outcome == DIAL_OK) {
 		circuit_close(u);
 		c->fd = fd;
-		c->born_ms = clock_ms();
+		c->born_ms = loop_now_ms(u->loop);
 		if (watch(c) == 0) {
 			conn_move(c, CONN_IDLE);
 			return;
@@ -513,7 +528,7 @@ static bool is_known_silent(const struct upstream_conn *c)
 /* Too old ones are not used again (a lifetime of 0 is none), nor those that the server has closed or spoken on. */
 static bool evict_unusable(struct upstream *u, struct upstream_conn *c)
 {
-	if (u->config.pool.lifetime_ms && clock_ms() - c->born_ms > u->config.pool.lifetime_ms)
+	if (u->config.pool.lifetime_ms && loop_now_ms(u->loop) - c->born_ms > u->config.pool.lifetime_ms)
 		u->counters.idle_expired++;
 	else if (!is_known_silent(c) && !is_silent(c))
 		u->counters.evicted++;
@@ -687,12 +702,12 @@ enum upstream_lease upstream_lease(struct upstream *u, struct upstream_ticket *t
 	}
 	if (u->circuit_open && u->nidle == 0 && u->nleased == 0) {
 		u->counters.circuit_refused++;
-		owner_maybe_free(o);
+		owner_maybe_free(u, o);
 		return UPSTREAM_LEASE_DOWN;
 	}
 	if (queue_is_full(u, o)) {
 		u->counters.refused++;
-		owner_maybe_free(o);
+		owner_maybe_free(u, o);
 		return UPSTREAM_LEASE_FULL;
 	}
 	/* A fresh one is asked for after a kept one failed: the others were kept by the same server, so they go too. */
@@ -909,6 +924,7 @@ void upstream_unref(struct upstream *u)
 	CHECK(u->refs > 0);
 	u->refs--;
 	if (u->refs == 0) {
+		keep_owner(u, NULL);
 		deferred_cancel(&u->deliver);
 		deadline_queue_fini(&u->idle_deadlines);
 		deadline_queue_fini(&u->wait_deadlines);

@@ -22,6 +22,9 @@ struct event_base *loop_base(struct loop *loop);
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
+/* The clock, asked once in a turn of loop_run: turns are short. */
+uint64_t loop_now_ms(struct loop *loop);
+
 /*
  * What was ready when a turn began is known to all when its callbacks have run. loop_turn numbers the turns of loop_run
  * from 1; it is 0 outside of them. loop_is_settled says that the callbacks of this turn have run and that they were for

@@ -175,6 +175,7 @@ int main(int argc, char **argv)
 	int status;
 	int rc = process_harden(NULL, 0);
 
+	process_own_stderr();
 	log_init("stacygated", LOG_LEVEL_INFO);
 	if (rc) {
 		log_error("cannot start: %s", strerror(-rc));

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/audit.h"
+
+#include "common/clock.h"
+#include "common/json_write.h"
+#include "gateway/route.h"
+
+/* --- routes by name ------------------------------------------------------------------------------------------------------ */
+
+/* The server's routes (api-contract.md 7); of two that fit, the one with a word where the other has {} comes first. */
+static const char *const templates[] = {
+	"/api/v1/admin/audit",
+	"/api/v1/admin/diagnostics",
+	"/api/v1/admin/metrics",
+	"/api/v1/admin/metrics/prometheus",
+	"/api/v1/admin/providers",
+	"/api/v1/admin/providers/test",
+	"/api/v1/admin/providers/{name}",
+	"/api/v1/admin/quotas",
+	"/api/v1/admin/quotas/summary",
+	"/api/v1/admin/quotas/{owner}",
+	"/api/v1/admin/quotas/{owner}/usage",
+	"/api/v1/admin/tenants",
+	"/api/v1/admin/tenants/{t}",
+	"/api/v1/admin/tenants/{t}/audit",
+	"/api/v1/admin/tenants/{t}/members",
+	"/api/v1/admin/tenants/{t}/members/{user}",
+	"/api/v1/admin/tenants/{t}/policies",
+	"/api/v1/admin/tenants/{t}/policies/{p}",
+	"/api/v1/admin/worker-tokens",
+	"/api/v1/admin/workers",
+	"/api/v1/admin/workers/{w}",
+	"/api/v1/admin/workers/{w}/heartbeat",
+	"/api/v1/admin/workers/{w}/leases/{r}/renew",
+	"/api/v1/config",
+	"/api/v1/diagnostics",
+	"/api/v1/environments/builds",
+	"/api/v1/environments/builds/{id}",
+	"/api/v1/environments/builds/{id}/cancel",
+	"/api/v1/environments/builds/{id}/spawn-config",
+	"/api/v1/environments/registry-connections",
+	"/api/v1/environments/registry-connections/{id}",
+	"/api/v1/environments/specs",
+	"/api/v1/environments/specs/{id}",
+	"/api/v1/environments/specs/{id}/suggestions",
+	"/api/v1/events",
+	"/api/v1/health",
+	"/api/v1/live",
+	"/api/v1/metrics",
+	"/api/v1/metrics/prometheus",
+	"/api/v1/pool/status",
+	"/api/v1/providers",
+	"/api/v1/providers/test",
+	"/api/v1/providers/{name}",
+	"/api/v1/quotas",
+	"/api/v1/quotas/summary",
+	"/api/v1/quotas/{owner}",
+	"/api/v1/quotas/{owner}/usage",
+	"/api/v1/ready",
+	"/api/v1/sandboxes",
+	"/api/v1/sandboxes/admission",
+	"/api/v1/sandboxes/{id}",
+	"/api/v1/sandboxes/{id}/exec",
+	"/api/v1/sandboxes/{id}/exec/ws",
+	"/api/v1/sandboxes/{id}/extend",
+	"/api/v1/sandboxes/{id}/files",
+	"/api/v1/sandboxes/{id}/files/chmod",
+	"/api/v1/sandboxes/{id}/files/glob",
+	"/api/v1/sandboxes/{id}/files/list",
+	"/api/v1/sandboxes/{id}/files/move",
+	"/api/v1/sandboxes/{id}/files/stat",
+	"/api/v1/sandboxes/{id}/logs",
+	"/api/v1/sandboxes/{id}/stats",
+	"/api/v1/snapshots",
+	"/api/v1/system/stats",
+	"/api/v1/templates",
+	"/api/v1/templates/{name}",
+	"/api/v1/templates/{name}/spawn",
+	"/api/v1/workers",
+	"/api/v1/workers/{w}",
+	"/gateway/v1",
+	"/gateway/v1/health",
+	"/gateway/v1/status",
+	"/gateway/v1/whoami",
+};
+
+enum {
+	SANDBOX_MAX_BYTES = 128
+};
+
+/* Whether a path has the segments of a template; one in braces stands for any. */
+static bool fits(struct str template, struct str path)
+{
+	while (template.n && path.n) {
+		struct str want = str_cut(&template, '/');
+		struct str have = str_cut(&path, '/');
+		if (!(want.n && want.p[0] == '{') && !str_eq(want, have))
+			return false;
+	}
+	return template.n == 0 && path.n == 0;
+}
+
+static const char *find_template(struct str rest, struct str prefix)
+{
+	for (size_t i = 0; i < sizeof(templates) / sizeof(templates[0]); i++) {
+		struct str t = str_from(templates[i]);
+		if (str_starts(t, prefix) && fits(str_of(t.p + prefix.n, t.n - prefix.n), rest))
+			return templates[i];
+	}
+	return NULL;
+}
+
+const char *audit_template(const struct route *route)
+{
+	const char *found = NULL;
+
+	switch (route->place) {
+	case ROUTE_API:
+		found = find_template(route->rest, STR("/api/v1"));
+		return found ? found : "/api/v1/{other}";
+	case ROUTE_GATEWAY:
+		found = find_template(route->rest, STR("/gateway/v1"));
+		return found ? found : "/gateway/v1/{other}";
+	case ROUTE_WORKER:
+		return "/api/v1/worker/{other}";
+	case ROUTE_OTHER:
+		break;
+	}
+	return "/{other}";
+}
+
+static bool is_sandbox_id(struct str s)
+{
+	if (s.n == 0 || s.n > SANDBOX_MAX_BYTES || str_eq(s, STR("admission")))
+		return false;
+	for (size_t i = 0; i < s.n; i++) {
+		char c = s.p[i];
+		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+		      c == '_' || c == '-'))
+			return false;
+	}
+	return true;
+}
+
+struct str audit_sandbox(const struct route *route)
+{
+	const struct str before = STR("/sandboxes/");
+	struct str rest = route->rest;
+	struct str id;
+
+	if (route->place != ROUTE_API || !str_starts(rest, before))
+		return str_of(NULL, 0);
+	rest = str_of(rest.p + before.n, rest.n - before.n);
+	id = str_cut(&rest, '/');
+	return is_sandbox_id(id) ? id : str_of(NULL, 0);
+}
+
+/* --- what is worth a line ----------------------------------------------------------------------------------------------- */
+
+enum audit_kind audit_kind_of(const struct audit_record *r)
+{
+	/* A WebSocket is opened by GET and then runs what it is told. */
+	bool harmless = route_is_safe(r->method) && r->upstream_status != 101;
+
+	if (r->reached && !harmless)
+		return AUDIT_CHANGE;
+	return r->code ? AUDIT_REFUSAL : AUDIT_NOTHING;
+}
+
+/* --- lines ------------------------------------------------------------------------------------------------------------------ */
+
+static void add_text(struct json_writer *w, const char *key, const char *value)
+{
+	if (value && value[0])
+		json_cstr(w, key, value);
+}
+
+static void add_time(struct json_writer *w)
+{
+	char when[25];
+
+	clock_format_ms(clock_wall_ns(), when);
+	json_cstr(w, "time", when);
+}
+
+static void add_caller(struct json_writer *w, const struct audit_record *r)
+{
+	if (r->connection)
+		json_uint(w, "connection", r->connection);
+	if (r->has_peer) {
+		json_uint(w, "uid", r->uid);
+		json_uint(w, "gid", r->gid);
+		json_int(w, "pid", r->pid);
+	}
+	add_text(w, "user_id", r->user_id);
+	add_text(w, "rule", r->rule);
+	add_text(w, "listener", r->listener);
+}
+
+static void add_outcome(struct json_writer *w, const struct audit_record *r)
+{
+	json_uint(w, "status", r->status);
+	add_text(w, "upstream", r->upstream);
+	if (r->upstream_status)
+		json_uint(w, "upstream_status", r->upstream_status);
+	json_uint(w, "latency_ms", r->latency_ms);
+	json_uint(w, "bytes_up", r->bytes_up);
+	json_uint(w, "bytes_down", r->bytes_down);
+	if (r->repeated)
+		json_bool(w, "repeated", true);
+	add_text(w, "request_id", r->request_id);
+}
+
+/* Why it ended as it did: the exchange knows best; then the code says only what the client was told. */
+static void add_reason(struct json_writer *w, const struct audit_record *r)
+{
+	add_text(w, "reason", r->end ? r->end : r->code);
+	if (r->end)
+		add_text(w, "code", r->code);
+}
+
+static void end_line(struct json_writer *w)
+{
+	json_object_end(w);
+	buf_add_char(w->out, '\n');
+}
+
+static const char *kind_text(enum audit_kind kind)
+{
+	return kind == AUDIT_CHANGE ? "change" : "refusal";
+}
+
+void audit_line(struct buf *out, enum audit_kind kind, const struct audit_record *r)
+{
+	struct json_writer w = json_writer_ascii(out);
+
+	json_object_begin(&w, NULL);
+	add_time(&w);
+	json_cstr(&w, "kind", kind_text(kind));
+	add_caller(&w, r);
+	if (r->method_text) {
+		json_cstr(&w, "method", r->method_text);
+		add_text(&w, "route", r->template);
+		add_text(&w, "sandbox", r->sandbox);
+		add_outcome(&w, r);
+	}
+	add_reason(&w, r);
+	end_line(&w);
+}
+
+void audit_lost_line(struct buf *out, uint64_t lines)
+{
+	struct json_writer w = json_writer_ascii(out);
+
+	json_object_begin(&w, NULL);
+	add_time(&w);
+	json_cstr(&w, "kind", "lost");
+	json_uint(&w, "lines", lines);
+	end_line(&w);
+}
+
+/* A value with a line end in it would be a field of its own to the journal; none of ours should hold one. */
+static void add_field(struct buf *out, const char *key, const char *value)
+{
+	if (!value || !value[0])
+		return;
+	buf_add_cstr(out, key);
+	for (const char *p = value; *p; p++)
+		buf_add_char(out, *p >= 0x20 && *p < 0x7f ? *p : '?');
+	buf_add_char(out, '\n');
+}
+
+static void add_number_field(struct buf *out, const char *key, uint64_t value)
+{
+	buf_add_cstr(out, key);
+	buf_add_u64(out, value);
+	buf_add_char(out, '\n');
+}
+
+void audit_journal_fields(struct buf *out, enum audit_kind kind, const struct audit_record *r)
+{
+	add_field(out, "STACYGATE_KIND=", kind_text(kind));
+	if (r->has_peer)
+		add_number_field(out, "STACYGATE_UID=", r->uid);
+	add_field(out, "STACYGATE_USER_ID=", r->user_id);
+	add_field(out, "STACYGATE_RULE=", r->rule);
+	add_field(out, "STACYGATE_ROUTE=", r->template);
+	add_field(out, "STACYGATE_SANDBOX=", r->sandbox);
+	if (r->status)
+		add_number_field(out, "STACYGATE_STATUS=", r->status);
+	add_field(out, "STACYGATE_REQUEST_ID=", r->request_id);
+	add_field(out, "STACYGATE_REASON=", r->end ? r->end : r->code);
+}
+
+/* --- access ------------------------------------------------------------------------------------------------------------------- */
+
+void audit_access_text(struct buf *out, const struct audit_record *r)
+{
+	buf_addf(out, "c%llu uid=%u pid=%d \"%s %s\" status=%u upstream_status=%u up=%llu down=%llu ms=%llu",
+		 r->connection, (unsigned)r->uid, (int)r->pid, r->method_text, r->path ? r->path : "?", r->status,
+		 r->upstream_status, (unsigned long long)r->bytes_up, (unsigned long long)r->bytes_down,
+		 (unsigned long long)r->latency_ms);
+	buf_addf(out, " end=%s%s", r->end ? r->end : "done", r->repeated ? " repeated" : "");
+	if (r->code)
+		buf_addf(out, " code=%s", r->code);
+	buf_addf(out, " id=%s", r->request_id);
+}
+
+void audit_access_json(struct buf *out, const struct audit_record *r)
+{
+	struct json_writer w = json_writer_ascii(out);
+
+	json_object_begin(&w, NULL);
+	add_time(&w);
+	json_cstr(&w, "level", "info");
+	json_cstr(&w, "message", "request");
+	add_caller(&w, r);
+	add_text(&w, "method", r->method_text);
+	add_text(&w, "path", r->path);
+	add_outcome(&w, r);
+	add_reason(&w, r);
+	end_line(&w);
+}
+
+void audit_connection_text(struct buf *out, const struct audit_record *r, const char *event, const char *more)
+{
+	buf_addf(out, "c%llu uid=%u pid=%d %s", r->connection, (unsigned)r->uid, (int)r->pid, event);
+	if (more)
+		buf_addf(out, ": %s", more);
+}
+
+void audit_connection_json(struct buf *out, const struct audit_record *r, const char *event, const char *more)
+{
+	struct json_writer w = json_writer_ascii(out);
+
+	json_object_begin(&w, NULL);
+	add_time(&w);
+	json_cstr(&w, "level", "info");
+	json_cstr(&w, "message", event);
+	add_caller(&w, r);
+	add_text(&w, "reason", more);
+	end_line(&w);
+}

@@ -13,6 +13,7 @@
 #include "gateway/control.h"
 #include "gateway/orphan.h"
 
+struct logs;
 struct loop;
 struct snapshot;
 
@@ -27,6 +28,7 @@ struct front_uid {
 struct front_shared {
 	struct loop *loop;         /* borrowed */
 	struct snapshot *snapshot; /* owned reference; the one in force */
+	struct logs *logs;         /* borrowed; NULL: nothing is written of requests */
 	struct client_shared clients;
 	struct orphanage orphanage;
 	struct control_stats stats;

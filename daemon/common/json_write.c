@@ -220,25 +220,43 @@ static char *put_code(char *to, unsigned code)
 	return put_unit(put_unit(to, 0xd800 + (code >> 10)), 0xdc00 + (code & 0x3ff));
 }
 
+static bool stays(unsigned char c)
+{
+	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
+/* One character, or one byte that is none; how many bytes it was. */
+static size_t escape_one(char **to, struct str s)
+{
+	unsigned char c = (unsigned char)s.p[0];
+	int n = c < 0x80 ? 1 : str_utf8_len(s);
+
+	if (n > 1) {
+		*to = put_code(*to, code_point(s.p, n));
+		return (size_t)n;
+	}
+	if (c == '"' || c == '\\') {
+		*(*to)++ = '\\';
+		*(*to)++ = (char)c;
+	} else {
+		*to = put_unit(*to, c < 0x80 ? c : 0xfffd);
+	}
+	return 1;
+}
+
 size_t json_escape_ascii(char *out, struct str s)
 {
 	char *to = out;
+	size_t i = 0;
 
-	for (size_t i = 0; i < s.n;) {
-		unsigned char c = (unsigned char)s.p[i];
-		int n = c < 0x80 ? 1 : str_utf8_len(str_of(s.p + i, s.n - i));
-		if (n > 1) {
-			to = put_code(to, code_point(s.p + i, n));
-		} else if (c >= 0x80) {
-			to = put_unit(to, 0xfffd);
-		} else if (c < 0x20 || c == 0x7f) {
-			to = put_unit(to, c);
-		} else {
-			if (c == '"' || c == '\\')
-				*to++ = '\\';
-			*to++ = (char)c;
-		}
-		i += n > 1 ? (size_t)n : 1;
+	while (i < s.n) {
+		size_t begin = i;
+		while (i < s.n && stays((unsigned char)s.p[i]))
+			i++;
+		memcpy(to, s.p + begin, i - begin);
+		to += i - begin;
+		if (i < s.n)
+			i += escape_one(&to, str_of(s.p + i, s.n - i));
 	}
 	return (size_t)(to - out);
 }

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/audit.h"
 
+#include <string.h>
+
 #include "common/clock.h"
 #include "common/json_write.h"
 #include "gateway/route.h"
 
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
 /* --- routes by name ------------------------------------------------------------------------------------------------------ */
 
 /* The server's routes (api-contract.md 7); of two that fit, the one with a word where the other has {} comes first. */
-static const char *const templates[] = {
+static const char *const api_templates[] = {
 	"/api/v1/admin/audit",
 	"/api/v1/admin/diagnostics",
 	"/api/v1/admin/metrics",
@@ -78,7 +82,9 @@ static const char *const templates[] = {
 	"/api/v1/templates/{name}/spawn",
 	"/api/v1/workers",
 	"/api/v1/workers/{w}",
-	"/gateway/v1",
+};
+
+static const char *const gateway_templates[] = {
 	"/gateway/v1/health",
 	"/gateway/v1/status",
 	"/gateway/v1/whoami",
@@ -88,39 +94,45 @@ enum {
 	SANDBOX_MAX_BYTES = 128
 };
 
-/* Whether a path has the segments of a template; one in braces stands for any. */
-static bool fits(struct str template, struct str path)
+/* Whether a path is what a template says; braces stand for one segment. Most fail within their first bytes. */
+static bool fits(const char *template, struct str path)
 {
-	while (template.n && path.n) {
-		struct str want = str_cut(&template, '/');
-		struct str have = str_cut(&path, '/');
-		if (!(want.n && want.p[0] == '{') && !str_eq(want, have))
+	size_t i = 0;
+
+	while (*template) {
+		if (*template == '{') {
+			size_t begin = i;
+			while (i < path.n && path.p[i] != '/')
+				i++;
+			if (i == begin)
+				return false;
+			template = strchr(template, '}') + 1;
+		} else if (i == path.n || path.p[i++] != *template ++) {
 			return false;
+		}
 	}
-	return template.n == 0 && path.n == 0;
+	return i == path.n;
 }
 
-static const char *find_template(struct str rest, struct str prefix)
+/* `prefix` bytes of each stand before what is compared. */
+static const char *find_template(const char *const *templates, size_t n, size_t prefix, struct str rest,
+				 const char *other)
 {
-	for (size_t i = 0; i < sizeof(templates) / sizeof(templates[0]); i++) {
-		struct str t = str_from(templates[i]);
-		if (str_starts(t, prefix) && fits(str_of(t.p + prefix.n, t.n - prefix.n), rest))
+	for (size_t i = 0; i < n; i++)
+		if (fits(templates[i] + prefix, rest))
 			return templates[i];
-	}
-	return NULL;
+	return other;
 }
 
 const char *audit_template(const struct route *route)
 {
-	const char *found = NULL;
-
 	switch (route->place) {
 	case ROUTE_API:
-		found = find_template(route->rest, STR("/api/v1"));
-		return found ? found : "/api/v1/{other}";
+		return find_template(api_templates, COUNT(api_templates), sizeof("/api/v1") - 1, route->rest,
+				     "/api/v1/{other}");
 	case ROUTE_GATEWAY:
-		found = find_template(route->rest, STR("/gateway/v1"));
-		return found ? found : "/gateway/v1/{other}";
+		return find_template(gateway_templates, COUNT(gateway_templates), sizeof("/gateway/v1") - 1,
+				     route->rest, "/gateway/v1/{other}");
 	case ROUTE_WORKER:
 		return "/api/v1/worker/{other}";
 	case ROUTE_OTHER:

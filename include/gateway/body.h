@@ -41,17 +41,19 @@ struct body_policy {
  *
  * Every kind: one JSON object (or null, which the server takes for an empty one) and nothing behind it; empty only as
  * BODY_TEMPLATE_SPAWN. 400 for a key that comes twice, ASCII case not counted at the top level and counted within env
- * and metadata; for a key at the top level with a character that is not ASCII; for more than JSON_KEYS_MAX keys in one of them; for metadata over its bound or with a
- * key that begins "stacygate." in any case; for an image over its bound. owner_id becomes policy->owner where the
- * server reads it (spawn, admission, environments) and is left out elsewhere; tenant_id is left out. Known keys are
- * written in the spelling of the API. All else stays as it is written, and when nothing is to be changed the body is
- * sent byte for byte. BODY_ENVIRONMENT: of all these fields only owner_id and tenant_id are looked at.
+ * and metadata; for a key at the top level with a character that is not ASCII; for more than JSON_KEYS_MAX keys in one
+ * of them; for metadata over its bound or with a key that begins "stacygate." in any case; for an image over its
+ * bound. owner_id becomes policy->owner where the server reads it (spawn, admission, environments) and is left out
+ * elsewhere; tenant_id is left out. Known keys are written in the spelling of the API. All else stays as it is
+ * written, and when nothing is to be changed the body is sent byte for byte. BODY_ENVIRONMENT: of all these fields
+ * only owner_id and tenant_id are looked at.
  *
- * BODY_SPAWN, BODY_ADMISSION: spawn_defaults fill in what is absent, null, "" or 0; members of metadata one by one, the
- * client's win. Then limits: a limited field that is still not set (a ttl of no time counts as that) is sent as the
- * limit, a greater one is lowered (v->clamped), a negative or unreadable one is 400; image or provider not set is 400,
- * not among those allowed 403; under a limit of images `template`, which the server ignores, is left out. Then the stamp; metadata that is neither an object nor null is then 400, without a
- * stamp the server's to refuse, as are members of it that are no strings.
+ * BODY_SPAWN, BODY_ADMISSION: spawn_defaults fill in what is absent, null, "" or 0; members of metadata one by one,
+ * the client's win. Then limits: a limited field that is still not set (a ttl of no time counts as that) is sent as
+ * the limit, a greater one is lowered (v->clamped), a negative or unreadable one is 400; image or provider not set is
+ * 400, not among those allowed 403; under a limit of images `template`, which the server ignores, is left out. Then
+ * the stamp; metadata that is neither an object nor null is then 400, without a stamp the server's to refuse, as are
+ * members of it that are no strings.
  * BODY_EXTEND, BODY_TEMPLATE_SPAWN: a ttl above max_ttl is lowered, a negative or unreadable one is 400 when there is
  * a max_ttl; one that is not set, or zero, is the server's to refuse.
  */

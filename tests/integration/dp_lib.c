@@ -83,7 +83,7 @@ static void add_rule(struct buf *out, const char *name)
 	buf_addf(
 		out,
 		"  - name: %s\n    match: { listener: %s }\n    upstream: main\n    credential: team\n    user_id: %s\n"
-		"    allow: [all]\n    isolation: none\n",
+		"    admin: true\n",
 		name, name, name);
 }
 

@@ -350,6 +350,7 @@ static void judge(struct front *f, const struct http_head *head)
 {
 	struct target target;
 	struct route route;
+	struct policy_refusal refusal;
 	const char *why;
 	unsigned status;
 
@@ -365,17 +366,18 @@ static void judge(struct front *f, const struct http_head *head)
 	}
 	route = route_of(head->method, target.path);
 	note_route(f, &route);
-	if (route.place == ROUTE_GATEWAY) {
+	if (head->method == METHOD_OPTIONS && route.place != ROUTE_GATEWAY) {
+		f->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
+	} else if (!policy_allows(f->rule, f->user_id, head->method, &route, target.path, &refusal)) {
+		refuse(f, 403, "%s", refusal.text);
+	} else if (route.place == ROUTE_GATEWAY) {
 		f->pending = PENDING_CONTROL;
 		set_text(&f->pending_text, str_dup(route.rest));
-	} else if (head->method == METHOD_OPTIONS) {
-		f->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
-	} else if (route.place != ROUTE_API) {
-		refuse(f, 403, "rule \"%s\" allows what is below /api/v1 and /gateway/v1%s", f->rule->name,
-		       route.place == ROUTE_WORKER ? ", except /api/v1/worker" : "");
 	} else if (f->user_id_bad) {
 		refuse(f, 403, "rule \"%s\": user_id comes out empty, too long or unusable for this caller",
 		       f->rule->name);
+	} else if (route.sandbox_bad) {
+		refuse(f, 404, "sandbox not found: %.*s", STR_ARG(route.sandbox));
 	} else {
 		begin_exchange(f, head, &target, &route);
 	}

@@ -11,6 +11,9 @@
  *
  * Handles are acted on only when no call of libcurl is on the stack: finished dials are collected after
  * curl_multi_socket_action has returned and reported from the loop's deferred work.
+ *
+ * A multi handle that has been without memory is used for no further dial: libcurl 7.88 keeps an entry of the socket it
+ * failed at, and divides by zero when another socket gets that number. What was dialled with it lives on in it.
  */
 #include "gateway/dial.h"
 
@@ -31,12 +34,25 @@
 #include "common/list.h"
 #include "common/loop.h"
 
-struct dialer {
-	struct loop *loop;       /* borrowed */
+enum {
+	TIMER_IDLE_S = 3600
+};
+
+/* A multi handle and its dials. */
+struct dial_set {
+	struct dialer *dialer;   /* borrowed */
 	CURLM *multi;            /* owned */
-	struct event *timer;     /* owned; libcurl's own timeouts */
+	struct event *timer;     /* owned; libcurl's own timeouts; always pending, so that setting it needs no memory */
 	struct deferred collect; /* looks for finished dials */
+	struct list under_way;   /* struct dial, not yet reported */
 	unsigned dials;          /* not yet closed */
+	bool failed;             /* no further dials: freed with its last one */
+};
+
+struct dialer {
+	struct loop *loop;    /* borrowed */
+	struct dial_set *set; /* owned; the present one */
+	unsigned sets;        /* with those that have failed */
 };
 
 struct dial_share {
@@ -44,13 +60,15 @@ struct dial_share {
 };
 
 struct dial {
-	struct dialer *dialer; /* borrowed */
-	CURL *easy;            /* owned */
-	int fd;                /* borrowed from libcurl, after DIAL_OK */
+	struct list link;     /* on the set's list while under way */
+	struct dial_set *set; /* borrowed */
+	CURL *easy;           /* owned */
+	int fd;               /* borrowed from libcurl, after DIAL_OK */
 	bool tls;
 	bool is_unix;
 	bool in_multi;
 	bool reported;
+	struct deferred starved;       /* fails it for want of memory */
 	struct curl_slist *connect_to; /* owned; NULL without */
 	int ca_fd;                     /* owned; -1 without */
 	char error[CURL_ERROR_SIZE];   /* libcurl's own words; may be empty */
@@ -58,64 +76,87 @@ struct dial {
 	void *arg;
 };
 
+/* Lets libcurl act. When it is without memory it does not say for which dial, and that one would never end. */
+static void act(struct dial_set *s, curl_socket_t fd, int bits)
+{
+	struct loop *loop = s->dialer->loop;
+	int running;
+
+	loop_defer(loop, &s->collect);
+	if (curl_multi_socket_action(s->multi, fd, bits, &running) == CURLM_OK)
+		return;
+	s->failed = true;
+	LIST_FOREACH (n, &s->under_way)
+		loop_defer(loop, &CONTAINER_OF(n, struct dial, link)->starved);
+}
+
 static void on_socket(evutil_socket_t fd, short what, void *arg)
 {
-	struct dialer *d = arg;
-	int running;
-	int bits = (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
+	act(arg, fd, (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0));
+}
 
-	curl_multi_socket_action(d->multi, fd, bits, &running);
-	loop_defer(d->loop, &d->collect);
+/* Wakes libcurl after this time; negative: not before it says so. */
+static int set_timer(struct dial_set *s, long ms)
+{
+	struct timeval tv = {.tv_sec = ms < 0 ? TIMER_IDLE_S : ms / 1000, .tv_usec = ms < 0 ? 0 : ms % 1000 * 1000};
+
+	return event_add(s->timer, &tv);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
-	struct dialer *d = arg;
-	int running;
+	struct dial_set *s = arg;
 
 	(void)fd;
 	(void)what;
-	curl_multi_socket_action(d->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	loop_defer(d->loop, &d->collect);
+	(void)set_timer(s, -1);
+	act(s, CURL_SOCKET_TIMEOUT, 0);
+}
+
+/*
+ * A dial whose socket cannot be watched fails. To say so to libcurl by the callback's result would end every other dial of
+ * this multi handle too, for ever.
+ */
+static void starve(struct loop *loop, CURL *easy)
+{
+	struct dial *dial = NULL;
+
+	if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&dial) == CURLE_OK && dial)
+		loop_defer(loop, &dial->starved);
 }
 
 static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_data)
 {
-	struct dialer *d = arg;
+	struct dial_set *s = arg;
+	struct loop *loop = s->dialer->loop;
 	struct event *event = socket_data;
 	short bits = EV_PERSIST;
 
-	(void)easy;
 	/* The number may be another connection's as soon as libcurl has closed it: the event goes first. */
 	if (event)
 		event_free(event);
-	curl_multi_assign(d->multi, fd, NULL);
+	curl_multi_assign(s->multi, fd, NULL);
 	if (what == CURL_POLL_REMOVE)
 		return 0;
 	if (what & CURL_POLL_IN)
 		bits |= EV_READ;
 	if (what & CURL_POLL_OUT)
 		bits |= EV_WRITE;
-	event = event_new(loop_base(d->loop), fd, bits, on_socket, d);
+	event = event_new(loop_base(loop), fd, bits, on_socket, s);
 	if (!event || event_add(event, NULL) < 0) {
 		if (event)
 			event_free(event);
-		return -1;
+		starve(loop, easy);
+		return 0;
 	}
-	curl_multi_assign(d->multi, fd, event);
+	curl_multi_assign(s->multi, fd, event);
 	return 0;
 }
 
 static int timer_callback(CURLM *multi, long timeout_ms, void *arg)
 {
-	struct dialer *d = arg;
-	struct timeval tv = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
-
 	(void)multi;
-	if (timeout_ms < 0)
-		event_del(d->timer);
-	else
-		event_add(d->timer, &tv);
+	(void)set_timer(arg, timeout_ms);
 	return 0;
 }
 
@@ -229,6 +270,7 @@ static void report(struct dial *dial, CURLcode code)
 	const char *why = dial->error[0] ? dial->error : curl_easy_strerror(code);
 
 	dial->reported = true;
+	list_remove(&dial->link);
 	if (outcome == DIAL_OK) {
 		fd = claim_socket(dial);
 		if (fd < 0) {
@@ -244,13 +286,21 @@ static void report(struct dial *dial, CURLcode code)
 	dial->on_done(dial->arg, outcome, fd, why);
 }
 
+static void on_starved(struct deferred *deferred)
+{
+	struct dial *dial = CONTAINER_OF(deferred, struct dial, starved);
+
+	if (!dial->reported)
+		report(dial, CURLE_OUT_OF_MEMORY);
+}
+
 static void collect(struct deferred *deferred)
 {
-	struct dialer *d = CONTAINER_OF(deferred, struct dialer, collect);
+	struct dial_set *s = CONTAINER_OF(deferred, struct dial_set, collect);
 	CURLMsg *msg;
 	int left;
 
-	while ((msg = curl_multi_info_read(d->multi, &left))) {
+	while ((msg = curl_multi_info_read(s->multi, &left))) {
 		struct dial *dial = NULL;
 		if (msg->msg != CURLMSG_DONE)
 			continue;
@@ -265,6 +315,57 @@ const char *dial_library(void)
 	return curl_version();
 }
 
+static void set_free(struct dial_set *s)
+{
+	if (!s)
+		return;
+	CHECK(s->dials == 0);
+	s->dialer->sets--;
+	deferred_cancel(&s->collect);
+	if (s->multi)
+		curl_multi_cleanup(s->multi);
+	if (s->timer)
+		event_free(s->timer);
+	free(s);
+}
+
+static struct dial_set *set_new(struct dialer *d)
+{
+	struct dial_set *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	d->sets++;
+	s->dialer = d;
+	list_init(&s->under_way);
+	deferred_init(&s->collect, collect);
+	s->timer = evtimer_new(loop_base(d->loop), on_timer, s);
+	s->multi = curl_multi_init();
+	if (!s->timer || !s->multi || set_timer(s, -1) < 0) {
+		set_free(s);
+		return NULL;
+	}
+	curl_multi_setopt(s->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
+	curl_multi_setopt(s->multi, CURLMOPT_SOCKETDATA, s);
+	curl_multi_setopt(s->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
+	curl_multi_setopt(s->multi, CURLMOPT_TIMERDATA, s);
+	return s;
+}
+
+/* The set for the next dial; NULL without memory. */
+static struct dial_set *good_set(struct dialer *d)
+{
+	struct dial_set *old = d->set;
+	struct dial_set *s = old->failed ? set_new(d) : old;
+
+	if (!s || s == old)
+		return s;
+	d->set = s;
+	if (old->dials == 0)
+		set_free(old);
+	return s;
+}
+
 struct dialer *dialer_new(struct loop *loop)
 {
 	struct dialer *d;
@@ -276,30 +377,19 @@ struct dialer *dialer_new(struct loop *loop)
 		return NULL;
 	d->loop = loop;
 	openssl_look_up();
-	deferred_init(&d->collect, collect);
-	d->timer = evtimer_new(loop_base(loop), on_timer, d);
-	d->multi = curl_multi_init();
-	if (!d->timer || !d->multi) {
-		dialer_free(d);
-		return NULL;
-	}
-	curl_multi_setopt(d->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
-	curl_multi_setopt(d->multi, CURLMOPT_SOCKETDATA, d);
-	curl_multi_setopt(d->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
-	curl_multi_setopt(d->multi, CURLMOPT_TIMERDATA, d);
-	return d;
+	d->set = set_new(d);
+	if (d->set)
+		return d;
+	dialer_free(d);
+	return NULL;
 }
 
 void dialer_free(struct dialer *d)
 {
 	if (!d)
 		return;
-	CHECK(d->dials == 0);
-	deferred_cancel(&d->collect);
-	if (d->multi)
-		curl_multi_cleanup(d->multi);
-	if (d->timer)
-		event_free(d->timer);
+	set_free(d->set);
+	CHECK(d->sets == 0);
 	free(d);
 	curl_global_cleanup();
 }
@@ -389,21 +479,25 @@ static bool set_connect_to(struct dial *dial, const char *connect_to)
 struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 			void (*on_done)(void *arg, enum dial_outcome outcome, int fd, const char *why), void *arg)
 {
-	struct dial *dial = calloc(1, sizeof(*dial));
+	struct dial_set *s = good_set(d);
+	struct dial *dial = s ? calloc(1, sizeof(*dial)) : NULL;
 
 	if (!dial)
 		return NULL;
-	dial->dialer = d;
+	dial->set = s;
 	dial->on_done = on_done;
 	dial->arg = arg;
-	d->dials++;
+	s->dials++;
+	deferred_init(&dial->starved, on_starved);
+	list_init(&dial->link);
 	dial->fd = dial->ca_fd = -1;
 	dial->is_unix = target->unix_path;
 	dial->tls = strncmp(target->url, "https:", 6) == 0;
 	dial->easy = curl_easy_init();
 	if (dial->easy && set_options(dial, target) && set_connect_to(dial, target->connect_to) &&
-	    curl_multi_add_handle(d->multi, dial->easy) == CURLM_OK) {
+	    curl_multi_add_handle(s->multi, dial->easy) == CURLM_OK) {
 		dial->in_multi = true;
+		list_add_tail(&s->under_way, &dial->link);
 		return dial;
 	}
 	dial_close(&dial);
@@ -413,18 +507,24 @@ struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 void dial_close(struct dial **dial)
 {
 	struct dial *gone = *dial;
+	struct dial_set *s;
 
 	*dial = NULL;
 	if (!gone)
 		return;
+	list_remove(&gone->link);
+	deferred_cancel(&gone->starved);
 	if (gone->in_multi)
-		curl_multi_remove_handle(gone->dialer->multi, gone->easy);
+		curl_multi_remove_handle(gone->set->multi, gone->easy);
 	if (gone->easy)
 		curl_easy_cleanup(gone->easy);
 	curl_slist_free_all(gone->connect_to);
 	if (gone->ca_fd >= 0)
 		close(gone->ca_fd);
-	gone->dialer->dials--;
+	s = gone->set;
+	s->dials--;
+	if (s != s->dialer->set && s->dials == 0)
+		set_free(s);
 	free(gone);
 }
 

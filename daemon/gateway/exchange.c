@@ -341,6 +341,18 @@ static void add_body(struct exchange *e, const char *p, size_t n)
 		client_pause_body(e->client, true);
 }
 
+/* A part of the body found no memory: the request cannot be completed, and the exchange ends. */
+static bool body_is_lost(struct exchange *e)
+{
+	if (!e->up.failed)
+		return false;
+	if (e->state == EXCHANGE_BODY)
+		cut(e);
+	else
+		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+	return true;
+}
+
 static void gather(struct exchange *e, const char *p, size_t n)
 {
 	const struct answer_to to = {e->client, e->request_id, e->method == METHOD_HEAD};
@@ -384,7 +396,7 @@ void exchange_body(struct exchange *e, const char *p, size_t n)
 	}
 	e->report.bytes_up += n;
 	add_body(e, p, n);
-	if (e->conn)
+	if (!body_is_lost(e) && e->conn)
 		send_up(e);
 }
 
@@ -414,7 +426,7 @@ void exchange_body_end(struct exchange *e)
 	}
 	if (e->rechunk && !drops_body(e))
 		buf_add_str(&e->up, STR("0\r\n\r\n"));
-	if (e->conn)
+	if (!body_is_lost(e) && e->conn)
 		send_up(e);
 }
 
@@ -484,6 +496,9 @@ static void begin_lease(struct exchange *e, bool fresh)
 	case UPSTREAM_LEASE_DOWN:
 		why = upstream_trouble(e->upstream);
 		fail(e, EXCHANGE_END_NO_UPSTREAM, 502, why ? why : "cannot be reached");
+		return;
+	case UPSTREAM_LEASE_NO_MEMORY:
+		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
 		return;
 	}
 }
@@ -616,8 +631,8 @@ static void pause_response(struct exchange *e)
 	e->response_paused = true;
 }
 
-/* Sends head (may be empty) and body bytes that were agreed to, framed as this client needs it. */
-static void send_down(struct exchange *e, struct str head, struct str wire, const struct buf *data, bool last)
+/* Sends head (may be empty) and body bytes that were agreed to, framed as this client needs it; false without memory. */
+static bool send_down(struct exchange *e, struct str head, struct str wire, const struct buf *data, bool last)
 {
 	struct buf framed = BUF_EMPTY;
 	bool more = true;
@@ -637,14 +652,16 @@ static void send_down(struct exchange *e, struct str head, struct str wire, cons
 		}
 		if (last)
 			buf_add_str(&framed, STR("0\r\n\r\n"));
+		if (framed.failed)
+			break;
 		more = client_send(e->client, head, buf_str(&framed));
 		break;
 	}
-	if (framed.failed)
-		client_cut(e->client, CLIENT_END_NO_MEMORY);
-	buf_fini(&framed);
 	if (!more && !last)
 		pause_response(e);
+	more = !framed.failed;
+	buf_fini(&framed);
+	return more;
 }
 
 /* Body bytes from the upstream; `head` goes out before them in the same send. */
@@ -658,12 +675,12 @@ static void relay(struct exchange *e, struct str head, const char *p, size_t n)
 	e->report.bytes_down += used;
 	if (e->orphanage && e->spawned.len + data.len <= SPAWNED_MAX_BYTES)
 		buf_add_str(&e->spawned, buf_str(&data));
-	if (e->heartbeat && data.len) {
+	if (e->heartbeat && data.len && !data.failed) {
 		e->whole_line = buf_data(&data)[data.len - 1] == '\n';
 		arm_heartbeat(e);
 	}
-	send_down(e, head, str_of(p, used), &data, rc == HTTP_DONE);
-	if (data.failed)
+	/* What is lost for want of memory must not look like the end. */
+	if (data.failed || !send_down(e, head, str_of(p, used), &data, rc == HTTP_DONE))
 		rc = HTTP_BAD;
 	buf_fini(&data);
 	switch (rc) {
@@ -850,8 +867,10 @@ static void on_response_eof(struct exchange *e, const char *why)
 		cut(e);
 		return;
 	}
-	send_down(e, str_of(NULL, 0), str_of(NULL, 0), &nothing, true);
-	finish(e);
+	if (send_down(e, str_of(NULL, 0), str_of(NULL, 0), &nothing, true))
+		finish(e);
+	else
+		cut(e);
 }
 
 /* One read; false when there was nothing. */

@@ -149,7 +149,8 @@ static void try_again(struct orphan *p)
 	}
 	if (p->state == ORPHAN_DELETE)
 		move(p, ORPHAN_LEASE);
-	event_add(p->pause, &tv);
+	if (event_add(p->pause, &tv) < 0)
+		lose(p, "cannot be looked after for want of memory");
 }
 
 static void on_pause_over(evutil_socket_t fd, short what, void *arg)
@@ -238,6 +239,7 @@ static void begin_delete(struct orphan *p)
 		return;
 	case UPSTREAM_LEASE_FULL:
 	case UPSTREAM_LEASE_DOWN:
+	case UPSTREAM_LEASE_NO_MEMORY:
 		p->tries++;
 		try_again(p);
 		return;
@@ -371,6 +373,10 @@ static void on_conn_readable(void *arg)
 			take_body(p, scratch, (size_t)n);
 		} else {
 			buf_add(&p->received, scratch, (size_t)n);
+			if (p->received.failed) {
+				on_broken(p);
+				return;
+			}
 			take_head(p);
 		}
 		if (!p->conn || !upstream_conn_is_buffered(p->conn))
@@ -435,6 +441,10 @@ void orphanage_adopt(struct orphanage *o, const struct orphan_case *c, struct up
 	o->adopted++;
 	if (!p) {
 		o->lost++;
+		log_warn("upstream %s: a spawn whose client had left (id=%s) cannot be looked after for want of "
+			 "memory: a sandbox "
+			 "may live on to its ttl",
+			 upstream_name(c->upstream), c->request_id);
 		upstream_release(conn, false);
 		return;
 	}

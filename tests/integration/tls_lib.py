@@ -401,12 +401,12 @@ class Gateway:
     and `users` further listeners: name to (upstream, user id).
     """
 
-    def __init__(self, upstreams, users=None, env=None, program="stacygated", drain="1s", wrapper=()):
+    def __init__(self, upstreams, users=None, env=None, program="stacygated", drain="1s", wrapper=(), rule=None, level="debug"):
         self.directory = tempfile.mkdtemp(prefix="sg-tls.")
         self.config = os.path.join(self.directory, "stacygate.yaml")
         self.users = {name: (name, name + "-user") for name in upstreams}
         self.users.update(users or {})
-        self.drain = drain
+        self.drain, self.rule, self.level = drain, rule, level
         with open(os.open(self.path("key"), os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
             file.write(KEY + "\n")
         self.configure(upstreams)
@@ -444,8 +444,8 @@ class Gateway:
         for name, (upstream, user) in self.users.items():
             lines += [f"  - name: {name}", f"    match: {{ uid: {os.getuid()}, listener: {name} }}",
                       f"    upstream: {upstream}", "    credential: team", f"    user_id: {user}", "    allow: [all]",
-                      "    isolation: none"]
-        lines.append("log: { level: debug, access: stderr }")
+                      "    isolation: none", *([f"    {self.rule}"] if self.rule else ())]
+        lines.append(f"log: {{ level: {self.level}, access: stderr }}")
         with open(self.config, "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
 

@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -35,7 +36,9 @@
 #include "common/loop.h"
 
 enum {
-	TIMER_IDLE_S = 3600
+	TIMER_IDLE_S = 3600,
+	STUCK_LOOKED_AT = 32,
+	STUCK_WAITS = 64
 };
 
 /* A multi handle and its dials. */
@@ -66,6 +69,7 @@ struct dial {
 	int fd;               /* borrowed from libcurl, after DIAL_OK */
 	bool tls;
 	bool is_unix;
+	unsigned waits; /* of TLS, for bytes, in a row */
 	bool in_multi;
 	bool reported;
 	struct deferred starved;       /* fails it for want of memory */
@@ -444,6 +448,8 @@ static bool set_options(struct dial *dial, const struct dial_target *target)
 	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1); /* ALPN offers http/1.1 only */
 	SET(CURLOPT_ERRORBUFFER, dial->error);
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
+	/* Long enough for dials at the same time; what a name means may change. */
+	SET(CURLOPT_DNS_CACHE_TIMEOUT, 1L);
 	SET(CURLOPT_TCP_NODELAY, 1L);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
 	SET(CURLOPT_SOCKOPTFUNCTION, on_socket_open);
@@ -528,13 +534,29 @@ void dial_close(struct dial **dial)
 	free(gone);
 }
 
+/*
+ * OpenSSL that was without memory once says for ever after that it waits for bytes, and takes none. Who waits has taken
+ * them all; looked at only when it has waited many times in a row, since that costs a system call.
+ */
+static bool is_stuck(struct dial *dial)
+{
+	int pending = 0;
+
+	if (++dial->waits < STUCK_LOOKED_AT)
+		return false;
+	if (ioctl(dial->fd, FIONREAD, &pending) < 0 || pending == 0)
+		dial->waits = 0;
+	return dial->waits >= STUCK_WAITS;
+}
+
 static ssize_t tls_recv(struct dial *dial, void *to, size_t n)
 {
 	size_t got = 0;
 	CURLcode code = curl_easy_recv(dial->easy, to, n, &got);
 
 	if (code == CURLE_AGAIN)
-		return -EAGAIN;
+		return is_stuck(dial) ? -EIO : -EAGAIN;
+	dial->waits = 0;
 	if (code != CURLE_OK || (got == 0 && !tls_ended(dial)))
 		return -EIO;
 	return (ssize_t)got;

@@ -101,7 +101,8 @@ class Sweep:
         options = os.environ.get("ASAN_OPTIONS", "")
         self.gateway = Gateway({
             "kept": [url], "fresh": [url, "pool: { max_idle: 0 }"],
-            "tls": [f"url: https://127.0.0.1:{self.tls.port}", f"tls: {{ ca_file: {OWN.certificate} }}", "pool: { max_idle: 0 }"],
+            "tls": [f"url: https://127.0.0.1:{self.tls.port}", f"tls: {{ ca_file: {OWN.certificate} }}", "pool: { max_idle: 0 }",
+                    "timeouts: { connect: 1s }"],  # OpenSSL may wait in vain for what it had no memory to say
         }, rule="heartbeat: 100ms", level="info", env={
             "LD_PRELOAD": os.path.join(BUILD, "failing-malloc.so"), "SG_ALLOC_PLAN": self.plan.path,
             "ASAN_OPTIONS": "verify_asan_link_order=0:allocator_may_return_null=1" + (":" + options if options else "")})

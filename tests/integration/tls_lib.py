@@ -229,7 +229,7 @@ class Upstream:
     requests. `answer` returns true when it has closed or finished the connection. `raw` has the accepted socket instead.
     """
 
-    def __init__(self, context=None, answer=echo, host="127.0.0.1", raw=None, before_body=None):
+    def __init__(self, context=None, answer=echo, host="127.0.0.1", raw=None, before_body=None, port=0):
         self.context, self.on_request, self.raw, self.before_body = context, answer, raw, before_body
         self.connections = self.handshakes = self.resumed = self.plain = 0
         self.requests, self.faults, self.names, self.peers, self.live = [], [], [], [], []
@@ -237,7 +237,7 @@ class Upstream:
         if context:
             context.sni_callback = lambda _, name, __: self.names.append(name)
         self.listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        self.listener.bind((host, 0))
+        self.listener.bind((host, port))
         self.listener.listen(1024)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()

@@ -12,8 +12,8 @@
  * Handles are acted on only when no call of libcurl is on the stack: finished dials are collected after
  * curl_multi_socket_action has returned and reported from the loop's deferred work.
  *
- * A multi handle that has been without memory is used for no further dial: libcurl 7.88 keeps an entry of the socket it
- * failed at, and divides by zero when another socket gets that number. What was dialled with it lives on in it.
+ * libcurl gets its memory from a reserve when there is none: it does not bear to be without (7.88 divides by zero at the
+ * next socket, and frees a TLS session twice).
  */
 #include "gateway/dial.h"
 
@@ -21,11 +21,11 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -34,6 +34,7 @@
 #include "common/fd.h"
 #include "common/list.h"
 #include "common/loop.h"
+#include "common/reserve.h"
 
 enum {
 	TIMER_IDLE_S = 3600,
@@ -41,21 +42,13 @@ enum {
 	STUCK_WAITS = 64
 };
 
-/* A multi handle and its dials. */
-struct dial_set {
-	struct dialer *dialer;   /* borrowed */
+struct dialer {
+	struct loop *loop;       /* borrowed */
 	CURLM *multi;            /* owned */
 	struct event *timer;     /* owned; libcurl's own timeouts; always pending, so that setting it needs no memory */
 	struct deferred collect; /* looks for finished dials */
 	struct list under_way;   /* struct dial, not yet reported */
 	unsigned dials;          /* not yet closed */
-	bool failed;             /* no further dials: freed with its last one */
-};
-
-struct dialer {
-	struct loop *loop;    /* borrowed */
-	struct dial_set *set; /* owned; the present one */
-	unsigned sets;        /* with those that have failed */
 };
 
 struct dial_share {
@@ -63,13 +56,14 @@ struct dial_share {
 };
 
 struct dial {
-	struct list link;     /* on the set's list while under way */
-	struct dial_set *set; /* borrowed */
-	CURL *easy;           /* owned */
-	int fd;               /* borrowed from libcurl, after DIAL_OK */
+	struct list link;      /* on the dialer's list while under way */
+	struct dialer *dialer; /* borrowed */
+	CURL *easy;            /* owned */
+	int fd;                /* borrowed from libcurl, after DIAL_OK */
 	bool tls;
 	bool is_unix;
-	unsigned waits; /* of TLS, for bytes, in a row */
+	unsigned recv_waits; /* of TLS, in a row */
+	unsigned send_waits; /* the same for what is sent */
 	bool in_multi;
 	bool reported;
 	struct deferred starved;       /* fails it for want of memory */
@@ -81,17 +75,15 @@ struct dial {
 };
 
 /* Lets libcurl act. When it is without memory it does not say for which dial, and that one would never end. */
-static void act(struct dial_set *s, curl_socket_t fd, int bits)
+static void act(struct dialer *d, curl_socket_t fd, int bits)
 {
-	struct loop *loop = s->dialer->loop;
 	int running;
 
-	loop_defer(loop, &s->collect);
-	if (curl_multi_socket_action(s->multi, fd, bits, &running) == CURLM_OK)
+	loop_defer(d->loop, &d->collect);
+	if (curl_multi_socket_action(d->multi, fd, bits, &running) == CURLM_OK)
 		return;
-	s->failed = true;
-	LIST_FOREACH (n, &s->under_way)
-		loop_defer(loop, &CONTAINER_OF(n, struct dial, link)->starved);
+	LIST_FOREACH (n, &d->under_way)
+		loop_defer(d->loop, &CONTAINER_OF(n, struct dial, link)->starved);
 }
 
 static void on_socket(evutil_socket_t fd, short what, void *arg)
@@ -100,21 +92,21 @@ static void on_socket(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Wakes libcurl after this time; negative: not before it says so. */
-static int set_timer(struct dial_set *s, long ms)
+static int set_timer(struct dialer *d, long ms)
 {
 	struct timeval tv = {.tv_sec = ms < 0 ? TIMER_IDLE_S : ms / 1000, .tv_usec = ms < 0 ? 0 : ms % 1000 * 1000};
 
-	return event_add(s->timer, &tv);
+	return event_add(d->timer, &tv);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
-	struct dial_set *s = arg;
+	struct dialer *d = arg;
 
 	(void)fd;
 	(void)what;
-	(void)set_timer(s, -1);
-	act(s, CURL_SOCKET_TIMEOUT, 0);
+	(void)set_timer(d, -1);
+	act(d, CURL_SOCKET_TIMEOUT, 0);
 }
 
 /*
@@ -131,29 +123,28 @@ static void starve(struct loop *loop, CURL *easy)
 
 static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_data)
 {
-	struct dial_set *s = arg;
-	struct loop *loop = s->dialer->loop;
+	struct dialer *d = arg;
 	struct event *event = socket_data;
 	short bits = EV_PERSIST;
 
 	/* The number may be another connection's as soon as libcurl has closed it: the event goes first. */
 	if (event)
 		event_free(event);
-	curl_multi_assign(s->multi, fd, NULL);
+	curl_multi_assign(d->multi, fd, NULL);
 	if (what == CURL_POLL_REMOVE)
 		return 0;
 	if (what & CURL_POLL_IN)
 		bits |= EV_READ;
 	if (what & CURL_POLL_OUT)
 		bits |= EV_WRITE;
-	event = event_new(loop_base(loop), fd, bits, on_socket, s);
+	event = event_new(loop_base(d->loop), fd, bits, on_socket, d);
 	if (!event || event_add(event, NULL) < 0) {
 		if (event)
 			event_free(event);
-		starve(loop, easy);
+		starve(d->loop, easy);
 		return 0;
 	}
-	curl_multi_assign(s->multi, fd, event);
+	curl_multi_assign(d->multi, fd, event);
 	return 0;
 }
 
@@ -300,11 +291,11 @@ static void on_starved(struct deferred *deferred)
 
 static void collect(struct deferred *deferred)
 {
-	struct dial_set *s = CONTAINER_OF(deferred, struct dial_set, collect);
+	struct dialer *d = CONTAINER_OF(deferred, struct dialer, collect);
 	CURLMsg *msg;
 	int left;
 
-	while ((msg = curl_multi_info_read(s->multi, &left))) {
+	while ((msg = curl_multi_info_read(d->multi, &left))) {
 		struct dial *dial = NULL;
 		if (msg->msg != CURLMSG_DONE)
 			continue;
@@ -319,81 +310,43 @@ const char *dial_library(void)
 	return curl_version();
 }
 
-static void set_free(struct dial_set *s)
-{
-	if (!s)
-		return;
-	CHECK(s->dials == 0);
-	s->dialer->sets--;
-	deferred_cancel(&s->collect);
-	if (s->multi)
-		curl_multi_cleanup(s->multi);
-	if (s->timer)
-		event_free(s->timer);
-	free(s);
-}
-
-static struct dial_set *set_new(struct dialer *d)
-{
-	struct dial_set *s = calloc(1, sizeof(*s));
-
-	if (!s)
-		return NULL;
-	d->sets++;
-	s->dialer = d;
-	list_init(&s->under_way);
-	deferred_init(&s->collect, collect);
-	s->timer = evtimer_new(loop_base(d->loop), on_timer, s);
-	s->multi = curl_multi_init();
-	if (!s->timer || !s->multi || set_timer(s, -1) < 0) {
-		set_free(s);
-		return NULL;
-	}
-	curl_multi_setopt(s->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
-	curl_multi_setopt(s->multi, CURLMOPT_SOCKETDATA, s);
-	curl_multi_setopt(s->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
-	curl_multi_setopt(s->multi, CURLMOPT_TIMERDATA, s);
-	return s;
-}
-
-/* The set for the next dial; NULL without memory. */
-static struct dial_set *good_set(struct dialer *d)
-{
-	struct dial_set *old = d->set;
-	struct dial_set *s = old->failed ? set_new(d) : old;
-
-	if (!s || s == old)
-		return s;
-	d->set = s;
-	if (old->dials == 0)
-		set_free(old);
-	return s;
-}
-
 struct dialer *dialer_new(struct loop *loop)
 {
 	struct dialer *d;
 
-	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
+	if (curl_global_init_mem(CURL_GLOBAL_ALL, reserve_malloc, reserve_free, reserve_realloc, reserve_strdup,
+				 reserve_calloc) != CURLE_OK)
 		return NULL;
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return NULL;
 	d->loop = loop;
+	list_init(&d->under_way);
 	openssl_look_up();
-	d->set = set_new(d);
-	if (d->set)
-		return d;
-	dialer_free(d);
-	return NULL;
+	deferred_init(&d->collect, collect);
+	d->timer = evtimer_new(loop_base(loop), on_timer, d);
+	d->multi = curl_multi_init();
+	if (!d->timer || !d->multi || set_timer(d, -1) < 0) {
+		dialer_free(d);
+		return NULL;
+	}
+	curl_multi_setopt(d->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
+	curl_multi_setopt(d->multi, CURLMOPT_SOCKETDATA, d);
+	curl_multi_setopt(d->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
+	curl_multi_setopt(d->multi, CURLMOPT_TIMERDATA, d);
+	return d;
 }
 
 void dialer_free(struct dialer *d)
 {
 	if (!d)
 		return;
-	set_free(d->set);
-	CHECK(d->sets == 0);
+	CHECK(d->dials == 0);
+	deferred_cancel(&d->collect);
+	if (d->multi)
+		curl_multi_cleanup(d->multi);
+	if (d->timer)
+		event_free(d->timer);
 	free(d);
 	curl_global_cleanup();
 }
@@ -485,15 +438,14 @@ static bool set_connect_to(struct dial *dial, const char *connect_to)
 struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 			void (*on_done)(void *arg, enum dial_outcome outcome, int fd, const char *why), void *arg)
 {
-	struct dial_set *s = good_set(d);
-	struct dial *dial = s ? calloc(1, sizeof(*dial)) : NULL;
+	struct dial *dial = reserve_is_low() ? NULL : calloc(1, sizeof(*dial));
 
 	if (!dial)
 		return NULL;
-	dial->set = s;
+	dial->dialer = d;
 	dial->on_done = on_done;
 	dial->arg = arg;
-	s->dials++;
+	d->dials++;
 	deferred_init(&dial->starved, on_starved);
 	list_init(&dial->link);
 	dial->fd = dial->ca_fd = -1;
@@ -501,9 +453,9 @@ struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 	dial->tls = strncmp(target->url, "https:", 6) == 0;
 	dial->easy = curl_easy_init();
 	if (dial->easy && set_options(dial, target) && set_connect_to(dial, target->connect_to) &&
-	    curl_multi_add_handle(s->multi, dial->easy) == CURLM_OK) {
+	    curl_multi_add_handle(d->multi, dial->easy) == CURLM_OK) {
 		dial->in_multi = true;
-		list_add_tail(&s->under_way, &dial->link);
+		list_add_tail(&d->under_way, &dial->link);
 		return dial;
 	}
 	dial_close(&dial);
@@ -513,7 +465,6 @@ struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 void dial_close(struct dial **dial)
 {
 	struct dial *gone = *dial;
-	struct dial_set *s;
 
 	*dial = NULL;
 	if (!gone)
@@ -521,32 +472,29 @@ void dial_close(struct dial **dial)
 	list_remove(&gone->link);
 	deferred_cancel(&gone->starved);
 	if (gone->in_multi)
-		curl_multi_remove_handle(gone->set->multi, gone->easy);
+		curl_multi_remove_handle(gone->dialer->multi, gone->easy);
 	if (gone->easy)
 		curl_easy_cleanup(gone->easy);
 	curl_slist_free_all(gone->connect_to);
 	if (gone->ca_fd >= 0)
 		close(gone->ca_fd);
-	s = gone->set;
-	s->dials--;
-	if (s != s->dialer->set && s->dials == 0)
-		set_free(s);
+	gone->dialer->dials--;
 	free(gone);
 }
 
 /*
- * OpenSSL that was without memory once says for ever after that it waits for bytes, and takes none. Who waits has taken
- * them all; looked at only when it has waited many times in a row, since that costs a system call.
+ * OpenSSL that was without memory once says for ever after that it waits, and moves no byte. Who waits with reason has left
+ * the socket unready; it is looked at only after many waits in a row, since that costs a system call.
  */
-static bool is_stuck(struct dial *dial)
+static bool is_stuck(const struct dial *dial, unsigned *waits, short readiness)
 {
-	int pending = 0;
+	struct pollfd p = {.fd = dial->fd, .events = readiness};
 
-	if (++dial->waits < STUCK_LOOKED_AT)
+	if (++*waits < STUCK_LOOKED_AT)
 		return false;
-	if (ioctl(dial->fd, FIONREAD, &pending) < 0 || pending == 0)
-		dial->waits = 0;
-	return dial->waits >= STUCK_WAITS;
+	if (poll(&p, 1, 0) != 1)
+		*waits = 0;
+	return *waits >= STUCK_WAITS;
 }
 
 static ssize_t tls_recv(struct dial *dial, void *to, size_t n)
@@ -555,8 +503,8 @@ static ssize_t tls_recv(struct dial *dial, void *to, size_t n)
 	CURLcode code = curl_easy_recv(dial->easy, to, n, &got);
 
 	if (code == CURLE_AGAIN)
-		return is_stuck(dial) ? -EIO : -EAGAIN;
-	dial->waits = 0;
+		return is_stuck(dial, &dial->recv_waits, POLLIN) ? -EIO : -EAGAIN;
+	dial->recv_waits = 0;
 	if (code != CURLE_OK || (got == 0 && !tls_ended(dial)))
 		return -EIO;
 	return (ssize_t)got;
@@ -574,15 +522,23 @@ ssize_t dial_recv(struct dial *dial, void *to, size_t n)
 	return plain < 0 ? -errno : plain;
 }
 
-ssize_t dial_send(struct dial *dial, const void *from, size_t n)
+static ssize_t tls_send(struct dial *dial, const void *from, size_t n)
 {
 	size_t sent = 0;
+	CURLcode code = curl_easy_send(dial->easy, from, n, &sent);
+
+	if (code == CURLE_AGAIN)
+		return is_stuck(dial, &dial->send_waits, POLLOUT) ? -EIO : -EAGAIN;
+	dial->send_waits = 0;
+	return code == CURLE_OK ? (ssize_t)sent : -EIO;
+}
+
+ssize_t dial_send(struct dial *dial, const void *from, size_t n)
+{
 	ssize_t plain;
 
-	if (dial->tls) {
-		CURLcode code = curl_easy_send(dial->easy, from, n, &sent);
-		return code == CURLE_OK ? (ssize_t)sent : code == CURLE_AGAIN ? -EAGAIN : -EIO;
-	}
+	if (dial->tls)
+		return tls_send(dial, from, n);
 	do
 		plain = send(dial->fd, from, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	while (plain < 0 && errno == EINTR);

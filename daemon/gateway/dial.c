@@ -62,6 +62,7 @@ struct dial {
 	int fd;                /* borrowed from libcurl, after DIAL_OK */
 	bool tls;
 	bool is_unix;
+	bool stuck;          /* TLS moves nothing any more */
 	unsigned recv_waits; /* of TLS, in a row */
 	unsigned send_waits; /* the same for what is sent */
 	bool in_multi;
@@ -486,7 +487,7 @@ void dial_close(struct dial **dial)
  * OpenSSL that was without memory once says for ever after that it waits, and moves no byte. Who waits with reason has left
  * the socket unready; it is looked at only after many waits in a row, since that costs a system call.
  */
-static bool is_stuck(const struct dial *dial, unsigned *waits, short readiness)
+static bool is_stuck(struct dial *dial, unsigned *waits, short readiness)
 {
 	struct pollfd p = {.fd = dial->fd, .events = readiness};
 
@@ -494,13 +495,14 @@ static bool is_stuck(const struct dial *dial, unsigned *waits, short readiness)
 		return false;
 	if (poll(&p, 1, 0) != 1)
 		*waits = 0;
-	return *waits >= STUCK_WAITS;
+	dial->stuck = *waits >= STUCK_WAITS;
+	return dial->stuck;
 }
 
 static ssize_t tls_recv(struct dial *dial, void *to, size_t n)
 {
 	size_t got = 0;
-	CURLcode code = curl_easy_recv(dial->easy, to, n, &got);
+	CURLcode code = dial->stuck ? CURLE_RECV_ERROR : curl_easy_recv(dial->easy, to, n, &got);
 
 	if (code == CURLE_AGAIN)
 		return is_stuck(dial, &dial->recv_waits, POLLIN) ? -EIO : -EAGAIN;

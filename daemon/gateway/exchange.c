@@ -284,6 +284,9 @@ static void send_up(struct exchange *e)
 		if (n < 0) {
 			/* It may have answered already and closed: what it sent is still to be read. */
 			e->up_broken = true;
+			/* What broke may be TLS and not the socket, which then tells nothing. */
+			if (upstream_conn_is_buffered(e->conn))
+				upstream_conn_read_again(e->conn);
 			break;
 		}
 		e->up_sent += (size_t)n;

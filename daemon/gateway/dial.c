@@ -62,7 +62,7 @@ struct dial {
 	int fd;                /* borrowed from libcurl, after DIAL_OK */
 	bool tls;
 	bool is_unix;
-	bool stuck;          /* TLS moves nothing any more */
+	bool send_failed;    /* of TLS: nothing more comes than what is here */
 	unsigned recv_waits; /* of TLS, in a row */
 	unsigned send_waits; /* the same for what is sent */
 	bool in_multi;
@@ -487,7 +487,7 @@ void dial_close(struct dial **dial)
  * OpenSSL that was without memory once says for ever after that it waits, and moves no byte. Who waits with reason has left
  * the socket unready; it is looked at only after many waits in a row, since that costs a system call.
  */
-static bool is_stuck(struct dial *dial, unsigned *waits, short readiness)
+static bool is_stuck(const struct dial *dial, unsigned *waits, short readiness)
 {
 	struct pollfd p = {.fd = dial->fd, .events = readiness};
 
@@ -495,17 +495,16 @@ static bool is_stuck(struct dial *dial, unsigned *waits, short readiness)
 		return false;
 	if (poll(&p, 1, 0) != 1)
 		*waits = 0;
-	dial->stuck = *waits >= STUCK_WAITS;
-	return dial->stuck;
+	return *waits >= STUCK_WAITS;
 }
 
 static ssize_t tls_recv(struct dial *dial, void *to, size_t n)
 {
 	size_t got = 0;
-	CURLcode code = dial->stuck ? CURLE_RECV_ERROR : curl_easy_recv(dial->easy, to, n, &got);
+	CURLcode code = curl_easy_recv(dial->easy, to, n, &got);
 
 	if (code == CURLE_AGAIN)
-		return is_stuck(dial, &dial->recv_waits, POLLIN) ? -EIO : -EAGAIN;
+		return dial->send_failed || is_stuck(dial, &dial->recv_waits, POLLIN) ? -EIO : -EAGAIN;
 	dial->recv_waits = 0;
 	if (code != CURLE_OK || (got == 0 && !tls_ended(dial)))
 		return -EIO;
@@ -529,9 +528,10 @@ static ssize_t tls_send(struct dial *dial, const void *from, size_t n)
 	size_t sent = 0;
 	CURLcode code = curl_easy_send(dial->easy, from, n, &sent);
 
-	if (code == CURLE_AGAIN)
-		return is_stuck(dial, &dial->send_waits, POLLOUT) ? -EIO : -EAGAIN;
+	if (code == CURLE_AGAIN && !is_stuck(dial, &dial->send_waits, POLLOUT))
+		return -EAGAIN;
 	dial->send_waits = 0;
+	dial->send_failed = code != CURLE_OK;
 	return code == CURLE_OK ? (ssize_t)sent : -EIO;
 }
 

@@ -90,6 +90,7 @@ class Sweep:
     """A gateway whose allocations can be made to fail, with a plain upstream, one that keeps nothing, and one with TLS."""
 
     def __enter__(self):
+        assert os.path.exists(os.path.join(BUILD, "failing-malloc.so")), "failing-malloc.so is not built"
         self.unread = (0, 0.0)
         self.directory = tempfile.mkdtemp(prefix="sg-plan.")
         self.plan = Plan(self.directory)

@@ -48,21 +48,21 @@ struct front {
 	struct list link;            /* on front_shared.fronts */
 	struct client *client;       /* owned by itself; valid until on_closed */
 	struct identity peer;
-	char *listener;                 /* owned */
+	const char *listener;           /* owned reference to a shared text */
 	struct snapshot *snapshot;      /* owned reference; what rule and user_id belong to */
 	const struct config_rule *rule; /* borrowed from the snapshot; NULL: none matches */
-	bool user_id_bad;               /* the rule's user_id comes out unusable for this peer */
-	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
-	struct exchange *exchange; /* the present one, until its on_end; NULL otherwise */
+	const char *user_id;            /* owned reference to a shared text; NULL: none, or without memory */
+	struct exchange *exchange;      /* the present one, until its on_end; NULL otherwise */
 	uint64_t requests;
 	/* of the present request */
 	enum pending pending;
 	unsigned refusal_status;
 	enum http_method method;
+	bool user_id_bad;   /* the rule's user_id comes out unusable for this peer */
 	char *pending_text; /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
 	char method_text[8];
-	char *path; /* owned; for the log, cut, never the query; NULL when it is not logged */
-	char request_id[REQUEST_ID_MAX_BYTES + 1];
+	char *path;       /* owned; for the log, cut, never the query; NULL when it is not logged */
+	char *request_id; /* owned; NULL between requests, and without memory */
 	uint64_t started_ns;
 };
 
@@ -110,10 +110,51 @@ static void count_out(struct front_shared *s, uid_t uid)
 	free(u);
 }
 
+/* --- texts that many connections have ------------------------------------------------------------------------------------ */
+
+struct front_text {
+	struct list link; /* on front_shared.texts */
+	size_t refs;
+	char text[]; /* terminated */
+};
+
+/* A reference to a shared copy; NULL without memory. */
+static const char *text_ref(struct front_shared *s, const char *text)
+{
+	size_t n = strlen(text) + 1;
+	struct front_text *t;
+
+	LIST_FOREACH (node, &s->texts) {
+		t = CONTAINER_OF(node, struct front_text, link);
+		if (strcmp(t->text, text) == 0) {
+			t->refs++;
+			return t->text;
+		}
+	}
+	t = malloc(sizeof(*t) + n);
+	if (!t)
+		return NULL;
+	t->refs = 1;
+	memcpy(t->text, text, n);
+	list_add_head(&s->texts, &t->link);
+	return t->text;
+}
+
+static void text_unref(const char *text)
+{
+	struct front_text *t = text ? CONTAINER_OF(text, struct front_text, text) : NULL;
+
+	if (!t || --t->refs)
+		return;
+	list_remove(&t->link);
+	free(t);
+}
+
 /* --- which rule ------------------------------------------------------------------------------------------------------------ */
 
 static void choose_rule(struct front *f)
 {
+	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
 	const struct config *c;
 
 	if (f->snapshot == f->shared->snapshot)
@@ -122,7 +163,9 @@ static void choose_rule(struct front *f)
 	f->snapshot = snapshot_ref(f->shared->snapshot);
 	c = snapshot_config(f->snapshot);
 	f->rule = policy_match(c, &f->peer, f->listener);
-	f->user_id_bad = f->rule && policy_user_id(c, f->rule, &f->peer, f->user_id) != 0;
+	f->user_id_bad = f->rule && policy_user_id(c, f->rule, &f->peer, user_id) != 0;
+	text_unref(f->user_id);
+	f->user_id = f->rule && !f->user_id_bad ? text_ref(f->shared, user_id) : NULL;
 }
 
 /* --- the end of a request ----------------------------------------------------------------------------------------------------- */
@@ -140,7 +183,7 @@ static void log_request(const struct front *f, const struct exchange_report *r)
 		 client_id(f->client), (unsigned)f->peer.uid, (int)f->peer.pid, f->method_text, f->path ? f->path : "?",
 		 r->status, r->upstream_status, (unsigned long long)r->bytes_up, (unsigned long long)r->bytes_down,
 		 (unsigned long long)((clock_ns() - f->started_ns) / 1000000), exchange_end_text(r->end),
-		 r->repeated ? " repeated" : "", f->request_id);
+		 r->repeated ? " repeated" : "", f->request_id ? f->request_id : "?");
 }
 
 /* Texts of a request are kept only while it needs them: an idle client is to cost little. */
@@ -158,6 +201,7 @@ static void request_done(struct front *f, const struct exchange_report *r)
 	stats->statuses[class < 6 ? class : 0]++;
 	log_request(f, r);
 	set_text(&f->path, NULL);
+	set_text(&f->request_id, NULL);
 }
 
 /* A request that was answered here. */
@@ -199,6 +243,14 @@ static char *logged_path(struct str target)
 	return str_dup(str_of(path.p, path.n < LOGGED_PATH_MAX_BYTES ? path.n : LOGGED_PATH_MAX_BYTES));
 }
 
+static char *new_request_id(void)
+{
+	char id[REQUEST_ID_MAX_BYTES + 1];
+
+	request_id_make(id);
+	return str_dup(str_from(id));
+}
+
 static void note_request(struct front *f, const struct http_head *head)
 {
 	const struct http_header *id = http_head_find(head, STR("x-request-id"));
@@ -210,15 +262,12 @@ static void note_request(struct front *f, const struct http_head *head)
 	f->method = head->method;
 	copy_text(f->method_text, sizeof(f->method_text), head->method_text);
 	set_text(&f->path, access_is_logged(f) ? logged_path(head->target) : NULL);
-	if (id && request_id_is_good(id->value))
-		copy_text(f->request_id, sizeof(f->request_id), id->value);
-	else
-		request_id_make(f->request_id);
+	set_text(&f->request_id, id && request_id_is_good(id->value) ? str_dup(id->value) : new_request_id());
 }
 
 static struct answer_to answer_to(const struct front *f)
 {
-	return (struct answer_to){f->client, f->request_id[0] ? f->request_id : NULL, f->method == METHOD_HEAD};
+	return (struct answer_to){f->client, f->request_id, f->method == METHOD_HEAD};
 }
 
 /* Refuses when the body has been read, or at once if it is not going to be. */
@@ -288,6 +337,10 @@ static void judge(struct front *f, const struct http_head *head)
 	const char *why;
 	unsigned status;
 
+	if (!f->request_id) {
+		refuse(f, 503, "out of memory");
+		return;
+	}
 	if (!f->rule) {
 		/* One text for everybody: it must not tell which rules there are. */
 		refuse(f, 403, "no client rule admits this caller");
@@ -310,6 +363,8 @@ static void judge(struct front *f, const struct http_head *head)
 	} else if (f->user_id_bad) {
 		refuse(f, 403, "rule \"%s\": user_id comes out empty, too long or unusable for this caller",
 		       f->rule->name);
+	} else if (!f->user_id) {
+		refuse(f, 503, "out of memory");
 	} else {
 		begin_exchange(f, head, &target, &route);
 	}
@@ -353,7 +408,8 @@ static unsigned answer_control(struct front *f)
 {
 	const struct answer_to to = answer_to(f);
 	const struct front_uid *own = find_uid(f->shared, f->peer.uid);
-	const struct control_caller caller = {&f->peer, f->listener, f->rule, f->user_id, own ? own->connections : 0};
+	const struct control_caller caller = {&f->peer, f->listener, f->rule, f->user_id ? f->user_id : "",
+					      own ? own->connections : 0};
 
 	return control_answer(&to, f->method, str_from(f->pending_text), f->snapshot, &f->shared->stats,
 			      &f->shared->clients, &caller);
@@ -400,9 +456,11 @@ static void on_body_end(void *arg)
 static void on_fault(void *arg, unsigned status, const char *why)
 {
 	struct front *f = arg;
+	char id[REQUEST_ID_MAX_BYTES + 1]; /* it ends with the exchange */
 	struct answer_to to;
 
 	if (f->exchange) {
+		copy_text(id, sizeof(id), str_from(f->request_id));
 		/* Its own report is this request's line in the log. */
 		if (!exchange_abort(f->exchange))
 			return;
@@ -412,13 +470,15 @@ static void on_fault(void *arg, unsigned status, const char *why)
 		if (f->pending == PENDING_NOTHING) {
 			snprintf(f->method_text, sizeof(f->method_text), "?");
 			set_text(&f->path, NULL);
-			request_id_make(f->request_id);
+			set_text(&f->request_id, new_request_id());
 		}
+		copy_text(id, sizeof(id), str_from(f->request_id));
 		own_answer_done(f, status);
 	}
 	f->pending = PENDING_NOTHING;
 	log_debug("c%llu: refused with %u: %s", client_id(f->client), status, why);
 	to = answer_to(f);
+	to.request_id = id[0] ? id : NULL;
 	answer_error(&to, status, "%s", why);
 }
 
@@ -447,7 +507,9 @@ static void front_free(struct front *f)
 	identity_fini(&f->peer);
 	free(f->pending_text);
 	free(f->path);
-	free(f->listener);
+	free(f->request_id);
+	text_unref(f->user_id);
+	text_unref(f->listener);
 	free(f);
 }
 
@@ -520,7 +582,7 @@ void front_accept(struct front_shared *s, int fd, const char *listener)
 		f->shared = s;
 		f->peer = peer;
 		list_init(&f->link);
-		f->listener = strdup(listener);
+		f->listener = text_ref(s, listener);
 		f->client = f->listener ? client_new(&s->clients, fd, ++s->next_id, &client_events, f) : NULL;
 	}
 	if (!f || !f->client) {
@@ -549,6 +611,7 @@ void front_shared_init(struct front_shared *s, struct loop *loop)
 	s->stats.started_ms = clock_ms();
 	list_init(&s->fronts);
 	list_init(&s->uids);
+	list_init(&s->texts);
 	client_shared_init(&s->clients, loop);
 	orphanage_init(&s->orphanage, loop);
 	s->orphanage.on_empty = tell_if_idle;

@@ -27,7 +27,7 @@ static void ask_ok(struct gw *gw)
 
 static bool says(const struct answer *a, const char *text)
 {
-	return a->body.len && memmem(buf_data(&a->body), a->body.len, text, strlen(text));
+	return buf_contains(&a->body, text);
 }
 
 /* F1: nobody listens: 502, soon, on both kinds of socket; and when somebody does, it recovers by itself. */

@@ -362,7 +362,7 @@ Test(identity, ID16_revoked)
 	};
 	struct gw_options before = {.clients = "\n" RULE("me", "{ uid: [0, 1234] }", "x") RULE("all", "{}", "y"),
 				    .nscripts = 1};
-	struct gw_options kept = {.clients = "\n" RULE("everyone", "{}", "z")};
+	struct gw_options kept = {.clients = "\n" RULE("everyone", "{}", "x")};
 	struct gw_options revoked = {.clients = "\n" RULE("others", "{ uid: 4321 }", "x")};
 
 	for (unsigned i = 0; i < 2; i++) {

@@ -279,6 +279,12 @@ static void client_move(struct client *c, enum client_state to)
 	loop_defer(c->shared->loop, &c->destroy);
 }
 
+/* A state that most requests leave in this call; if not, the deadline is set by whoever finds out. */
+static void pass_on(struct client *c, enum client_state to)
+{
+	c->state = sm_move(&sm, c->id, c->state, to);
+}
+
 static void client_close(struct client *c, enum client_end end)
 {
 	if (c->state == CLIENT_CLOSED)
@@ -482,13 +488,18 @@ static size_t use_head(struct client *c, const char *p, size_t n)
 	size_t used = 0;
 	enum http_result rc;
 
-	if (c->state == CLIENT_IDLE) {
+	bool first = c->state == CLIENT_IDLE;
+
+	if (first) {
 		http_parser_init(&c->parser, HTTP_REQUEST);
-		client_move(c, CLIENT_HEAD);
+		pass_on(c, CLIENT_HEAD);
 	}
 	rc = http_parse_head(&c->parser, p, n, &head, &used);
-	if (rc == HTTP_MORE)
+	if (rc == HTTP_MORE) {
+		if (first)
+			set_deadline(c);
 		return 0;
+	}
 	if (rc == HTTP_BAD) {
 		fault(c, c->parser.status, c->parser.why);
 		return 0;
@@ -497,7 +508,7 @@ static size_t use_head(struct client *c, const char *p, size_t n)
 	c->minor = head.minor;
 	c->want_continue = head.expect_continue && head.framing != HTTP_BODY_NONE;
 	c->body_seen = 0;
-	client_move(c, CLIENT_BODY);
+	pass_on(c, CLIENT_BODY);
 	if (head.framing == HTTP_BODY_LENGTH && head.content_length > c->shared->body_max_bytes) {
 		fault(c, 413, "the request body is larger than bounds.body allows");
 		return 0;
@@ -708,6 +719,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	ssize_t n = recv(fd, scratch, sizeof(scratch), MSG_DONTWAIT);
 
 	(void)what;
+	loop_saw_ready(c->shared->loop);
 	if (n < 0) {
 		/* In LINGER all has been sent: that it is gone now changes nothing about why the connection ended. */
 		if (errno != EAGAIN && errno != EINTR)

@@ -111,7 +111,9 @@ struct config *config_new(void)
 	c->refs = 1;
 	c->drain_timeout_ms = 30000;
 	c->log_level = LOG_LEVEL_INFO;
-	c->access = CONFIG_OUTPUT_OFF;
+	c->log_format = LOG_FORMAT_TEXT;
+	c->access.kind = CONFIG_OUTPUT_OFF;
+	c->audit.kind = CONFIG_OUTPUT_OFF;
 	c->bounds = (struct config_bounds){
 		.connections = 16384,
 		.connections_per_uid = 4096,
@@ -208,6 +210,8 @@ void config_unref(struct config *c)
 	free(c->upstreams);
 	free(c->credentials);
 	free(c->rules);
+	free(c->access.path);
+	free(c->audit.path);
 	free(c->file);
 	free(c->host);
 	free(c);
@@ -513,6 +517,30 @@ static void dump_bounds(const struct config_bounds *b, struct buf *out)
 	buf_add_cstr(out, " }\n");
 }
 
+static void dump_output(const struct config_output *o, const char *key, struct buf *out)
+{
+	static const char *const words[] = {[CONFIG_OUTPUT_OFF] = "off",
+					    [CONFIG_OUTPUT_STDERR] = "stderr",
+					    [CONFIG_OUTPUT_JOURNAL] = "journal",
+					    [CONFIG_OUTPUT_FILE] = NULL};
+
+	buf_addf(out, ", %s: ", key);
+	if (words[o->kind])
+		buf_add_cstr(out, words[o->kind]);
+	else
+		dump_text(out, o->path);
+}
+
+static void dump_log(const struct config *c, struct buf *out)
+{
+	buf_addf(out, "log: { level: %s, format: %s",
+		 c->log_level == LOG_LEVEL_WARN ? "warn" : log_level_name(c->log_level),
+		 c->log_format == LOG_FORMAT_JSON ? "json" : "text");
+	dump_output(&c->access, "access", out);
+	dump_output(&c->audit, "audit", out);
+	buf_add_cstr(out, " }\n");
+}
+
 void config_dump(const struct config *c, struct buf *out)
 {
 	dump_duration(out, "drain_timeout", c->drain_timeout_ms);
@@ -549,9 +577,7 @@ void config_dump(const struct config *c, struct buf *out)
 	for (size_t i = 0; i < c->nrules; i++)
 		dump_rule(c, &c->rules[i], out);
 	dump_bounds(&c->bounds, out);
-	buf_addf(out, "log: { level: %s, format: text, access: %s }\n",
-		 c->log_level == LOG_LEVEL_WARN ? "warn" : log_level_name(c->log_level),
-		 c->access == CONFIG_OUTPUT_STDERR ? "stderr" : "off");
+	dump_log(c, out);
 }
 
 void config_warnings(const struct config *c, struct buf *out)

@@ -12,6 +12,7 @@
 #include "gateway/client.h"
 #include "gateway/config.h"
 #include "gateway/identity.h"
+#include "gateway/logs.h"
 #include "gateway/orphan.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
@@ -208,7 +209,8 @@ static void answer_status(const struct request *r)
 			json_object_end(&w);
 		}
 		json_array_end(&w);
-		json_uint(&w, "log_lines_dropped", log_dropped());
+		if (r->stats->logs)
+			logs_status(r->stats->logs, &w);
 	}
 	json_object_end(&w);
 	answer_json(r->to, &out);

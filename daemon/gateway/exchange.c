@@ -94,6 +94,7 @@ enum {
 	COPY_MAX_BYTES = 65536,
 	READS_PER_TURN = 8,
 	INTERIM_MAX = 32, /* 1xx responses before the real one */
+	SPARE_UP_MAX_BYTES = 2048,
 };
 
 /* How the response body must be framed for this client. */
@@ -140,6 +141,7 @@ struct exchange {
 	struct event *heartbeat; /* owned; NULL unless this response is a stream that gets one */
 	struct event *timeout;   /* owned; of the whole exchange; NULL without Stacygate-Timeout */
 	struct deadline deadline;
+	struct deferred lease; /* put off by exchange_start */
 	struct deferred destroy;
 	struct exchange_report report;
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
@@ -158,6 +160,51 @@ struct exchange {
 };
 
 static char scratch[SCRATCH_BYTES];
+
+/*
+ * Some that have ended wait here for the next request, so that it need not ask malloc. Only the memory of `up` survives in
+ * them, wiped. A sanitizer is to see them freed.
+ */
+#ifdef __SANITIZE_ADDRESS__
+enum {
+	SPARES_MAX = 0
+};
+#else
+enum {
+	SPARES_MAX = 64
+};
+#endif
+
+static struct exchange *spares[SPARES_MAX + 1];
+static size_t nspares;
+
+static struct exchange *take_spare(void)
+{
+	struct exchange *e;
+	struct buf up;
+
+	if (nspares == 0)
+		return calloc(1, sizeof(*e));
+	e = spares[--nspares];
+	up = e->up;
+	memset(e, 0, sizeof(*e));
+	e->up = up;
+	return e;
+}
+
+/* Keeps it, or frees it: `up` may have grown with a body. */
+static void put_spare(struct exchange *e)
+{
+	if (nspares != SPARES_MAX && e->up.cap <= SPARE_UP_MAX_BYTES) {
+		if (e->up.mem)
+			explicit_bzero(e->up.mem, e->up.cap);
+		buf_reset(&e->up);
+		spares[nspares++] = e;
+		return;
+	}
+	buf_wipe(&e->up);
+	free(e);
+}
 
 const char *exchange_end_text(enum exchange_end end)
 {
@@ -178,17 +225,17 @@ static void on_destroy(struct deferred *d)
 {
 	struct exchange *e = CONTAINER_OF(d, struct exchange, destroy);
 
+	deferred_cancel(&e->lease);
 	upstream_unref(e->upstream);
 	if (e->heartbeat)
 		event_free(e->heartbeat);
 	if (e->timeout)
 		event_free(e->timeout);
-	buf_wipe(&e->up);
 	buf_fini(&e->gathered);
 	buf_fini(&e->response);
 	secret_unref(e->key);
 	buf_fini(&e->copy);
-	free(e);
+	put_spare(e);
 }
 
 static void move(struct exchange *e, enum exchange_state to)
@@ -474,7 +521,7 @@ void exchange_send_body(struct exchange *e, struct str body)
 	}
 	move(e, EXCHANGE_LEASE);
 	if (e->started)
-		begin_lease(e, false);
+		exchange_start(e);
 }
 
 /* --- getting a connection ------------------------------------------------------------------------------------------- */
@@ -492,8 +539,10 @@ static void use_conn(struct exchange *e, struct upstream_conn *c)
 	upstream_conn_listen(c, &conn_events, e);
 	move(e, EXCHANGE_HEAD);
 	http_parser_init(&e->parser, HTTP_RESPONSE);
-	set_head_deadline(e);
 	send_up(e);
+	/* Else sending has set it. */
+	if (e->sent_total == 0)
+		set_head_deadline(e);
 }
 
 static void on_lease(struct upstream_ticket *t, struct upstream_conn *c)
@@ -547,14 +596,24 @@ static void begin_lease(struct exchange *e, bool fresh)
 	}
 }
 
+static void on_start(struct deferred *d)
+{
+	struct exchange *e = CONTAINER_OF(d, struct exchange, lease);
+
+	if (e->state == EXCHANGE_LEASE)
+		begin_lease(e, false);
+}
+
 /* --- the answer's way down ------------------------------------------------------------------------------------------- */
 
 static bool is_of_type(const struct http_head *head, struct str type)
 {
-	const struct http_header *h = http_head_find(head, STR("content-type"));
-	struct str rest = h ? h->value : str_of(NULL, 0);
+	struct str value = head->content_type;
 
-	return str_eq_nocase(str_trim(str_cut(&rest, ';')), type);
+	if (value.n < type.n || !str_eq_nocase(str_of(value.p, type.n), type))
+		return false;
+	value = str_trim(str_of(value.p + type.n, value.n - type.n));
+	return value.n == 0 || value.p[0] == ';';
 }
 
 static bool is_sse(const struct http_head *head)
@@ -1164,7 +1223,7 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 		 const struct exchange_request *request, const struct exchange_events *events, void *arg,
 		 struct exchange **out)
 {
-	struct exchange *e = calloc(1, sizeof(*e));
+	struct exchange *e = take_spare();
 	const struct http_head *head = request->head;
 	int rc;
 
@@ -1188,6 +1247,7 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	e->gather_deadlines = grant->gather_deadlines;
 	memcpy(e->request_id, request->request_id, strlen(request->request_id) + 1);
 	deadline_init(&e->deadline, on_deadline);
+	deferred_init(&e->lease, on_start);
 	deferred_init(&e->destroy, on_destroy);
 	list_init(&e->ticket.link);
 	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body;
@@ -1215,9 +1275,13 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	return 0;
 }
 
+/*
+ * The connection is taken at the end of the turn, when every idle one that has closed or spoken is known, and all that were
+ * given back in it are at hand.
+ */
 void exchange_start(struct exchange *e)
 {
 	e->started = true;
 	if (e->state == EXCHANGE_LEASE)
-		begin_lease(e, false);
+		loop_defer(e->loop, &e->lease);
 }

@@ -18,9 +18,11 @@
 #include "common/loop.h"
 #include "common/units.h"
 #include "gateway/answer.h"
+#include "gateway/audit.h"
 #include "gateway/config.h"
 #include "gateway/exchange.h"
 #include "gateway/identity.h"
+#include "gateway/logs.h"
 #include "gateway/peer.h"
 #include "gateway/policy.h"
 #include "gateway/request_id.h"
@@ -62,7 +64,9 @@ struct front {
 	enum http_method method;
 	char *pending_text; /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
 	char method_text[8];
-	char *path; /* owned; for the log, cut, never the query; NULL when it is not logged */
+	char *path;           /* owned; for the log, cut, never the query; NULL when it is not logged */
+	char *sandbox;        /* owned; for the audit; NULL when there is none, or no audit */
+	const char *template; /* literal; of the route; NULL until it is known */
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
 	uint64_t started_ns;
 };
@@ -128,29 +132,6 @@ static void choose_rule(struct front *f)
 
 /* --- the end of a request ----------------------------------------------------------------------------------------------------- */
 
-static bool access_is_logged(const struct front *f)
-{
-	return snapshot_config(f->shared->snapshot)->access == CONFIG_OUTPUT_STDERR;
-}
-
-/* Ends that are errors are seen at level warn too. */
-static enum log_level level_of_end(bool is_error)
-{
-	return is_error ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
-}
-
-static void log_request(const struct front *f, const struct exchange_report *r)
-{
-	if (!access_is_logged(f))
-		return;
-	log_write(level_of_end(exchange_end_is_error(r->end)),
-		  "c%llu uid=%u pid=%d \"%s %s\" status=%u upstream_status=%u up=%llu down=%llu ms=%llu end=%s%s id=%s",
-		  client_id(f->client), (unsigned)f->peer.uid, (int)f->peer.pid, f->method_text,
-		  f->path ? f->path : "?", r->status, r->upstream_status, (unsigned long long)r->bytes_up,
-		  (unsigned long long)r->bytes_down, (unsigned long long)((clock_ns() - f->started_ns) / 1000000),
-		  exchange_end_text(r->end), r->repeated ? " repeated" : "", f->request_id);
-}
-
 /* Texts of a request are kept only while it needs them: an idle client is to cost little. */
 static void set_text(char **text, char *to)
 {
@@ -158,14 +139,67 @@ static void set_text(char **text, char *to)
 	*text = to;
 }
 
-static void request_done(struct front *f, const struct exchange_report *r)
+/* What is known of the connection. */
+static struct audit_record caller_record(const struct front *f)
+{
+	return (struct audit_record){
+		.connection = client_id(f->client),
+		.has_peer = true,
+		.uid = f->peer.uid,
+		.gid = f->peer.gid,
+		.pid = f->peer.pid,
+		.rule = f->rule ? f->rule->name : NULL,
+		.user_id = f->rule && !f->user_id_bad ? f->user_id : NULL,
+		.listener = f->listener,
+	};
+}
+
+/* Whether the server may have acted on the request: only these ends say that it cannot have. */
+static bool may_have_run(enum exchange_end end)
+{
+	return end != EXCHANGE_END_NO_UPSTREAM && end != EXCHANGE_END_DIAL_TIMEOUT && end != EXCHANGE_END_NO_PLACE &&
+	       end != EXCHANGE_END_REFUSED;
+}
+
+static void log_request(const struct front *f, const struct exchange_report *r, bool own)
+{
+	struct audit_record record;
+
+	if (!logs_access_on(f->shared->logs) && !logs_audit_on(f->shared->logs))
+		return;
+	record = caller_record(f);
+	record.method = f->method;
+	record.method_text = f->method_text;
+	record.template = f->template;
+	record.path = f->path;
+	record.sandbox = f->sandbox;
+	record.status = r->status;
+	record.upstream_status = r->upstream_status;
+	record.latency_ms = (clock_ns() - f->started_ns) / 1000000;
+	record.bytes_up = r->bytes_up;
+	record.bytes_down = r->bytes_down;
+	record.repeated = r->repeated;
+	record.request_id = f->request_id;
+	if (!own) {
+		record.upstream = upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream));
+		record.end = exchange_end_text(r->end);
+		record.is_error = exchange_end_is_error(r->end);
+		record.reached = may_have_run(r->end);
+	}
+	if (r->status >= 400 && !r->upstream_status)
+		record.code = answer_code(r->status);
+	logs_request(f->shared->logs, &record);
+}
+
+static void request_done(struct front *f, const struct exchange_report *r, bool own)
 {
 	struct control_stats *stats = &f->shared->stats;
 	unsigned class = r->status / 100;
 
 	stats->statuses[class < 6 ? class : 0]++;
-	log_request(f, r);
+	log_request(f, r, own);
 	set_text(&f->path, NULL);
+	set_text(&f->sandbox, NULL);
 }
 
 /* A request that was answered here. */
@@ -173,7 +207,7 @@ static void own_answer_done(struct front *f, unsigned status)
 {
 	const struct exchange_report report = {.end = EXCHANGE_END_DONE, .status = status};
 
-	request_done(f, &report);
+	request_done(f, &report, true);
 }
 
 static void on_exchange_end(void *arg, const struct exchange_report *report)
@@ -183,7 +217,14 @@ static void on_exchange_end(void *arg, const struct exchange_report *report)
 	f->exchange = NULL;
 	f->shared->stats.exchange_ends[report->end]++;
 	f->shared->stats.repeated += report->repeated;
-	request_done(f, report);
+	if (report->end == EXCHANGE_END_REQUEST_FAULT && report->status == 0) {
+		/* on_fault answers, when the exchange has let go of the client. */
+		struct exchange_report answered = *report;
+		answered.status = f->refusal_status;
+		request_done(f, &answered, false);
+	} else {
+		request_done(f, report, false);
+	}
 }
 
 static const struct exchange_events exchange_events = {.on_end = on_exchange_end};
@@ -217,7 +258,8 @@ static void note_request(struct front *f, const struct http_head *head)
 	f->pending = PENDING_NOTHING;
 	f->method = head->method;
 	copy_text(f->method_text, sizeof(f->method_text), head->method_text);
-	set_text(&f->path, access_is_logged(f) ? logged_path(head->target) : NULL);
+	f->template = NULL;
+	set_text(&f->path, logs_access_on(f->shared->logs) ? logged_path(head->target) : NULL);
 	if (id && request_id_is_good(id->value))
 		copy_text(f->request_id, sizeof(f->request_id), id->value);
 	else
@@ -294,6 +336,15 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		refuse(f, 503, "out of memory");
 }
 
+static void note_route(struct front *f, const struct route *route)
+{
+	if (!logs_audit_on(f->shared->logs))
+		return;
+	f->template = route->template;
+	if (route->sandbox.n && !route->sandbox_bad)
+		set_text(&f->sandbox, str_dup(route->sandbox));
+}
+
 /* Decides what becomes of a request. */
 static void judge(struct front *f, const struct http_head *head)
 {
@@ -313,6 +364,7 @@ static void judge(struct front *f, const struct http_head *head)
 		return;
 	}
 	route = route_of(head->method, target.path);
+	note_route(f, &route);
 	if (route.place == ROUTE_GATEWAY) {
 		f->pending = PENDING_CONTROL;
 		set_text(&f->pending_text, str_dup(route.rest));
@@ -418,6 +470,7 @@ static void on_fault(void *arg, unsigned status, const char *why)
 
 	if (f->exchange) {
 		/* Its own report is this request's line in the log. */
+		f->refusal_status = status;
 		if (!exchange_abort(f->exchange))
 			return;
 	} else {
@@ -425,7 +478,9 @@ static void on_fault(void *arg, unsigned status, const char *why)
 		f->shared->stats.requests++;
 		if (f->pending == PENDING_NOTHING) {
 			snprintf(f->method_text, sizeof(f->method_text), "?");
+			f->template = NULL;
 			set_text(&f->path, NULL);
+			set_text(&f->sandbox, NULL);
 			request_id_make(f->request_id);
 		}
 		own_answer_done(f, status);
@@ -461,6 +516,7 @@ static void front_free(struct front *f)
 	identity_fini(&f->peer);
 	free(f->pending_text);
 	free(f->path);
+	free(f->sandbox);
 	free(f->listener);
 	free(f);
 }
@@ -478,6 +534,29 @@ static void tell_if_idle(void *arg)
 		s->on_idle(s->arg);
 }
 
+static void log_closed(const struct front *f, enum client_end end)
+{
+	struct audit_record record = caller_record(f);
+	char more[80];
+
+	if (!logs_access_on(f->shared->logs))
+		return;
+	record.is_error = client_end_is_error(end);
+	snprintf(more, sizeof(more), "%s after %llu requests", client_end_text(end), (unsigned long long)f->requests);
+	logs_connection(f->shared->logs, &record, "closed", more);
+}
+
+static void log_connected(const struct front *f)
+{
+	const struct audit_record record = caller_record(f);
+	char more[512];
+
+	if (!logs_access_on(f->shared->logs))
+		return;
+	snprintf(more, sizeof(more), "on %s: rule %s", f->listener, f->rule ? f->rule->name : "none");
+	logs_connection(f->shared->logs, &record, "connected", more);
+}
+
 static void on_closed(void *arg, enum client_end end)
 {
 	struct front *f = arg;
@@ -485,10 +564,7 @@ static void on_closed(void *arg, enum client_end end)
 
 	if (f->exchange)
 		exchange_gone(f->exchange);
-	if (access_is_logged(f))
-		log_write(level_of_end(client_end_is_error(end)), "c%llu uid=%u pid=%d closed: %s after %llu requests",
-			  client_id(f->client), (unsigned)f->peer.uid, (int)f->peer.pid, client_end_text(end),
-			  (unsigned long long)f->requests);
+	log_closed(f, end);
 	list_remove(&f->link);
 	count_out(s, f->peer.uid);
 	front_free(f);
@@ -505,10 +581,21 @@ static const struct client_events client_events = {
 	.on_closed = on_closed,
 };
 
-static void turn_away(struct front_shared *s, int fd, const char *why)
+/* `peer` is NULL when it is not known. */
+static void turn_away(struct front_shared *s, int fd, const struct identity *peer, const char *listener,
+		      const char *why)
 {
+	struct audit_record record = {.listener = listener, .code = why};
+
 	s->clients.ends[CLIENT_END_REFUSED]++;
 	log_warn("a connection was turned away: %s", why);
+	if (peer) {
+		record.has_peer = true;
+		record.uid = peer->uid;
+		record.gid = peer->gid;
+		record.pid = peer->pid;
+	}
+	logs_turned_away(s->logs, &record);
 	close(fd);
 }
 
@@ -520,12 +607,13 @@ void front_accept(struct front_shared *s, int fd, const char *listener)
 
 	s->stats.accepted++;
 	if (rc) {
-		turn_away(s, fd, "the kernel does not say who it is");
+		turn_away(s, fd, NULL, listener, "the kernel does not say who it is");
 		return;
 	}
 	rc = count_in(s, peer.uid);
 	if (rc) {
-		turn_away(s, fd, rc == -ENOMEM ? "out of memory" : "bounds.connections or bounds.connections_per_uid");
+		turn_away(s, fd, &peer, listener,
+			  rc == -ENOMEM ? "out of memory" : "bounds.connections or bounds.connections_per_uid");
 		identity_fini(&peer);
 		return;
 	}
@@ -551,9 +639,7 @@ void front_accept(struct front_shared *s, int fd, const char *listener)
 	}
 	list_add_tail(&s->fronts, &f->link);
 	choose_rule(f);
-	if (access_is_logged(f))
-		log_info("c%llu uid=%u pid=%d connected on %s: rule %s", client_id(f->client), (unsigned)f->peer.uid,
-			 (int)f->peer.pid, listener, f->rule ? f->rule->name : "none");
+	log_connected(f);
 }
 
 void front_shared_init(struct front_shared *s, struct loop *loop)

@@ -139,9 +139,18 @@ struct config_rule {
 	char **user_names;    /* owned; what {user} is for each of uids; NULL when the template has no {user} */
 };
 
-enum config_output {
+enum config_output_kind {
 	CONFIG_OUTPUT_OFF,
 	CONFIG_OUTPUT_STDERR,
+	CONFIG_OUTPUT_JOURNAL,
+	CONFIG_OUTPUT_FILE,
+};
+
+/* Where lines of a log go. */
+struct config_output {
+	struct config_mark at;
+	enum config_output_kind kind;
+	char *path; /* owned; absolute path of a file; NULL unless CONFIG_OUTPUT_FILE */
 };
 
 /* What bounds memory and descriptors; always on. */
@@ -169,7 +178,9 @@ struct config {
 	size_t nrules;
 	struct config_rule *rules;
 	enum log_level log_level;
-	enum config_output access;
+	enum log_format log_format;
+	struct config_output access;
+	struct config_output audit;
 	struct config_bounds bounds;
 };
 

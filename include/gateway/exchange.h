@@ -116,8 +116,8 @@ MUST_CHECK int exchange_new(struct loop *loop, struct client *client, const stru
 			    struct exchange **out);
 
 /*
- * Lets it go upstream, once it is known that it may; until then it takes what its client sends, up to the usual bounds.
- * on_end may be called from within.
+ * Lets it go upstream at the end of the turn, once it is known that it may; until then it takes what its client sends, up
+ * to the usual bounds.
  */
 void exchange_start(struct exchange *e);
 

@@ -14,6 +14,7 @@
 #include "gateway/control.h"
 #include "gateway/orphan.h"
 
+struct logs;
 struct snapshot;
 
 /* Open connections of one uid. */
@@ -27,6 +28,7 @@ struct front_uid {
 struct front_shared {
 	struct loop *loop;         /* borrowed */
 	struct snapshot *snapshot; /* owned reference; the one in force */
+	struct logs *logs;         /* borrowed; NULL: nothing is written of requests */
 	struct client_shared clients;
 	struct orphanage orphanage;
 	struct deadline_queue gather_deadlines; /* of bodies that are read whole */

@@ -4,6 +4,7 @@
  * connections. Every vector also goes through the fuzz property, which cuts it at every byte.
  */
 #include <criterion/criterion.h>
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -232,6 +233,42 @@ Test(common_http_parse, refused_responses)
 {
 	for (size_t i = 0; i < sizeof(refused_responses) / sizeof(refused_responses[0]); i++)
 		assert_refused(HTTP_RESPONSE, &refused_responses[i]);
+}
+
+static bool is_token_byte(int c)
+{
+	return c && (strchr("!#$%&'*+-.^_`|~", c) || (c < 0x80 && isalnum(c)));
+}
+
+/* Any byte at any place of a header line: a name takes tokens only, a value all but control bytes. */
+Test(common_http_parse, every_byte_of_a_header)
+{
+	enum {
+		NAME = 20,
+		VALUE = 39
+	};
+	char text[] = GET "Abcdefghij-lmnopqrst: abcdefghijklmnopqrstuvwxyz0123456789.,;\r\nUser: x\r\n\r\n";
+	size_t at = sizeof(GET) - 1;
+
+	for (size_t i = 0; i < NAME + 2 + VALUE; i++) {
+		char before = text[at + i];
+		/* The colon, and the space behind it, are neither. */
+		if (i == NAME || i == NAME + 1)
+			continue;
+		for (int c = 0; c < 256; c++) {
+			bool in_name = i < NAME;
+			bool good =
+				in_name ? is_token_byte(c) || (c == ':' && i) : (c >= 0x20 && c != 0x7f) || c == '\t';
+			text[at + i] = (char)c;
+			struct outcome *o = parse(HTTP_REQUEST, str_of(text, sizeof(text) - 1));
+			cr_expect_eq(o->result, good ? HTTP_DONE : HTTP_BAD, "byte %d at %zu", c, i);
+			if (good && c != ':')
+				cr_expect(str_eq(o->head.headers[1].name, str_of(text + at, NAME)), "byte %d at %zu", c,
+					  i);
+			outcome_free(o);
+		}
+		text[at + i] = before;
+	}
 }
 
 /* A message cut anywhere is waited for: no prefix of a good one is refused or taken as complete. */

@@ -90,8 +90,10 @@ Test(gateway_config, faults)
 		{"host: \"a\\0b\"\n", "1:7: host holds a NUL byte", 1},
 		{"drain_timeout: 25h\n", "1:16: drain_timeout is \"25h\", expected a duration from 0s to 24h0m0s", 1},
 		{"drain_timeout: 1us\n", "1:16: drain_timeout is \"1us\"", 1},
-		{"log: { access: yes }\n", "1:16: access is \"yes\", expected off or stderr", 1},
-		{"log: { format: json }\n", "1:16: format is \"json\", expected text", 1},
+		{"log: { access: yes }\n", "1:16: access is \"yes\", expected off, stderr, journal or an absolute path",
+		 1},
+		{"log: { audit: file.log }\n", "1:15: audit is \"file.log\", expected off, stderr, journal or an", 1},
+		{"log: { format: xml }\n", "1:16: format is \"xml\", expected text or json", 1},
 		{"bounds: { connections: 0 }\n",
 		 "1:24: connections is \"0\", expected a whole number from 1 to 1000000", 1},
 		{"bounds: { connections: 1.5 }\n", "1:24: connections is \"1.5\"", 1},
@@ -286,6 +288,7 @@ Test(gateway_config, effective_form_loads_again)
 		"bounds: { connections: 5, connections_per_uid: 4, body: 1GiB, client_head: 1s, client_body_idle: 2s, "
 		"idle_client: 3s }\n",
 		"log: { level: warn, format: text, access: stderr }\n",
+		"log: { level: debug, format: json, access: journal, audit: \"/a b/\\\"c\" }\n",
 		"clients: [ { name: me, match: {}, upstream: local, user_id: x, " GRANT " } ]\n",
 	};
 
@@ -340,7 +343,9 @@ Test(gateway_config, defaults)
 	cr_expect_eq(c->bounds.client_head_ms, 10000);
 	cr_expect_eq(c->bounds.client_body_idle_ms, 30000);
 	cr_expect_eq(c->bounds.idle_client_ms, 300000);
-	cr_expect_eq(c->access, CONFIG_OUTPUT_OFF);
+	cr_expect_eq(c->access.kind, CONFIG_OUTPUT_OFF);
+	cr_expect_eq(c->audit.kind, CONFIG_OUTPUT_OFF);
+	cr_expect_eq(c->log_format, LOG_FORMAT_TEXT);
 	cr_expect_eq(c->log_level, LOG_LEVEL_INFO);
 	config_unref(c);
 	buf_fini(&faults);

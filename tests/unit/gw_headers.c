@@ -148,6 +148,8 @@ Test(gw_headers, request_ids)
 	for (unsigned i = 0; i < 3000; i++) {
 		request_id_make(id);
 		cr_assert_eq(strlen(id), 36);
+		cr_assert_eq(strspn(id, "0123456789abcdef-"), 36, "%s", id);
+		cr_assert_eq(strcspn(id + 9, "-"), 4);
 		cr_assert(id[14] == '4' && strchr("89ab", id[19]) && id[8] == '-' && id[23] == '-', "%s", id);
 		cr_assert(request_id_is_good(str_from(id)));
 		if (i)

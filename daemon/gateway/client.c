@@ -72,6 +72,7 @@ static const struct {
 	[CLIENT_END_BODY_TIMEOUT] = {"body-timeout", true},
 	[CLIENT_END_NOT_READING] = {"not-reading", true},
 	[CLIENT_END_CUT] = {"answer-cut", true},
+	[CLIENT_END_REVOKED] = {"revoked", false},
 	[CLIENT_END_DRAIN] = {"drain", false},
 	[CLIENT_END_REFUSED] = {"refused", true},
 	[CLIENT_END_NO_MEMORY] = {"no-memory", true},

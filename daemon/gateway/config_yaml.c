@@ -46,6 +46,23 @@ static void read_bounds(struct reader *r, yaml_node_t *node, void *to, const str
 	reader_mapping(r, node, fields, READER_FIELDS(fields), to, f->key);
 }
 
+/* shared_vm speaks of rules under isolation: owner only. */
+static void check_shared_vm(struct reader *r)
+{
+	const struct config *c = r->c;
+
+	for (size_t i = 0; i < c->nupstreams; i++) {
+		bool used = false;
+		for (size_t k = 0; k < c->nrules && !used; k++)
+			used = c->rules[k].upstream == i && c->rules[k].isolation == CONFIG_ISOLATION_OWNER;
+		if (c->upstreams[i].shared_vm && !used)
+			reader_fault_at(r, c->upstreams[i].at,
+					"shared_vm: accept has no effect: no rule under isolation: owner uses the "
+					"upstream \"%s\"",
+					c->upstreams[i].name);
+	}
+}
+
 /* An upstream or a credential that no rule uses would be ignored. */
 static void check_unused(struct reader *r)
 {
@@ -105,6 +122,7 @@ static void read_root(struct reader *r, yaml_node_t *root)
 		config_clients_read(r, clients);
 	config_listen_check(r);
 	config_clients_check(r);
+	check_shared_vm(r);
 	check_unused(r);
 }
 

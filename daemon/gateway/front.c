@@ -20,11 +20,15 @@
 #include "gateway/answer.h"
 #include "gateway/audit.h"
 #include "gateway/config.h"
+#include "gateway/enforce.h"
 #include "gateway/exchange.h"
 #include "gateway/identity.h"
+#include "gateway/limiter.h"
 #include "gateway/logs.h"
+#include "gateway/owner_query.h"
 #include "gateway/peer.h"
 #include "gateway/policy.h"
+#include "gateway/prune.h"
 #include "gateway/request_id.h"
 #include "gateway/route.h"
 #include "gateway/snapshot.h"
@@ -44,6 +48,8 @@ enum pending {
 	PENDING_CONTROL,
 	PENDING_OPTIONS,
 	PENDING_REFUSAL,
+	PENDING_DESTROYED, /* of a sandbox that the caller destroyed before */
+	PENDING_PRUNE,
 };
 
 struct front {
@@ -54,13 +60,20 @@ struct front {
 	char *listener;                 /* owned */
 	struct snapshot *snapshot;      /* owned reference; what rule and user_id belong to */
 	const struct config_rule *rule; /* borrowed from the snapshot; NULL: none matches */
+	struct limiter_owner *limits;   /* owned reference; of user_id; NULL: unusable, or without memory */
+	bool connection_counted;        /* in limits */
+	bool request_counted;           /* in limits, the present one */
 	bool user_id_bad;               /* the rule's user_id comes out unusable for this peer */
 	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
 	struct exchange *exchange; /* the present one, until its on_end; NULL otherwise */
+	struct enforce *enforce;   /* owned; what shapes that exchange; NULL: nothing does */
+	struct prune *prune;       /* owned; the present request, while it runs */
 	uint64_t requests;
 	/* of the present request */
 	enum pending pending;
 	unsigned refusal_status;
+	unsigned retry_after_s; /* of a refusal; 0: none is told */
+	char *open_ended;       /* owned; the path of a request for a tunnel or the events, which a reload may end */
 	enum http_method method;
 	char *pending_text; /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
 	char method_text[8];
@@ -117,17 +130,34 @@ static void count_out(struct front_shared *s, uid_t uid)
 
 /* --- which rule ------------------------------------------------------------------------------------------------------------ */
 
+/* Lets go of what is counted for the owner that this connection had. */
+static void leave_limits(struct front *f)
+{
+	if (!f->limits)
+		return;
+	if (f->request_counted)
+		limiter_request_give(f->limits, clock_ns());
+	if (f->connection_counted)
+		limiter_connection_give(f->limits, clock_ns());
+	f->request_counted = f->connection_counted = false;
+	limiter_owner_unref(f->limits, clock_ns());
+	f->limits = NULL;
+}
+
 static void choose_rule(struct front *f)
 {
 	const struct config *c;
 
 	if (f->snapshot == f->shared->snapshot)
 		return;
+	leave_limits(f);
 	snapshot_unref(f->snapshot);
 	f->snapshot = snapshot_ref(f->shared->snapshot);
 	c = snapshot_config(f->snapshot);
 	f->rule = policy_match(c, &f->peer, f->listener);
 	f->user_id_bad = f->rule && policy_user_id(c, f->rule, &f->peer, f->user_id) != 0;
+	if (f->rule && !f->user_id_bad)
+		f->limits = limiter_owner_ref(f->shared->limiter, f->user_id, clock_ns());
 }
 
 /* --- the end of a request ----------------------------------------------------------------------------------------------------- */
@@ -193,6 +223,10 @@ static void log_request(const struct front *f, const struct exchange_report *r, 
 
 static void request_done(struct front *f, const struct exchange_report *r, bool own)
 {
+	if (f->request_counted)
+		limiter_request_give(f->limits, clock_ns());
+	f->request_counted = false;
+	set_text(&f->open_ended, NULL);
 	struct control_stats *stats = &f->shared->stats;
 	unsigned class = r->status / 100;
 
@@ -215,6 +249,8 @@ static void on_exchange_end(void *arg, const struct exchange_report *report)
 	struct front *f = arg;
 
 	f->exchange = NULL;
+	enforce_free(f->enforce);
+	f->enforce = NULL;
 	f->shared->stats.exchange_ends[report->end]++;
 	f->shared->stats.repeated += report->repeated;
 	if (report->end == EXCHANGE_END_REQUEST_FAULT && report->status == 0) {
@@ -286,6 +322,7 @@ static void refuse(struct front *f, unsigned status, const char *fmt, ...)
 	set_text(&f->pending_text, text);
 	f->pending = PENDING_REFUSAL;
 	f->refusal_status = status;
+	f->retry_after_s = 1;
 }
 
 /* Stacygate-Timeout in milliseconds, 0 without one. False when it is none that can be kept. */
@@ -303,6 +340,39 @@ static bool read_timeout(const struct http_head *head, uint64_t *ms)
 	return true;
 }
 
+/* The target with the caller as owner in its query, whoever it names; admin rules may ask for anybody's things. */
+static struct str own_target(const struct front *f, const struct target *target, struct buf *out)
+{
+	if (!target->query.n || f->rule->admin)
+		return target->origin;
+	buf_reset(out);
+	buf_add_str(out, target->path);
+	buf_add_char(out, '?');
+	if (!owner_query_rewrite(target->query, f->user_id, out))
+		return target->origin;
+	return buf_str(out);
+}
+
+/* What the rule makes of the request beyond letting it pass. */
+static enum enforce_verdict begin_enforce(struct front *f, const struct http_head *head, const struct route *route,
+					  struct exchange_request *request)
+{
+	const struct enforce_case c = {
+		.rule = f->rule,
+		.shared_vm_accepted = snapshot_config(f->snapshot)->upstreams[f->rule->upstream].shared_vm,
+		.upstream = snapshot_upstream(f->snapshot, f->rule->upstream),
+		.key = snapshot_key(f->snapshot, f->rule),
+		.user_id = f->user_id,
+		.request_id = f->request_id,
+		.head = head,
+		.route = route,
+		.uid_bodies_bytes = &find_uid(f->shared, f->peer.uid)->bodies_bytes,
+		.limits = f->limits,
+	};
+
+	return enforce_new(&f->shared->enforce, &c, request, &f->enforce);
+}
+
 static void begin_exchange(struct front *f, const struct http_head *head, const struct target *target,
 			   const struct route *route)
 {
@@ -314,9 +384,10 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		.orphanage = &f->shared->orphanage,
 		.gather_deadlines = &f->shared->gather_deadlines,
 	};
+	static struct buf rewritten; /* used within this call only */
 	struct exchange_request request = {
 		.head = head,
-		.target = target->origin,
+		.target = own_target(f, target, &rewritten),
 		.route = route,
 		.request_id = f->request_id,
 	};
@@ -326,11 +397,37 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		refuse(f, 400, "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s");
 		return;
 	}
-
+	if (rewritten.failed) {
+		refuse(f, 503, "out of memory");
+		return;
+	}
+	if (head->upgrade_websocket || route->id == ROUTE_EVENTS_STREAM)
+		set_text(&f->open_ended, str_dup(target->path));
+	switch (begin_enforce(f, head, route, &request)) {
+	case ENFORCE_PLAIN:
+	case ENFORCE_SHAPED:
+		break;
+	case ENFORCE_NOT_FOUND:
+		refuse(f, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(route->sandbox));
+		return;
+	case ENFORCE_DESTROYED:
+		f->pending = PENDING_DESTROYED;
+		return;
+	case ENFORCE_NO_MEMORY:
+		refuse(f, 503, "out of memory");
+		return;
+	}
 	rc = exchange_new(f->shared->loop, f->client, &grant, &request, &exchange_events, f, &f->exchange);
-	if (rc == 0)
-		exchange_start(f->exchange);
-	else if (rc == -E2BIG)
+	if (rc == 0) {
+		if (f->enforce)
+			enforce_start(f->enforce, f->exchange);
+		else
+			exchange_start(f->exchange);
+		return;
+	}
+	enforce_free(f->enforce);
+	f->enforce = NULL;
+	if (rc == -E2BIG)
 		refuse(f, 400, "the Connection header names more than anybody means");
 	else
 		refuse(f, 503, "out of memory");
@@ -345,11 +442,34 @@ static void note_route(struct front *f, const struct route *route)
 		set_text(&f->sandbox, str_dup(route->sandbox));
 }
 
+/* Whether the owner's limits leave room for this request; refuses it otherwise. */
+static bool take_request(struct front *f)
+{
+	const struct config_limits *limits = &f->rule->limits;
+	struct limiter_refusal why;
+
+	if (!f->limits) {
+		refuse(f, 503, "out of memory");
+		return false;
+	}
+	/* The connection counts from its first request on; before, it has cost nobody anything. */
+	if (!f->connection_counted)
+		f->connection_counted = limiter_connection_take(f->limits, limits, &why);
+	if (f->connection_counted)
+		f->request_counted = limiter_request_take(f->limits, limits, clock_ns(), &why);
+	if (f->request_counted)
+		return true;
+	refuse(f, 429, "rule \"%s\": %s is reached", f->rule->name, why.limit);
+	f->retry_after_s = why.retry_after_s;
+	return false;
+}
+
 /* Decides what becomes of a request. */
 static void judge(struct front *f, const struct http_head *head)
 {
 	struct target target;
 	struct route route;
+	struct policy_refusal refusal;
 	const char *why;
 	unsigned status;
 
@@ -365,17 +485,22 @@ static void judge(struct front *f, const struct http_head *head)
 	}
 	route = route_of(head->method, target.path);
 	note_route(f, &route);
-	if (route.place == ROUTE_GATEWAY) {
+	if (head->method == METHOD_OPTIONS && route.place != ROUTE_GATEWAY) {
+		f->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
+	} else if (!policy_allows(f->rule, f->user_id, head->method, &route, target.path, &refusal)) {
+		refuse(f, 403, "%s", refusal.text);
+	} else if (route.place == ROUTE_GATEWAY) {
 		f->pending = PENDING_CONTROL;
 		set_text(&f->pending_text, str_dup(route.rest));
-	} else if (head->method == METHOD_OPTIONS) {
-		f->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
-	} else if (route.place != ROUTE_API) {
-		refuse(f, 403, "rule \"%s\" allows what is below /api/v1 and /gateway/v1%s", f->rule->name,
-		       route.place == ROUTE_WORKER ? ", except /api/v1/worker" : "");
 	} else if (f->user_id_bad) {
 		refuse(f, 403, "rule \"%s\": user_id comes out empty, too long or unusable for this caller",
 		       f->rule->name);
+	} else if (route.sandbox_bad) {
+		refuse(f, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(route.sandbox));
+	} else if (!take_request(f)) {
+		return;
+	} else if (route.id == ROUTE_PRUNE_ALL && f->rule->isolation == CONFIG_ISOLATION_OWNER) {
+		f->pending = PENDING_PRUNE;
 	} else {
 		begin_exchange(f, head, &target, &route);
 	}
@@ -431,8 +556,53 @@ static void answer_refusal(struct front *f)
 	const struct answer_to to = answer_to(f);
 	unsigned status = f->pending_text ? f->refusal_status : 503;
 
-	answer_error(&to, status, "%s", f->pending_text ? f->pending_text : "out of memory");
+	answer_error_later(&to, status, f->retry_after_s, "%s", f->pending_text ? f->pending_text : "out of memory");
 	own_answer_done(f, status);
+}
+
+/* The caller has destroyed it before: the same answer as the server's own to a repeated DELETE. */
+static void answer_destroyed(struct front *f)
+{
+	const struct answer_to to = answer_to(f);
+	struct buf json = BUF_EMPTY;
+
+	buf_add_str(&json, STR("{\"status\":\"destroyed\"}"));
+	answer_json(&to, &json);
+	own_answer_done(f, 200);
+}
+
+static void on_pruned(void *arg, unsigned status, const char *why, size_t destroyed)
+{
+	struct front *f = arg;
+	const struct answer_to to = answer_to(f);
+	struct buf json = BUF_EMPTY;
+
+	f->prune = NULL;
+	if (status) {
+		answer_error(&to, status, "upstream %s: %s",
+			     upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream)), why);
+		own_answer_done(f, status);
+		return;
+	}
+	buf_addf(&json, "{\"pruned\":%zu}", destroyed);
+	answer_json(&to, &json);
+	own_answer_done(f, 200);
+}
+
+static void begin_prune(struct front *f)
+{
+	const struct answer_to to = answer_to(f);
+	const struct ownership_asker asker = {
+		.upstream = snapshot_upstream(f->snapshot, f->rule->upstream),
+		.key = snapshot_key(f->snapshot, f->rule),
+		.user_id = f->user_id,
+		.request_id = f->request_id,
+	};
+
+	if (prune_start(f->shared->loop, &f->shared->enforce.ownership, &asker, on_pruned, f, &f->prune) == 0)
+		return;
+	answer_error(&to, 503, "out of memory");
+	own_answer_done(f, 503);
 }
 
 static void on_body_end(void *arg)
@@ -458,6 +628,12 @@ static void on_body_end(void *arg)
 		break;
 	case PENDING_REFUSAL:
 		answer_refusal(f);
+		break;
+	case PENDING_DESTROYED:
+		answer_destroyed(f);
+		break;
+	case PENDING_PRUNE:
+		begin_prune(f);
 		break;
 	}
 	set_text(&f->pending_text, NULL);
@@ -505,6 +681,8 @@ static void on_gone(void *arg)
 
 	if (f->exchange)
 		exchange_gone(f->exchange);
+	prune_cancel(f->prune);
+	f->prune = NULL;
 	f->pending = PENDING_NOTHING;
 }
 
@@ -512,8 +690,10 @@ static void on_gone(void *arg)
 
 static void front_free(struct front *f)
 {
+	leave_limits(f);
 	snapshot_unref(f->snapshot);
 	identity_fini(&f->peer);
+	free(f->open_ended);
 	free(f->pending_text);
 	free(f->path);
 	free(f->sandbox);
@@ -564,6 +744,8 @@ static void on_closed(void *arg, enum client_end end)
 
 	if (f->exchange)
 		exchange_gone(f->exchange);
+	prune_cancel(f->prune);
+	f->prune = NULL;
 	log_closed(f, end);
 	list_remove(&f->link);
 	count_out(s, f->peer.uid);
@@ -642,7 +824,7 @@ void front_accept(struct front_shared *s, int fd, const char *listener)
 	log_connected(f);
 }
 
-void front_shared_init(struct front_shared *s, struct loop *loop)
+int front_shared_init(struct front_shared *s, struct loop *loop)
 {
 	memset(s, 0, sizeof(*s));
 	s->loop = loop;
@@ -655,6 +837,8 @@ void front_shared_init(struct front_shared *s, struct loop *loop)
 	s->orphanage.on_empty = tell_if_idle;
 	s->orphanage.arg = s;
 	s->stats.orphanage = &s->orphanage;
+	s->limiter = limiter_new();
+	return enforce_shared_init(&s->enforce, loop) || !s->limiter ? -ENOMEM : 0;
 }
 
 void front_shared_fini(struct front_shared *s)
@@ -662,6 +846,34 @@ void front_shared_fini(struct front_shared *s)
 	snapshot_unref(s->snapshot);
 	client_shared_fini(&s->clients);
 	deadline_queue_fini(&s->gather_deadlines);
+	enforce_shared_fini(&s->enforce);
+	limiter_free(s->limiter);
+}
+
+/* Whether what this connection asked for without an end would be granted under another snapshot as well. */
+static bool is_still_admitted(const struct front *f, const struct snapshot *next)
+{
+	const struct config *c = snapshot_config(next);
+	const struct config_rule *rule = policy_match(c, &f->peer, f->listener);
+	const struct config_upstream *before = &snapshot_config(f->snapshot)->upstreams[f->rule->upstream];
+	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
+	struct policy_refusal refusal;
+	struct str path = str_from(f->open_ended);
+	struct route route = route_of(METHOD_GET, path);
+
+	return rule && policy_user_id(c, rule, &f->peer, user_id) == 0 && strcmp(user_id, f->user_id) == 0 &&
+	       rule->isolation == f->rule->isolation && strcmp(c->upstreams[rule->upstream].url, before->url) == 0 &&
+	       policy_allows(rule, user_id, METHOD_GET, &route, path, &refusal);
+}
+
+/* Other requests end by themselves, and the next on their connection is judged anew. */
+static void end_what_is_revoked(struct front_shared *s)
+{
+	LIST_FOREACH_SAFE (n, &s->fronts) {
+		struct front *f = CONTAINER_OF(n, struct front, link);
+		if (f->exchange && f->open_ended && !is_still_admitted(f, s->snapshot))
+			client_cut(f->client, CLIENT_END_REVOKED);
+	}
 }
 
 void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
@@ -677,6 +889,8 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 	s->clients.body_deadlines.span_ms = b->client_body_idle_ms;
 	s->clients.idle_deadlines.span_ms = b->idle_client_ms;
 	s->clients.body_max_bytes = b->body_bytes;
+	if (old)
+		end_what_is_revoked(s);
 }
 
 void front_drain_all(struct front_shared *s)

@@ -576,12 +576,13 @@ static bool build_loop(struct gateway *g)
 	g->timer = evtimer_new(loop_base(g->loop), on_timer, g);
 	if (!g->timer)
 		return start_failed(g, "timer", strerror(ENOMEM));
-	front_shared_init(&g->fronts, g->loop);
+	g->fronts_made = true;
+	if (front_shared_init(&g->fronts, g->loop))
+		return start_failed(g, "tables", strerror(ENOMEM));
 	g->fronts.logs = g->logs;
 	g->fronts.stats.logs = g->logs;
 	g->fronts.on_idle = on_fronts_idle;
 	g->fronts.arg = g;
-	g->fronts_made = true;
 	return true;
 }
 

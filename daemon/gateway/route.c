@@ -243,6 +243,10 @@ static void find_row(struct route *r, enum http_method method, bool slash, size_
 		r->template = "/api/v1/worker/*";
 		return;
 	}
+	if (r->place == ROUTE_API && n && str_eq(segments[0], STR("admin"))) {
+		r->class = ROUTE_ADMIN; /* in a row or not */
+		r->template = "/api/v1/admin/*";
+	}
 	for (const struct route_row *end = row + rows; row < end; row++) {
 		if (row->segments != n || !(row->methods & bit) || (row->exact && slash))
 			continue;

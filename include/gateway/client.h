@@ -25,6 +25,7 @@ enum client_end {
 	CLIENT_END_BODY_TIMEOUT, /* bounds.client_body_idle */
 	CLIENT_END_NOT_READING,  /* it did not take its answer */
 	CLIENT_END_CUT,          /* the answer broke off upstream, so it breaks off here */
+	CLIENT_END_REVOKED,      /* a reload no longer admits what was under way */
 	CLIENT_END_DRAIN,        /* the daemon stops, or the listener went away */
 	CLIENT_END_REFUSED,      /* over a bound on connections, or the kernel did not say who it is */
 	CLIENT_END_NO_MEMORY,

@@ -12,8 +12,10 @@
 #include "common/loop.h"
 #include "gateway/client.h"
 #include "gateway/control.h"
+#include "gateway/enforce.h"
 #include "gateway/orphan.h"
 
+struct limiter;
 struct logs;
 struct snapshot;
 
@@ -21,7 +23,8 @@ struct snapshot;
 struct front_uid {
 	struct list link; /* on front_shared.uids */
 	uid_t uid;
-	uint64_t connections; /* never 0 */
+	uint64_t connections;  /* never 0 */
+	uint64_t bodies_bytes; /* of request bodies that are read whole now */
 };
 
 /* What all fronts share; owned by the gateway. */
@@ -32,6 +35,8 @@ struct front_shared {
 	struct client_shared clients;
 	struct orphanage orphanage;
 	struct deadline_queue gather_deadlines; /* of bodies that are read whole */
+	struct enforce_shared enforce;
+	struct limiter *limiter; /* owned */
 	struct control_stats stats;
 	struct list fronts; /* every open connection */
 	struct list uids;   /* struct front_uid */
@@ -40,7 +45,8 @@ struct front_shared {
 	void *arg;
 };
 
-void front_shared_init(struct front_shared *s, struct loop *loop);
+/* 0 or -ENOMEM; front_shared_fini is right in either case. */
+MUST_CHECK int front_shared_init(struct front_shared *s, struct loop *loop);
 /* After the last connection has gone. */
 void front_shared_fini(struct front_shared *s);
 

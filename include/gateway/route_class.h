@@ -32,6 +32,12 @@ enum route_class {
 #define ROUTE_CLASS_BIT(class) (UINT32_C(1) << (class))
 /* The classes that have a word. */
 #define ROUTE_CLASS_WORDS (ROUTE_CLASS_BIT(ROUTE_UNKNOWN) - 1)
+/* Those that only a rule with admin: true may use, whatever it allows. */
+#define ROUTE_CLASS_ADMINS (ROUTE_CLASS_BIT(ROUTE_ADMIN) | ROUTE_CLASS_BIT(ROUTE_OPERATE))
+/* Those that no rule need allow. */
+#define ROUTE_CLASS_UNASKED (ROUTE_CLASS_BIT(ROUTE_OWN) | ROUTE_CLASS_BIT(ROUTE_OPERATE))
+/* What `all` means to a rule without admin: true. */
+#define ROUTE_CLASS_ALL ((ROUTE_CLASS_WORDS & ~ROUTE_CLASS_BIT(ROUTE_ADMIN)) | ROUTE_CLASS_BIT(ROUTE_UNKNOWN))
 
 /* The class's word, or what a message calls it. */
 const char *route_class_text(enum route_class class);

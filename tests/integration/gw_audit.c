@@ -122,7 +122,7 @@ struct event {
 };
 
 #define HEAD " HTTP/1.1\r\nHost: h\r\nX-Planted: " PLANT "\r\nCookie: " PLANT "\r\n"
-#define BODY "Content-Length: 11\r\n\r\n" PLANT
+#define BODY "Content-Length: 19\r\n\r\n{\"x\":\"" PLANT "\"}"
 
 static const struct event events[] = {
 	{"GET /api/v1/sandboxes?q=" PLANT HEAD "\r\n", 200, NULL, "", "", "", ""},
@@ -341,7 +341,7 @@ Test(audit, cannot_be_opened)
 	snprintf(log_options, sizeof(log_options), "audit: %s/none/audit.log", gw->dir.path);
 	gw_configure(gw, &options);
 	cr_expect_eq(daemon_run(&gw->dir, &spec, NULL, &err), 1);
-	cr_expect(buf_contains(&err, "stacygate.yaml:18:15: log.audit: "), "%.*s", STR_ARG(buf_str(&err)));
+	cr_expect(buf_contains(&err, "stacygate.yaml:17:15: log.audit: "), "%.*s", STR_ARG(buf_str(&err)));
 	cr_expect(buf_contains(&err, "No such file or directory"));
 	buf_reset(&err);
 	daemon_signal(gw->daemon, SIGHUP);

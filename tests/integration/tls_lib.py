@@ -459,8 +459,7 @@ class Gateway:
         lines += ["credentials:", f"  team: {{ api_key: {{ file: {self.path('key')} }} }}", "clients:"]
         for name, (upstream, user) in self.users.items():
             lines += [f"  - name: {name}", f"    match: {{ uid: {os.getuid()}, listener: {name} }}",
-                      f"    upstream: {upstream}", "    credential: team", f"    user_id: {user}", "    allow: [all]",
-                      "    isolation: none"]
+                      f"    upstream: {upstream}", "    credential: team", f"    user_id: {user}", "    admin: true"]
         lines.append("log: { level: debug, access: stderr }")
         with open(self.config, "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")

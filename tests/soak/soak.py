@@ -301,7 +301,7 @@ upstreams:
 credentials:
   team: {{ api_key: {{ file: {key} }} }}
 clients:
-  - {{ name: me, match: {{ uid: {os.getuid()} }}, upstream: main, credential: team, user_id: "me", allow: [all], isolation: none }}
+  - {{ name: me, match: {{ uid: {os.getuid()} }}, upstream: main, credential: team, user_id: "me", admin: true }}
 log: {{ level: error }}
 """
 

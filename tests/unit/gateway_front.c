@@ -113,7 +113,7 @@ static void begin(void)
 	dialer = dialer_new(loop);
 	cr_assert(loop && dialer);
 	listen_upstream();
-	front_shared_init(&shared, loop);
+	cr_assert_eq(front_shared_init(&shared, loop), 0);
 	use_config("");
 	connect_client();
 }

@@ -93,7 +93,7 @@ struct client {
 	enum client_state state;
 	enum client_end end;      /* why, once FLUSH or CLOSED is reached */
 	struct event *readable;   /* owned; pending unless reading is stopped */
-	struct event *writable;   /* owned; pending while something is unsent */
+	struct event *writable;   /* owned; only while something is unsent, since most clients never need one */
 	struct deadline deadline; /* of the present state */
 	struct deadline probe;    /* set while a request is under way and nothing is read */
 	struct deadline unread;   /* set while something is unsent: the client must take some of it in time */
@@ -309,10 +309,22 @@ static void client_lost(struct client *c, enum client_end end)
 
 /* --- sending --------------------------------------------------------------------------------------------------------- */
 
+static void on_writable(evutil_socket_t fd, short what, void *arg);
+
+/* False without memory. */
+static bool watch_writable(struct client *c)
+{
+	if (!c->writable)
+		c->writable = event_new(loop_base(c->shared->loop), c->fd, EV_WRITE | EV_PERSIST, on_writable, c);
+	return c->writable && event_add(c->writable, NULL) == 0;
+}
+
 /* All is sent: what was waiting for that. */
 static void after_flush(struct client *c)
 {
-	event_del(c->writable);
+	if (c->writable)
+		event_free(c->writable);
+	c->writable = NULL;
 	if (c->state == CLIENT_FLUSH || c->output_over)
 		shutdown(c->fd, SHUT_WR);
 	if (c->state == CLIENT_FLUSH) {
@@ -389,16 +401,13 @@ bool client_send(struct client *c, struct str a, struct str b)
 		buf_add(&c->out, a.p + sent, a.n - sent);
 	if (sent < a.n + b.n)
 		buf_add(&c->out, b.p + (sent > a.n ? sent - a.n : 0), b.n - (sent > a.n ? sent - a.n : 0));
-	if (c->out.failed) {
+	if (c->out.failed || (c->out.len && !watch_writable(c))) {
 		c->broken = true;
 		loop_defer(c->shared->loop, &c->resume);
 		return true;
 	}
-	if (c->out.len) {
-		event_add(c->writable, NULL);
-		if (list_empty(&c->unread.link))
-			deadline_set(&c->shared->body_deadlines, &c->unread);
-	}
+	if (c->out.len && list_empty(&c->unread.link))
+		deadline_set(&c->shared->body_deadlines, &c->unread);
 	c->congested = c->congested || c->out.len > CLIENT_HIGH_WATER;
 	return !c->congested;
 }
@@ -852,12 +861,9 @@ struct client *client_new(struct client_shared *shared, int fd, unsigned long lo
 	deferred_init(&c->resume, on_resume);
 	deferred_init(&c->destroy, on_destroy);
 	c->readable = event_new(loop_base(shared->loop), fd, EV_READ | EV_PERSIST, on_readable, c);
-	c->writable = event_new(loop_base(shared->loop), fd, EV_WRITE | EV_PERSIST, on_writable, c);
-	if (!c->readable || !c->writable || event_add(c->readable, NULL) < 0) {
+	if (!c->readable || event_add(c->readable, NULL) < 0) {
 		if (c->readable)
 			event_free(c->readable);
-		if (c->writable)
-			event_free(c->writable);
 		close(fd);
 		free(c);
 		return NULL;

@@ -11,6 +11,9 @@
  *
  * Handles are acted on only when no call of libcurl is on the stack: finished dials are collected after
  * curl_multi_socket_action has returned and reported from the loop's deferred work.
+ *
+ * libcurl gets its memory from a reserve when there is none: it does not bear to be without (7.88 divides by zero at the
+ * next socket, and frees a TLS session twice).
  */
 #include "gateway/dial.h"
 
@@ -18,6 +21,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,12 +34,20 @@
 #include "common/fd.h"
 #include "common/list.h"
 #include "common/loop.h"
+#include "common/reserve.h"
+
+enum {
+	TIMER_IDLE_S = 3600,
+	STUCK_LOOKED_AT = 32,
+	STUCK_WAITS = 64
+};
 
 struct dialer {
 	struct loop *loop;       /* borrowed */
 	CURLM *multi;            /* owned */
-	struct event *timer;     /* owned; libcurl's own timeouts */
+	struct event *timer;     /* owned; libcurl's own timeouts; always pending, so that setting it needs no memory */
 	struct deferred collect; /* looks for finished dials */
+	struct list under_way;   /* struct dial, not yet reported */
 	unsigned dials;          /* not yet closed */
 };
 
@@ -44,13 +56,18 @@ struct dial_share {
 };
 
 struct dial {
+	struct list link;      /* on the dialer's list while under way */
 	struct dialer *dialer; /* borrowed */
 	CURL *easy;            /* owned */
 	int fd;                /* borrowed from libcurl, after DIAL_OK */
 	bool tls;
 	bool is_unix;
+	bool send_failed;    /* of TLS: nothing more comes than what is here */
+	unsigned recv_waits; /* of TLS, in a row */
+	unsigned send_waits; /* the same for what is sent */
 	bool in_multi;
 	bool reported;
+	struct deferred starved;       /* fails it for want of memory */
 	struct curl_slist *connect_to; /* owned; NULL without */
 	int ca_fd;                     /* owned; -1 without */
 	char error[CURL_ERROR_SIZE];   /* libcurl's own words; may be empty */
@@ -58,25 +75,51 @@ struct dial {
 	void *arg;
 };
 
+/* Lets libcurl act. When it is without memory it does not say for which dial, and that one would never end. */
+static void act(struct dialer *d, curl_socket_t fd, int bits)
+{
+	int running;
+
+	loop_defer(d->loop, &d->collect);
+	if (curl_multi_socket_action(d->multi, fd, bits, &running) == CURLM_OK)
+		return;
+	LIST_FOREACH (n, &d->under_way)
+		loop_defer(d->loop, &CONTAINER_OF(n, struct dial, link)->starved);
+}
+
 static void on_socket(evutil_socket_t fd, short what, void *arg)
 {
-	struct dialer *d = arg;
-	int running;
-	int bits = (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
+	act(arg, fd, (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0));
+}
 
-	curl_multi_socket_action(d->multi, fd, bits, &running);
-	loop_defer(d->loop, &d->collect);
+/* Wakes libcurl after this time; negative: not before it says so. */
+static int set_timer(struct dialer *d, long ms)
+{
+	struct timeval tv = {.tv_sec = ms < 0 ? TIMER_IDLE_S : ms / 1000, .tv_usec = ms < 0 ? 0 : ms % 1000 * 1000};
+
+	return event_add(d->timer, &tv);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct dialer *d = arg;
-	int running;
 
 	(void)fd;
 	(void)what;
-	curl_multi_socket_action(d->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	loop_defer(d->loop, &d->collect);
+	(void)set_timer(d, -1);
+	act(d, CURL_SOCKET_TIMEOUT, 0);
+}
+
+/*
+ * A dial whose socket cannot be watched fails. To say so to libcurl by the callback's result would end every other dial of
+ * this multi handle too, for ever.
+ */
+static void starve(struct loop *loop, CURL *easy)
+{
+	struct dial *dial = NULL;
+
+	if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&dial) == CURLE_OK && dial)
+		loop_defer(loop, &dial->starved);
 }
 
 static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_data)
@@ -85,7 +128,6 @@ static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, vo
 	struct event *event = socket_data;
 	short bits = EV_PERSIST;
 
-	(void)easy;
 	/* The number may be another connection's as soon as libcurl has closed it: the event goes first. */
 	if (event)
 		event_free(event);
@@ -100,7 +142,8 @@ static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, vo
 	if (!event || event_add(event, NULL) < 0) {
 		if (event)
 			event_free(event);
-		return -1;
+		starve(d->loop, easy);
+		return 0;
 	}
 	curl_multi_assign(d->multi, fd, event);
 	return 0;
@@ -108,14 +151,8 @@ static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, vo
 
 static int timer_callback(CURLM *multi, long timeout_ms, void *arg)
 {
-	struct dialer *d = arg;
-	struct timeval tv = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
-
 	(void)multi;
-	if (timeout_ms < 0)
-		event_del(d->timer);
-	else
-		event_add(d->timer, &tv);
+	(void)set_timer(arg, timeout_ms);
 	return 0;
 }
 
@@ -229,6 +266,7 @@ static void report(struct dial *dial, CURLcode code)
 	const char *why = dial->error[0] ? dial->error : curl_easy_strerror(code);
 
 	dial->reported = true;
+	list_remove(&dial->link);
 	if (outcome == DIAL_OK) {
 		fd = claim_socket(dial);
 		if (fd < 0) {
@@ -242,6 +280,14 @@ static void report(struct dial *dial, CURLcode code)
 	}
 	dial->fd = fd;
 	dial->on_done(dial->arg, outcome, fd, why);
+}
+
+static void on_starved(struct deferred *deferred)
+{
+	struct dial *dial = CONTAINER_OF(deferred, struct dial, starved);
+
+	if (!dial->reported)
+		report(dial, CURLE_OUT_OF_MEMORY);
 }
 
 static void collect(struct deferred *deferred)
@@ -269,17 +315,19 @@ struct dialer *dialer_new(struct loop *loop)
 {
 	struct dialer *d;
 
-	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
+	if (curl_global_init_mem(CURL_GLOBAL_ALL, reserve_malloc, reserve_free, reserve_realloc, reserve_strdup,
+				 reserve_calloc) != CURLE_OK)
 		return NULL;
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return NULL;
 	d->loop = loop;
+	list_init(&d->under_way);
 	openssl_look_up();
 	deferred_init(&d->collect, collect);
 	d->timer = evtimer_new(loop_base(loop), on_timer, d);
 	d->multi = curl_multi_init();
-	if (!d->timer || !d->multi) {
+	if (!d->timer || !d->multi || set_timer(d, -1) < 0) {
 		dialer_free(d);
 		return NULL;
 	}
@@ -354,6 +402,8 @@ static bool set_options(struct dial *dial, const struct dial_target *target)
 	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1); /* ALPN offers http/1.1 only */
 	SET(CURLOPT_ERRORBUFFER, dial->error);
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
+	/* Long enough for dials at the same time; what a name means may change. */
+	SET(CURLOPT_DNS_CACHE_TIMEOUT, 1L);
 	SET(CURLOPT_TCP_NODELAY, 1L);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
 	SET(CURLOPT_SOCKOPTFUNCTION, on_socket_open);
@@ -389,7 +439,7 @@ static bool set_connect_to(struct dial *dial, const char *connect_to)
 struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 			void (*on_done)(void *arg, enum dial_outcome outcome, int fd, const char *why), void *arg)
 {
-	struct dial *dial = calloc(1, sizeof(*dial));
+	struct dial *dial = reserve_is_low() ? NULL : calloc(1, sizeof(*dial));
 
 	if (!dial)
 		return NULL;
@@ -397,6 +447,8 @@ struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 	dial->on_done = on_done;
 	dial->arg = arg;
 	d->dials++;
+	deferred_init(&dial->starved, on_starved);
+	list_init(&dial->link);
 	dial->fd = dial->ca_fd = -1;
 	dial->is_unix = target->unix_path;
 	dial->tls = strncmp(target->url, "https:", 6) == 0;
@@ -404,6 +456,7 @@ struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 	if (dial->easy && set_options(dial, target) && set_connect_to(dial, target->connect_to) &&
 	    curl_multi_add_handle(d->multi, dial->easy) == CURLM_OK) {
 		dial->in_multi = true;
+		list_add_tail(&d->under_way, &dial->link);
 		return dial;
 	}
 	dial_close(&dial);
@@ -417,6 +470,8 @@ void dial_close(struct dial **dial)
 	*dial = NULL;
 	if (!gone)
 		return;
+	list_remove(&gone->link);
+	deferred_cancel(&gone->starved);
 	if (gone->in_multi)
 		curl_multi_remove_handle(gone->dialer->multi, gone->easy);
 	if (gone->easy)
@@ -428,13 +483,29 @@ void dial_close(struct dial **dial)
 	free(gone);
 }
 
+/*
+ * OpenSSL that was without memory once says for ever after that it waits, and moves no byte. Who waits with reason has left
+ * the socket unready; it is looked at only after many waits in a row, since that costs a system call.
+ */
+static bool is_stuck(const struct dial *dial, unsigned *waits, short readiness)
+{
+	struct pollfd p = {.fd = dial->fd, .events = readiness};
+
+	if (++*waits < STUCK_LOOKED_AT)
+		return false;
+	if (poll(&p, 1, 0) != 1)
+		*waits = 0;
+	return *waits >= STUCK_WAITS;
+}
+
 static ssize_t tls_recv(struct dial *dial, void *to, size_t n)
 {
 	size_t got = 0;
 	CURLcode code = curl_easy_recv(dial->easy, to, n, &got);
 
 	if (code == CURLE_AGAIN)
-		return -EAGAIN;
+		return dial->send_failed || is_stuck(dial, &dial->recv_waits, POLLIN) ? -EIO : -EAGAIN;
+	dial->recv_waits = 0;
 	if (code != CURLE_OK || (got == 0 && !tls_ended(dial)))
 		return -EIO;
 	return (ssize_t)got;
@@ -452,15 +523,24 @@ ssize_t dial_recv(struct dial *dial, void *to, size_t n)
 	return plain < 0 ? -errno : plain;
 }
 
-ssize_t dial_send(struct dial *dial, const void *from, size_t n)
+static ssize_t tls_send(struct dial *dial, const void *from, size_t n)
 {
 	size_t sent = 0;
+	CURLcode code = curl_easy_send(dial->easy, from, n, &sent);
+
+	if (code == CURLE_AGAIN && !is_stuck(dial, &dial->send_waits, POLLOUT))
+		return -EAGAIN;
+	dial->send_waits = 0;
+	dial->send_failed = code != CURLE_OK;
+	return code == CURLE_OK ? (ssize_t)sent : -EIO;
+}
+
+ssize_t dial_send(struct dial *dial, const void *from, size_t n)
+{
 	ssize_t plain;
 
-	if (dial->tls) {
-		CURLcode code = curl_easy_send(dial->easy, from, n, &sent);
-		return code == CURLE_OK ? (ssize_t)sent : code == CURLE_AGAIN ? -EAGAIN : -EIO;
-	}
+	if (dial->tls)
+		return tls_send(dial, from, n);
 	do
 		plain = send(dial->fd, from, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	while (plain < 0 && errno == EINTR);

@@ -361,6 +361,9 @@ static void send_up(struct exchange *e)
 		if (n < 0) {
 			/* It may have answered already and closed: what it sent is still to be read. */
 			e->up_broken = true;
+			/* What broke may be TLS and not the socket, which then tells nothing. */
+			if (upstream_conn_is_buffered(e->conn))
+				upstream_conn_read_again(e->conn);
 			break;
 		}
 		e->up_sent += (size_t)n;
@@ -416,6 +419,18 @@ static void add_body(struct exchange *e, const char *p, size_t n)
 		buf_add_str(&e->up, STR("\r\n"));
 	if (unsent(e) > UP_HIGH_WATER)
 		client_pause_body(e->client, true);
+}
+
+/* A part of the body found no memory: the request cannot be completed, and the exchange ends. */
+static bool body_is_lost(struct exchange *e)
+{
+	if (!e->up.failed)
+		return false;
+	if (e->state == EXCHANGE_BODY)
+		cut(e);
+	else
+		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+	return true;
 }
 
 static void gather(struct exchange *e, const char *p, size_t n)
@@ -475,7 +490,7 @@ void exchange_body(struct exchange *e, const char *p, size_t n)
 	}
 	e->report.bytes_up += n;
 	add_body(e, p, n);
-	if (e->conn)
+	if (!body_is_lost(e) && e->conn)
 		send_up(e);
 }
 
@@ -504,7 +519,7 @@ void exchange_body_end(struct exchange *e)
 	}
 	if (e->rechunk && !drops_body(e))
 		buf_add_str(&e->up, STR("0\r\n\r\n"));
-	if (e->conn)
+	if (!body_is_lost(e) && e->conn)
 		send_up(e);
 }
 
@@ -592,6 +607,9 @@ static void begin_lease(struct exchange *e, bool fresh)
 	case UPSTREAM_LEASE_DOWN:
 		why = upstream_trouble(e->upstream);
 		fail(e, EXCHANGE_END_NO_UPSTREAM, 502, why ? why : "cannot be reached");
+		return;
+	case UPSTREAM_LEASE_NO_MEMORY:
+		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
 		return;
 	}
 }
@@ -740,8 +758,8 @@ static void pause_response(struct exchange *e)
 	e->response_paused = true;
 }
 
-/* Sends head (may be empty) and body bytes that were agreed to, framed as this client needs it. */
-static void send_down(struct exchange *e, struct str head, struct str wire, const struct buf *data, bool last)
+/* Sends head (may be empty) and body bytes that were agreed to, framed as this client needs it; false without memory. */
+static bool send_down(struct exchange *e, struct str head, struct str wire, const struct buf *data, bool last)
 {
 	struct buf framed = BUF_EMPTY;
 	bool more = true;
@@ -761,14 +779,16 @@ static void send_down(struct exchange *e, struct str head, struct str wire, cons
 		}
 		if (last)
 			buf_add_str(&framed, STR("0\r\n\r\n"));
+		if (framed.failed)
+			break;
 		more = client_send(e->client, head, buf_str(&framed));
 		break;
 	}
-	if (framed.failed)
-		client_cut(e->client, CLIENT_END_NO_MEMORY);
-	buf_fini(&framed);
 	if (!more && !last)
 		pause_response(e);
+	more = !framed.failed;
+	buf_fini(&framed);
+	return more;
 }
 
 /* The response body is complete: all of it has been sent. */
@@ -789,8 +809,9 @@ static enum http_result filter_down(struct exchange *e, struct str head, struct 
 	e->held_last = last;
 	if (out.failed)
 		rc = EXCHANGE_FILTER_BAD;
-	if (rc != EXCHANGE_FILTER_BAD || head.n)
-		send_down(e, head, str_of(NULL, 0), &out, last && rc == EXCHANGE_FILTER_MORE);
+	if ((rc != EXCHANGE_FILTER_BAD || head.n) &&
+	    !send_down(e, head, str_of(NULL, 0), &out, last && rc == EXCHANGE_FILTER_MORE))
+		rc = EXCHANGE_FILTER_BAD;
 	if (e->heartbeat && out.len) {
 		e->whole_line = buf_data(&out)[out.len - 1] == '\n';
 		arm_heartbeat(e);
@@ -819,6 +840,15 @@ static void after_relay(struct exchange *e, enum http_result rc)
 	}
 }
 
+static bool relay_plainly(struct exchange *e, struct str head, struct str wire, const struct buf *data, bool last)
+{
+	if (e->heartbeat && data->len) {
+		e->whole_line = buf_data(data)[data->len - 1] == '\n';
+		arm_heartbeat(e);
+	}
+	return send_down(e, head, wire, data, last);
+}
+
 /* Body bytes from the upstream; `head` goes out before them in the same send. */
 static void relay(struct exchange *e, struct str head, const char *p, size_t n)
 {
@@ -832,16 +862,12 @@ static void relay(struct exchange *e, struct str head, const char *p, size_t n)
 	e->left_over = rc == HTTP_DONE && used < n;
 	if (copies && e->copy.len + data.len <= COPY_MAX_BYTES)
 		buf_add_str(&e->copy, buf_str(&data));
-	if (e->use == EXCHANGE_FILTER && rc != HTTP_BAD && !data.failed) {
-		rc = filter_down(e, head, buf_str(&data), rc == HTTP_DONE);
-	} else {
-		if (e->heartbeat && data.len) {
-			e->whole_line = buf_data(&data)[data.len - 1] == '\n';
-			arm_heartbeat(e);
-		}
-		send_down(e, head, str_of(p, used), &data, rc == HTTP_DONE);
-	}
+	/* What is lost for want of memory must not look like the end. */
 	if (data.failed)
+		rc = HTTP_BAD;
+	else if (e->use == EXCHANGE_FILTER)
+		rc = rc == HTTP_BAD ? rc : filter_down(e, head, buf_str(&data), rc == HTTP_DONE);
+	else if (!relay_plainly(e, head, str_of(p, used), &data, rc == HTTP_DONE))
 		rc = HTTP_BAD;
 	buf_fini(&data);
 	after_relay(e, rc);
@@ -1039,12 +1065,12 @@ static void on_response_eof(struct exchange *e, const char *why)
 		cut(e);
 		return;
 	}
-	if (e->use == EXCHANGE_FILTER) {
+	if (e->use == EXCHANGE_FILTER)
 		after_relay(e, filter_down(e, str_of(NULL, 0), str_of(NULL, 0), true));
-		return;
-	}
-	send_down(e, str_of(NULL, 0), str_of(NULL, 0), &nothing, true);
-	complete(e);
+	else if (send_down(e, str_of(NULL, 0), str_of(NULL, 0), &nothing, true))
+		complete(e);
+	else
+		cut(e);
 }
 
 /* One read; false when there was nothing. */

@@ -226,6 +226,9 @@ static void begin_lease(struct fetch *f, bool fresh)
 	case UPSTREAM_LEASE_FULL:
 		end(f, FETCH_NO_PLACE, "the pool and its queue are full", false);
 		return;
+	case UPSTREAM_LEASE_NO_MEMORY:
+		end(f, FETCH_NO_MEMORY, "out of memory", false);
+		return;
 	case UPSTREAM_LEASE_DOWN:
 		why = upstream_trouble(f->upstream);
 		end(f, FETCH_UNREACHABLE, why ? why : "cannot be reached", false);

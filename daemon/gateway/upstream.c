@@ -400,7 +400,9 @@ static void arm_retry(struct upstream *u)
 	unsigned ms = u->circuit_ms + (unsigned)(clock_ns() / 1000 % (u->circuit_ms / 5 + 1));
 	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
 
-	event_add(u->retry, &tv);
+	/* Without memory for the timer the next request tries. */
+	if (event_add(u->retry, &tv) < 0)
+		u->circuit_open = false;
 	u->circuit_ms = u->circuit_ms * 2 < CIRCUIT_MAX_MS ? u->circuit_ms * 2 : CIRCUIT_MAX_MS;
 }
 
@@ -697,7 +699,7 @@ enum upstream_lease upstream_lease(struct upstream *u, struct upstream_ticket *t
 	t->fresh = fresh;
 	*out = NULL;
 	if (!o)
-		return UPSTREAM_LEASE_FULL;
+		return UPSTREAM_LEASE_NO_MEMORY;
 	if (!fresh && u->nwaiting == 0 && o->held < u->config.pool.max_per_identity) {
 		*out = lease_idle(u, o, false);
 		if (*out)

@@ -113,6 +113,7 @@ enum upstream_lease {
 	UPSTREAM_LEASE_WAIT, /* the ticket waits */
 	UPSTREAM_LEASE_FULL, /* pool and queue, or the identity's part of them, are full; the ticket does not wait */
 	UPSTREAM_LEASE_DOWN, /* the circuit is open: see upstream_trouble; the ticket does not wait */
+	UPSTREAM_LEASE_NO_MEMORY, /* the ticket does not wait */
 };
 
 /*

@@ -287,10 +287,10 @@ Test(dp_faults, ends_that_are_errors_are_warnings)
 Test(dp_faults, F20_keep_alive_race)
 {
 	enum {
-		REQUESTS = 1500,
 		SCRIPTS = 40
 	};
-	static struct up_step steps[SCRIPTS][7];
+	const unsigned requests = dp_rounds(1500, 10000);
+	static struct up_step steps[SCRIPTS][11];
 	static const struct up_step *scripts[UP_MAX_CONNECTIONS];
 	struct gw_options options = {.scripts = scripts, .nscripts = COUNT(scripts), .log = "level: warn"};
 	unsigned posts = 0, seen = 0;
@@ -299,7 +299,7 @@ Test(dp_faults, F20_keep_alive_race)
 	struct raw r;
 
 	for (unsigned i = 0; i < SCRIPTS; i++) {
-		unsigned good = 1 + i % 4, n = 0;
+		unsigned good = 1 + i % 8, n = 0;
 
 		while (n < good)
 			steps[i][n++] = (struct up_step){UP_ECHO, NULL, 0};
@@ -307,13 +307,13 @@ Test(dp_faults, F20_keep_alive_race)
 		if (i % 3)
 			steps[i][n++] = (struct up_step){UP_DELAY, NULL, i % 3};
 		steps[i][n] = (struct up_step){UP_CLOSE, NULL, 0};
-		steps[i][6] = (struct up_step){UP_END, NULL, 0};
+		steps[i][10] = (struct up_step){UP_END, NULL, 0};
 	}
 	for (unsigned i = 0; i < COUNT(scripts); i++)
 		scripts[i] = steps[i % SCRIPTS];
 	gw = gw_start(&options);
 	r = gw_connect(gw);
-	for (unsigned i = 0; i < REQUESTS; i++) {
+	for (unsigned i = 0; i < requests; i++) {
 		bool post = i % 4 == 0;
 		char request[120];
 		struct answer a;

@@ -87,6 +87,16 @@ static void add_rule(struct buf *out, const char *name)
 		name, name, name);
 }
 
+/* Listeners come up one after the other, and the harness waits for the first. */
+static bool bob_is_served(void *arg)
+{
+	struct raw probe;
+	bool served = raw_try_unix(&probe, bob_path(arg)) == 0;
+
+	raw_close(&probe);
+	return served;
+}
+
 struct gw *dp_two_start(const struct gw_options *options)
 {
 	struct gw *gw = gw_prepare(options);
@@ -109,6 +119,7 @@ struct gw *dp_two_start(const struct gw_options *options)
 	scratch_file(&gw->dir, "stacygate.yaml", 0644, buf_data(&text), text.len);
 	buf_fini(&text);
 	gw_run(gw, options);
+	cr_assert(wait_until(bob_is_served, gw, WAIT_MS));
 	return gw;
 }
 
@@ -185,6 +196,11 @@ bool dp_wait_fds(struct gw *gw, int n)
 }
 
 /* --- bytes -------------------------------------------------------------------------------------------------------------- */
+
+unsigned dp_rounds(unsigned usually, unsigned in_full)
+{
+	return getenv("SG_LONG") ? in_full : usually;
+}
 
 unsigned dp_random(uint32_t *state, unsigned below)
 {

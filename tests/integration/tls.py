@@ -66,6 +66,7 @@ def refused(settings_of, server, status, *words, forbid=b"HTTP"):
             assert any(word in text for word in words + GNUTLS_WORDS), f"none of {words} in {text}"
         assert server.plain == 0 and not server.requests, "HTTP reached the server"
         assert server.connections == 1, f"{server.connections} connections for one POST"
+        wait_for("the connection is closed", lambda: not server.live)
     server.close()
     return took
 
@@ -109,8 +110,9 @@ def test_f24_system_authorities():
 
 
 def test_f24_old_versions():
-    server = Upstream(server_context(GOOD, lowest=ssl.TLSVersion.TLSv1_1, highest=ssl.TLSVersion.TLSv1_1))
-    refused(https(server), server, 502, "alert protocol version", "unsupported protocol", "version")
+    for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+        server = Upstream(server_context(GOOD, lowest=version, highest=version))
+        refused(https(server), server, 502, "alert protocol version", "unsupported protocol", "version")
 
 
 def raw_server(what):
@@ -132,7 +134,6 @@ def test_f25_handshake_stall():
     took = refused(https(server, "timeouts: { connect: 700ms }"), server, 504, "timed out", "timeout", "Timeout")
     assert 0.5 < took < 4, took
     assert server.got[:1] == b"\x16" and b"HTTP/" not in server.got and KEY.encode() not in server.got
-    wait_for("the connection is closed", lambda: not server.live)
 
 
 def test_f25_reset_in_handshake():
@@ -201,7 +202,8 @@ def test_f26_lengths_cut_short():
 
 
 def test_f27_authority_changed():
-    """A reload takes the new authorities; connections made under the old ones serve nobody any more."""
+    """A reload takes the new authorities; connections made under the old ones serve nobody any more. And a server that
+    shows another certificate of an authority that is trusted is the same server."""
     server = good_server()
     work = tempfile.mkdtemp(prefix="sg-ca.", dir=CERTIFICATES)
     ca = os.path.join(work, "ca.pem")
@@ -213,6 +215,9 @@ def test_f27_authority_changed():
         assert server.connections == 1
         g.reload()
         assert g.ask("up").status == 502, "the old authority is still trusted"
+        server.context.load_cert_chain(OTHER.issue("rotated"))
+        g.get("up")
+        server.context.load_cert_chain(GOOD)
         shutil.copy(OWN.certificate, ca)
         g.reload()
         g.get("up")

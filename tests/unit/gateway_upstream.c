@@ -789,6 +789,43 @@ Test(gateway_upstream, circuit)
 	give_back(&late, true);
 }
 
+/* Milliseconds until one more dial is made. */
+static uint64_t until_next_dial(void)
+{
+	uint64_t dials = upstream_counters(up).dials, from = wait_now_ms();
+
+	while (upstream_counters(up).dials == dials && wait_now_ms() - from < WAIT_MS)
+		turn();
+	return wait_now_ms() - from;
+}
+
+/* F31: a closed door is tried at growing intervals, each a little longer than its length by what the clock happens to say. */
+Test(gateway_upstream, back_off)
+{
+	struct waiter w[5];
+
+	config.pool.max_connections = 5;
+	start();
+	close(listening);
+	listening = -1;
+	unlink(scratch_path(&dir, "up.sock"));
+	/* The microseconds of the clock are what is added to the first interval, up to 20 ms. */
+	while (now_ms * 1000 % 21 != 20)
+		now_ms++;
+	for (unsigned i = 0; i < 5; i++) {
+		cr_assert_eq(ask(&w[i], false), UPSTREAM_LEASE_WAIT);
+		await(&w[i]);
+	}
+	cr_assert_eq(upstream_counters(up).circuit_opened, 1);
+	for (unsigned i = 0, ms = 100; i < 4; i++, ms *= 2) {
+		uint64_t took = until_next_dial();
+
+		cr_expect_geq(took + 3, i ? ms : 120, "try %u after %llu ms", i, (unsigned long long)took);
+		cr_expect_lt(took, ms * 6 / 5 + 400, "try %u after %llu ms", i, (unsigned long long)took);
+	}
+	cr_expect_eq(upstream_counters(up).circuit_opened, 1);
+}
+
 /* min_idle connections are there before anybody asks, and again after they are gone. */
 Test(gateway_upstream, min_idle)
 {

@@ -6,8 +6,8 @@
  * idle and may close it at a later dial, and the next socket would get the number that we still read from. AGAIN is the
  * only good answer, since nobody may speak before a request.
  *
- * TLS is libcurl's as well: bytes of such a connection go through curl_easy_send and curl_easy_recv, those of a plain one
- * past it. A certificate is checked before a byte of HTTP is sent, since the handshake is part of the dial.
+ * TLS is libcurl's as well: bytes of such a connection go through curl_easy_send and curl_easy_recv, or, from the first
+ * answer on and where the library below is OpenSSL, through its SSL_read and SSL_write; those of a plain one past both. A certificate is checked before a byte of HTTP is sent, since the handshake is part of the dial.
  *
  * Handles are acted on only when no call of libcurl is on the stack: finished dials are collected after
  * curl_multi_socket_action has returned and reported from the loop's deferred work.
@@ -21,6 +21,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -65,6 +66,8 @@ struct dial {
 	bool send_failed;    /* of TLS: nothing more comes than what is here */
 	unsigned recv_waits; /* of TLS, in a row */
 	unsigned send_waits; /* the same for what is sent */
+	void *ssl;           /* borrowed from libcurl; OpenSSL's handle, once it is used past libcurl */
+	bool drained;        /* the last dial_recv took all that had come */
 	bool in_multi;
 	bool reported;
 	struct deferred starved;       /* fails it for want of memory */
@@ -168,25 +171,59 @@ static enum dial_outcome outcome_of(CURLcode code)
 }
 
 /*
- * Two things of a TLS connection that libcurl does not offer are asked of the library below it, where that is OpenSSL;
- * GnuTLS needs neither. OpenSSL is in the process for libcurl only and may be another library tomorrow, so its functions
- * are looked up and not linked.
+ * Where libcurl's TLS library is OpenSSL, a connection that has been spoken on is read and written past libcurl, and some
+ * things are asked that libcurl does not offer. OpenSSL is in the process for libcurl only and may be another library
+ * tomorrow, so its functions are looked up and not linked.
  */
 static struct {
 	int (*get_shutdown)(const void *ssl);
 	long (*ctrl)(void *ssl, int command, long larg, void *parg);
+	int (*set_fd)(void *ssl, int fd);
+	int (*read)(void *ssl, void *to, int n);
+	int (*write)(void *ssl, const void *from, int n);
+	int (*get_error)(const void *ssl, int rc);
+	int (*has_pending)(const void *ssl);
+	void *(*get_rbio)(const void *ssl);
+	uint64_t (*number_read)(void *bio);
+	void (*clear_error)(void);
+	bool complete;
 } openssl;
 
 enum {
 	OPENSSL_RECEIVED_SHUTDOWN = 2,
 	OPENSSL_CTRL_MODE = 33,
-	OPENSSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 2
+	OPENSSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 2,
+	OPENSSL_CTRL_SET_READ_AHEAD = 41,
+	OPENSSL_ERROR_WANT_READ = 2,
+	OPENSSL_ERROR_WANT_WRITE = 3,
+	OPENSSL_ERROR_ZERO_RETURN = 6,
+	OPENSSL_BUFFER_BYTES = 16384, /* that it reads at once, at least */
 };
 
 static void openssl_look_up(void)
 {
-	*(void **)&openssl.get_shutdown = dlsym(RTLD_DEFAULT, "SSL_get_shutdown");
-	*(void **)&openssl.ctrl = dlsym(RTLD_DEFAULT, "SSL_ctrl");
+	const struct {
+		const char *name;
+		void *to;
+	} functions[] = {
+		{"SSL_get_shutdown", &openssl.get_shutdown},
+		{"SSL_ctrl", &openssl.ctrl},
+		{"SSL_set_fd", &openssl.set_fd},
+		{"SSL_read", &openssl.read},
+		{"SSL_write", &openssl.write},
+		{"SSL_get_error", &openssl.get_error},
+		{"SSL_has_pending", &openssl.has_pending},
+		{"SSL_get_rbio", &openssl.get_rbio},
+		{"BIO_number_read", &openssl.number_read},
+		{"ERR_clear_error", &openssl.clear_error},
+	};
+
+	openssl.complete = true;
+	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {
+		void *function = dlsym(RTLD_DEFAULT, functions[i].name);
+		memcpy(functions[i].to, &function, sizeof(function));
+		openssl.complete = openssl.complete && function;
+	}
 }
 
 /* Its handle, or NULL; known from the first curl_easy_recv on. */
@@ -212,7 +249,7 @@ static bool tls_prepare(const struct dial *dial)
 
 	if (backend == CURLSSLBACKEND_GNUTLS)
 		return true;
-	if (backend != CURLSSLBACKEND_OPENSSL || !ssl || !openssl.ctrl || !openssl.get_shutdown)
+	if (backend != CURLSSLBACKEND_OPENSSL || !ssl || !openssl.complete)
 		return false;
 	openssl.ctrl(ssl, OPENSSL_CTRL_MODE, OPENSSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, NULL);
 	return true;
@@ -392,6 +429,7 @@ static bool set_options(struct dial *dial, const struct dial_target *target)
 	SET(CURLOPT_FRESH_CONNECT, 1L);
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_QUICK_EXIT, 1L);
+	SET(CURLOPT_BUFFERSIZE, 1024L); /* kept for the life of the connection; only a proxy answers into it */
 	/* Never the environment's. */
 	SET(CURLOPT_PROXY, target->proxy ? target->proxy : "");
 	SET(CURLOPT_NOPROXY, target->proxy ? "" : "*");
@@ -498,58 +536,169 @@ static bool is_stuck(const struct dial *dial, unsigned *waits, short readiness)
 	return *waits >= STUCK_WAITS;
 }
 
-static ssize_t tls_recv(struct dial *dial, void *to, size_t n)
+/*
+ * From the first answer on OpenSSL reads the socket itself and as much at once as there is: that spares a system call for
+ * the head of each record, and libcurl's own work. Not before, since tickets come ahead of the first answer and are kept
+ * by libcurl only when it reads them.
+ */
+static void go_direct(struct dial *dial)
+{
+	curl_sslbackend backend;
+	void *ssl = tls_handle(dial, &backend);
+
+	if (backend != CURLSSLBACKEND_OPENSSL || !ssl || openssl.set_fd(ssl, dial->fd) != 1)
+		return;
+	openssl.ctrl(ssl, OPENSSL_CTRL_SET_READ_AHEAD, 1, NULL);
+	dial->ssl = ssl;
+}
+
+/* What a call that moved nothing returns. */
+static ssize_t recv_waits(struct dial *dial)
+{
+	return dial->send_failed || is_stuck(dial, &dial->recv_waits, POLLIN) ? -EIO : -EAGAIN;
+}
+
+static ssize_t send_failed(struct dial *dial)
+{
+	dial->send_failed = true;
+	return -EIO;
+}
+
+static ssize_t send_waits(struct dial *dial)
+{
+	return is_stuck(dial, &dial->send_waits, POLLOUT) ? send_failed(dial) : -EAGAIN;
+}
+
+static ssize_t sent_some(struct dial *dial, ssize_t n)
+{
+	dial->send_waits = 0;
+	return n;
+}
+
+static ssize_t curl_recv(struct dial *dial, void *to, size_t n)
 {
 	size_t got = 0;
 	CURLcode code = curl_easy_recv(dial->easy, to, n, &got);
 
 	if (code == CURLE_AGAIN)
-		return dial->send_failed || is_stuck(dial, &dial->recv_waits, POLLIN) ? -EIO : -EAGAIN;
+		return recv_waits(dial);
 	dial->recv_waits = 0;
 	if (code != CURLE_OK || (got == 0 && !tls_ended(dial)))
 		return -EIO;
+	if (got)
+		go_direct(dial);
 	return (ssize_t)got;
 }
 
-ssize_t dial_recv(struct dial *dial, void *to, size_t n)
-{
-	ssize_t plain;
-
-	if (dial->tls)
-		return tls_recv(dial, to, n);
-	do
-		plain = recv(dial->fd, to, n, MSG_DONTWAIT);
-	while (plain < 0 && errno == EINTR);
-	return plain < 0 ? -errno : plain;
-}
-
-static ssize_t tls_send(struct dial *dial, const void *from, size_t n)
+static ssize_t curl_send(struct dial *dial, const void *from, size_t n)
 {
 	size_t sent = 0;
 	CURLcode code = curl_easy_send(dial->easy, from, n, &sent);
 
-	if (code == CURLE_AGAIN && !is_stuck(dial, &dial->send_waits, POLLOUT))
+	if (code == CURLE_AGAIN)
+		return send_waits(dial);
+	return code == CURLE_OK ? sent_some(dial, (ssize_t)sent) : send_failed(dial);
+}
+
+/* What an unsuccessful call means. A stream that ends without close_notify is an error of OpenSSL's, as it should be. */
+static ssize_t openssl_failure(const struct dial *dial, int rc)
+{
+	switch (openssl.get_error(dial->ssl, rc)) {
+	case OPENSSL_ERROR_WANT_READ:
+	case OPENSSL_ERROR_WANT_WRITE:
 		return -EAGAIN;
-	dial->send_waits = 0;
-	dial->send_failed = code != CURLE_OK;
-	return code == CURLE_OK ? (ssize_t)sent : -EIO;
+	case OPENSSL_ERROR_ZERO_RETURN:
+		return 0;
+	default:
+		return -EIO;
+	}
+}
+
+static int at_most_int(size_t n)
+{
+	return n < INT_MAX ? (int)n : INT_MAX;
+}
+
+static ssize_t openssl_recv(struct dial *dial, void *to, size_t n)
+{
+	bool was_empty = !openssl.has_pending(dial->ssl);
+	void *bio = openssl.get_rbio(dial->ssl);
+	uint64_t before = openssl.number_read(bio);
+	int got;
+
+	openssl.clear_error(); /* get_error looks at what others left there */
+	got = openssl.read(dial->ssl, to, at_most_int(n));
+	/* Less came than there was room for, and nothing of it is left. */
+	dial->drained = was_empty && !openssl.has_pending(dial->ssl) &&
+			openssl.number_read(bio) - before < OPENSSL_BUFFER_BYTES;
+	if (got <= 0) {
+		ssize_t rc = openssl_failure(dial, got);
+		return rc == -EAGAIN ? recv_waits(dial) : rc;
+	}
+	dial->recv_waits = 0;
+	return got;
+}
+
+static ssize_t openssl_send(struct dial *dial, const void *from, size_t n)
+{
+	int sent;
+
+	openssl.clear_error();
+	sent = openssl.write(dial->ssl, from, at_most_int(n));
+	if (sent > 0)
+		return sent_some(dial, sent);
+	return openssl_failure(dial, sent) == -EAGAIN ? send_waits(dial) : send_failed(dial);
+}
+
+static ssize_t plain_recv(struct dial *dial, void *to, size_t n)
+{
+	ssize_t got;
+
+	do
+		got = recv(dial->fd, to, n, MSG_DONTWAIT);
+	while (got < 0 && errno == EINTR);
+	/* A socket gives less than it is asked for only when it has no more (recv(2)). */
+	dial->drained = got > 0 && (size_t)got < n;
+	return got < 0 ? -errno : got;
+}
+
+static ssize_t plain_send(struct dial *dial, const void *from, size_t n)
+{
+	ssize_t sent;
+
+	do
+		sent = send(dial->fd, from, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (sent < 0 && errno == EINTR);
+	return sent < 0 ? -errno : sent;
+}
+
+ssize_t dial_recv(struct dial *dial, void *to, size_t n)
+{
+	if (dial->ssl)
+		return openssl_recv(dial, to, n);
+	return dial->tls ? curl_recv(dial, to, n) : plain_recv(dial, to, n);
 }
 
 ssize_t dial_send(struct dial *dial, const void *from, size_t n)
 {
-	ssize_t plain;
+	if (dial->ssl)
+		return openssl_send(dial, from, n);
+	return dial->tls ? curl_send(dial, from, n) : plain_send(dial, from, n);
+}
 
-	if (dial->tls)
-		return tls_send(dial, from, n);
-	do
-		plain = send(dial->fd, from, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-	while (plain < 0 && errno == EINTR);
-	return plain < 0 ? -errno : plain;
+bool dial_is_tls(const struct dial *dial)
+{
+	return dial->tls;
 }
 
 bool dial_is_buffered(const struct dial *dial)
 {
-	return dial->tls;
+	return dial->ssl ? openssl.has_pending(dial->ssl) : dial->tls;
+}
+
+bool dial_is_drained(const struct dial *dial)
+{
+	return dial->drained;
 }
 
 struct dial_share *dial_share_new(void)

@@ -37,6 +37,7 @@
 #include "common/http_write.h"
 #include "common/loop.h"
 #include "common/secret.h"
+#include "common/spares.h"
 #include "gateway/answer.h"
 #include "gateway/client.h"
 #include "gateway/orphan.h"
@@ -161,31 +162,16 @@ struct exchange {
 
 static char scratch[SCRATCH_BYTES];
 
-/*
- * Some that have ended wait here for the next request, so that it need not ask malloc. Only the memory of `up` survives in
- * them, wiped. A sanitizer is to see them freed.
- */
-#ifdef __SANITIZE_ADDRESS__
-enum {
-	SPARES_MAX = 0
-};
-#else
-enum {
-	SPARES_MAX = 64
-};
-#endif
-
-static struct exchange *spares[SPARES_MAX + 1];
-static size_t nspares;
+/* Some that have ended; only the memory of `up` survives in them, wiped. */
+static struct spares spares;
 
 static struct exchange *take_spare(void)
 {
-	struct exchange *e;
+	struct exchange *e = spares_take(&spares);
 	struct buf up;
 
-	if (nspares == 0)
+	if (!e)
 		return calloc(1, sizeof(*e));
-	e = spares[--nspares];
 	up = e->up;
 	memset(e, 0, sizeof(*e));
 	e->up = up;
@@ -195,12 +181,12 @@ static struct exchange *take_spare(void)
 /* Keeps it, or frees it: `up` may have grown with a body. */
 static void put_spare(struct exchange *e)
 {
-	if (nspares != SPARES_MAX && e->up.cap <= SPARE_UP_MAX_BYTES) {
+	if (e->up.cap <= SPARE_UP_MAX_BYTES) {
 		if (e->up.mem)
 			explicit_bzero(e->up.mem, e->up.cap);
 		buf_reset(&e->up);
-		spares[nspares++] = e;
-		return;
+		if (spares_put(&spares, e))
+			return;
 	}
 	buf_wipe(&e->up);
 	free(e);

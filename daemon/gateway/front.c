@@ -57,17 +57,16 @@ struct front {
 	struct list link;            /* on front_shared.fronts */
 	struct client *client;       /* owned by itself; valid until on_closed */
 	struct identity peer;
-	char *listener;                 /* owned */
+	const char *listener;           /* owned reference to a shared text */
 	struct snapshot *snapshot;      /* owned reference; what rule and user_id belong to */
 	const struct config_rule *rule; /* borrowed from the snapshot; NULL: none matches */
+	const char *user_id;            /* owned reference to a shared text; NULL: none, or without memory */
 	struct limiter_owner *limits;   /* owned reference; of user_id; NULL: unusable, or without memory */
+	struct exchange *exchange;      /* the present one, until its on_end; NULL otherwise */
+	struct enforce *enforce;        /* owned; what shapes that exchange; NULL: nothing does */
+	struct prune *prune;            /* owned; the present request, while it runs */
 	bool connection_counted;        /* in limits */
 	bool request_counted;           /* in limits, the present one */
-	bool user_id_bad;               /* the rule's user_id comes out unusable for this peer */
-	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
-	struct exchange *exchange; /* the present one, until its on_end; NULL otherwise */
-	struct enforce *enforce;   /* owned; what shapes that exchange; NULL: nothing does */
-	struct prune *prune;       /* owned; the present request, while it runs */
 	uint64_t requests;
 	/* of the present request */
 	enum pending pending;
@@ -75,12 +74,13 @@ struct front {
 	unsigned retry_after_s; /* of a refusal; 0: none is told */
 	char *open_ended;       /* owned; the path of a request for a tunnel or the events, which a reload may end */
 	enum http_method method;
+	bool user_id_bad;   /* the rule's user_id comes out unusable for this peer */
 	char *pending_text; /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
 	char method_text[8];
 	char *path;           /* owned; for the log, cut, never the query; NULL when it is not logged */
 	char *sandbox;        /* owned; for the audit; NULL when there is none, or no audit */
 	const char *template; /* literal; of the route; NULL until it is known */
-	char request_id[REQUEST_ID_MAX_BYTES + 1];
+	char *request_id;     /* owned; NULL between requests, and without memory */
 	uint64_t started_ns;
 };
 
@@ -128,6 +128,46 @@ static void count_out(struct front_shared *s, uid_t uid)
 	free(u);
 }
 
+/* --- texts that many connections have ------------------------------------------------------------------------------------ */
+
+struct front_text {
+	struct list link; /* on front_shared.texts */
+	size_t refs;
+	char text[]; /* terminated */
+};
+
+/* A reference to a shared copy; NULL without memory. */
+static const char *text_ref(struct front_shared *s, const char *text)
+{
+	size_t n = strlen(text) + 1;
+	struct front_text *t;
+
+	LIST_FOREACH (node, &s->texts) {
+		t = CONTAINER_OF(node, struct front_text, link);
+		if (strcmp(t->text, text) == 0) {
+			t->refs++;
+			return t->text;
+		}
+	}
+	t = malloc(sizeof(*t) + n);
+	if (!t)
+		return NULL;
+	t->refs = 1;
+	memcpy(t->text, text, n);
+	list_add_head(&s->texts, &t->link);
+	return t->text;
+}
+
+static void text_unref(const char *text)
+{
+	struct front_text *t = text ? CONTAINER_OF(text, struct front_text, text) : NULL;
+
+	if (!t || --t->refs)
+		return;
+	list_remove(&t->link);
+	free(t);
+}
+
 /* --- which rule ------------------------------------------------------------------------------------------------------------ */
 
 /* Lets go of what is counted for the owner that this connection had. */
@@ -146,6 +186,7 @@ static void leave_limits(struct front *f)
 
 static void choose_rule(struct front *f)
 {
+	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
 	const struct config *c;
 
 	if (f->snapshot == f->shared->snapshot)
@@ -155,8 +196,10 @@ static void choose_rule(struct front *f)
 	f->snapshot = snapshot_ref(f->shared->snapshot);
 	c = snapshot_config(f->snapshot);
 	f->rule = policy_match(c, &f->peer, f->listener);
-	f->user_id_bad = f->rule && policy_user_id(c, f->rule, &f->peer, f->user_id) != 0;
-	if (f->rule && !f->user_id_bad)
+	f->user_id_bad = f->rule && policy_user_id(c, f->rule, &f->peer, user_id) != 0;
+	text_unref(f->user_id);
+	f->user_id = f->rule && !f->user_id_bad ? text_ref(f->shared, user_id) : NULL;
+	if (f->user_id)
 		f->limits = limiter_owner_ref(f->shared->limiter, f->user_id, clock_ns());
 }
 
@@ -234,6 +277,7 @@ static void request_done(struct front *f, const struct exchange_report *r, bool 
 	log_request(f, r, own);
 	set_text(&f->path, NULL);
 	set_text(&f->sandbox, NULL);
+	set_text(&f->request_id, NULL);
 }
 
 /* A request that was answered here. */
@@ -284,6 +328,14 @@ static char *logged_path(struct str target)
 	return str_dup(str_of(path.p, path.n < LOGGED_PATH_MAX_BYTES ? path.n : LOGGED_PATH_MAX_BYTES));
 }
 
+static char *new_request_id(void)
+{
+	char id[REQUEST_ID_MAX_BYTES + 1];
+
+	request_id_make(id);
+	return str_dup(str_from(id));
+}
+
 static void note_request(struct front *f, const struct http_head *head)
 {
 	const struct http_header *id = http_head_find(head, STR("x-request-id"));
@@ -296,15 +348,12 @@ static void note_request(struct front *f, const struct http_head *head)
 	copy_text(f->method_text, sizeof(f->method_text), head->method_text);
 	f->template = NULL;
 	set_text(&f->path, logs_access_on(f->shared->logs) ? logged_path(head->target) : NULL);
-	if (id && request_id_is_good(id->value))
-		copy_text(f->request_id, sizeof(f->request_id), id->value);
-	else
-		request_id_make(f->request_id);
+	set_text(&f->request_id, id && request_id_is_good(id->value) ? str_dup(id->value) : new_request_id());
 }
 
 static struct answer_to answer_to(const struct front *f)
 {
-	return (struct answer_to){f->client, f->request_id[0] ? f->request_id : NULL, f->method == METHOD_HEAD};
+	return (struct answer_to){f->client, f->request_id, f->method == METHOD_HEAD};
 }
 
 /* Refuses when the body has been read, or at once if it is not going to be. */
@@ -473,6 +522,10 @@ static void judge(struct front *f, const struct http_head *head)
 	const char *why;
 	unsigned status;
 
+	if (!f->request_id) {
+		refuse(f, 503, "out of memory");
+		return;
+	}
 	if (!f->rule) {
 		/* One text for everybody: it must not tell which rules there are. */
 		refuse(f, 403, "no client rule admits this caller");
@@ -487,7 +540,7 @@ static void judge(struct front *f, const struct http_head *head)
 	note_route(f, &route);
 	if (head->method == METHOD_OPTIONS && route.place != ROUTE_GATEWAY) {
 		f->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
-	} else if (!policy_allows(f->rule, f->user_id, head->method, &route, target.path, &refusal)) {
+	} else if (!policy_allows(f->rule, f->user_id ? f->user_id : "", head->method, &route, target.path, &refusal)) {
 		refuse(f, 403, "%s", refusal.text);
 	} else if (route.place == ROUTE_GATEWAY) {
 		f->pending = PENDING_CONTROL;
@@ -495,6 +548,8 @@ static void judge(struct front *f, const struct http_head *head)
 	} else if (f->user_id_bad) {
 		refuse(f, 403, "rule \"%s\": user_id comes out empty, too long or unusable for this caller",
 		       f->rule->name);
+	} else if (!f->user_id) {
+		refuse(f, 503, "out of memory");
 	} else if (route.sandbox_bad) {
 		refuse(f, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(route.sandbox));
 	} else if (!take_request(f)) {
@@ -544,7 +599,8 @@ static unsigned answer_control(struct front *f)
 {
 	const struct answer_to to = answer_to(f);
 	const struct front_uid *own = find_uid(f->shared, f->peer.uid);
-	const struct control_caller caller = {&f->peer, f->listener, f->rule, f->user_id, own ? own->connections : 0};
+	const struct control_caller caller = {&f->peer, f->listener, f->rule, f->user_id ? f->user_id : "",
+					      own ? own->connections : 0};
 
 	return control_answer(&to, f->method, str_from(f->pending_text), f->snapshot, &f->shared->stats,
 			      &f->shared->clients, &caller);
@@ -642,9 +698,11 @@ static void on_body_end(void *arg)
 static void on_fault(void *arg, unsigned status, const char *why)
 {
 	struct front *f = arg;
+	char id[REQUEST_ID_MAX_BYTES + 1]; /* it ends with the exchange */
 	struct answer_to to;
 
 	if (f->exchange) {
+		copy_text(id, sizeof(id), str_from(f->request_id));
 		/* Its own report is this request's line in the log. */
 		f->refusal_status = status;
 		if (!exchange_abort(f->exchange))
@@ -657,13 +715,15 @@ static void on_fault(void *arg, unsigned status, const char *why)
 			f->template = NULL;
 			set_text(&f->path, NULL);
 			set_text(&f->sandbox, NULL);
-			request_id_make(f->request_id);
+			set_text(&f->request_id, new_request_id());
 		}
+		copy_text(id, sizeof(id), str_from(f->request_id));
 		own_answer_done(f, status);
 	}
 	f->pending = PENDING_NOTHING;
 	log_debug("c%llu: refused with %u: %s", client_id(f->client), status, why);
 	to = answer_to(f);
+	to.request_id = id[0] ? id : NULL;
 	answer_error(&to, status, "%s", why);
 }
 
@@ -697,7 +757,9 @@ static void front_free(struct front *f)
 	free(f->pending_text);
 	free(f->path);
 	free(f->sandbox);
-	free(f->listener);
+	free(f->request_id);
+	text_unref(f->user_id);
+	text_unref(f->listener);
 	free(f);
 }
 
@@ -804,7 +866,7 @@ void front_accept(struct front_shared *s, int fd, const char *listener)
 		f->shared = s;
 		f->peer = peer;
 		list_init(&f->link);
-		f->listener = strdup(listener);
+		f->listener = text_ref(s, listener);
 		f->client = f->listener ? client_new(&s->clients, fd, ++s->next_id, &client_events, f) : NULL;
 	}
 	if (!f || !f->client) {
@@ -831,6 +893,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop)
 	s->stats.started_ms = clock_ms();
 	list_init(&s->fronts);
 	list_init(&s->uids);
+	list_init(&s->texts);
 	client_shared_init(&s->clients, loop);
 	deadline_queue_init(&s->gather_deadlines, loop, GATHER_WINDOW_MS);
 	orphanage_init(&s->orphanage, loop);

@@ -306,7 +306,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	/* With TLS it may be upstream_conn_read_again that calls. */
-	if (!dial_is_buffered(c->dial))
+	if (!dial_is_tls(c->dial))
 		loop_saw_ready(c->upstream->loop);
 	if (c->state == CONN_LEASED) {
 		if (c->events)
@@ -314,7 +314,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	CHECK(c->state == CONN_IDLE);
-	if (dial_is_buffered(c->dial) && is_silent(c))
+	if (dial_is_tls(c->dial) && is_silent(c))
 		return;
 	c->upstream->counters.evicted++;
 	log_debug("upstream %s: idle connection %llu closed or spoke: evicted", c->upstream->name, c->id);
@@ -512,8 +512,7 @@ static bool is_silent(const struct upstream_conn *c)
 {
 	char byte;
 
-	/* A TLS connection may be readable with nothing to say, as after its handshake (session tickets). */
-	if (dial_is_buffered(c->dial))
+	if (dial_is_tls(c->dial))
 		return dial_recv(c->dial, &byte, 1) == -EAGAIN;
 	return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
@@ -527,7 +526,8 @@ static bool is_known_silent(const struct upstream_conn *c)
 {
 	uint64_t turn = loop_turn(c->upstream->loop);
 
-	return turn && (c->drained_turn == turn || (c->idle_turn != turn && loop_is_settled(c->upstream->loop)));
+	return turn && !dial_is_buffered(c->dial) &&
+	       (c->drained_turn == turn || (c->idle_turn != turn && loop_is_settled(c->upstream->loop)));
 }
 
 /* Too old ones are not used again (a lifetime of 0 is none), nor those that the server has closed or spoken on. */
@@ -740,8 +740,7 @@ ssize_t upstream_conn_recv(struct upstream_conn *c, void *to, size_t n)
 {
 	ssize_t got = dial_recv(c->dial, to, n);
 
-	/* A socket gives less than it is asked for only when it has no more (recv(2)). */
-	if (!dial_is_buffered(c->dial) && got > 0 && (size_t)got < n)
+	if (dial_is_drained(c->dial))
 		c->drained_turn = loop_turn(c->upstream->loop);
 	return got;
 }

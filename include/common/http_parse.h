@@ -80,7 +80,6 @@ enum http_trailer {
 };
 
 struct http_parser {
-	llhttp_t ll;
 	llhttp_type_t kind;
 	enum http_framing framing;
 	uint64_t left;   /* HTTP_BODY_LENGTH: body bytes still to come */
@@ -94,6 +93,7 @@ struct http_parser {
 	const char *mark; /* within one call: behind the last byte accounted for */
 	void (*on_data)(void *arg, const char *p, size_t n);
 	void *on_data_arg;
+	llhttp_t ll; /* from the head on: of a chunked body, and of a head with an unusual target; else never touched */
 };
 
 /* Begins a message; also between two messages of one connection. */

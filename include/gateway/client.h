@@ -45,6 +45,8 @@ struct client_shared {
 	struct deadline_queue linger_deadlines;
 	struct deadline_queue probe_deadlines; /* half-closed clients are asked now and then whether they left */
 	uint64_t body_max_bytes;
+	size_t open;      /* clients that are not freed */
+	size_t most_open; /* since memory was given back last */
 	uint64_t ends[CLIENT_ENDS];
 };
 

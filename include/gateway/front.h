@@ -40,6 +40,7 @@ struct front_shared {
 	struct control_stats stats;
 	struct list fronts; /* every open connection */
 	struct list uids;   /* struct front_uid */
+	struct list texts;  /* struct front_text: names that many connections share */
 	unsigned long long next_id;
 	void (*on_idle)(void *arg); /* called when the last connection and the last orphan have gone */
 	void *arg;

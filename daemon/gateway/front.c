@@ -552,6 +552,9 @@ static void judge(struct front *f, const struct http_head *head)
 		refuse(f, 503, "out of memory");
 	} else if (route.sandbox_bad) {
 		refuse(f, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(route.sandbox));
+	} else if (route.read_whole && head->framing == HTTP_BODY_LENGTH &&
+		   head->content_length > EXCHANGE_GATHER_MAX_BYTES) {
+		refuse(f, 413, EXCHANGE_TOO_LARGE_TEXT);
 	} else if (!take_request(f)) {
 		return;
 	} else if (route.id == ROUTE_PRUNE_ALL && f->rule->isolation == CONFIG_ISOLATION_OWNER) {

@@ -22,6 +22,11 @@ struct route;
 struct secret;
 struct upstream;
 
+enum {
+	EXCHANGE_GATHER_MAX_BYTES = 2097152 /* of a body that is read whole; a larger one is 413 with this text */
+};
+#define EXCHANGE_TOO_LARGE_TEXT "the request body is larger than the 2 MiB allowed here"
+
 /* How an exchange ended. One row each in exchange.c: text, whether it is an error, and a counter. */
 enum exchange_end {
 	EXCHANGE_END_DONE,

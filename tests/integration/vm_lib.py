@@ -458,6 +458,7 @@ class Server(Upstream):
         self.send_json(connection, request, 200, [self.templates[n] for n in sorted(self.templates)])
 
     def template(self, name):
+        name = urllib.parse.unquote(name)
         if name not in self.templates:
             raise Refused(404, "NOT_FOUND", f'not found: template "{name}"')
         return self.templates[name]
@@ -506,6 +507,12 @@ class Server(Upstream):
                 subscriber.put(raw if raw is not None else b"data: " + json.dumps(event).encode() + b"\n\n")
         return event["id"]
 
+    def end_events(self):
+        """Breaks every stream off."""
+        with self.state:
+            for subscriber in self.subscribers:
+                subscriber.put(None)
+
     def serve_events(self, connection):
         connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
                         b"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -518,6 +525,9 @@ class Server(Upstream):
                 if me.woken in ready:
                     me.woken.recv(1)
                     data = me.queue.get()
+                    if data is None:
+                        connection.close()
+                        return True
                     connection.send(b"%x\r\n%b\r\n" % (len(data), data))
                 elif not ready or not connection.sock.recv(4096):
                     connection.close()

@@ -437,7 +437,7 @@ static void gather(struct exchange *e, const char *p, size_t n)
 /* A window has passed: a body that hardly came takes memory and makes nobody happy. */
 static void check_gathering(struct exchange *e)
 {
-	if (e->gathered.len - e->window_bytes < GATHER_WINDOW_MIN_BYTES) {
+	if (e->started && e->gathered.len - e->window_bytes < GATHER_WINDOW_MIN_BYTES) {
 		refuse(e, EXCHANGE_END_REQUEST_FAULT, 408, "the request body comes too slowly: less than 1 KiB/s");
 		return;
 	}
@@ -1292,7 +1292,15 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
  */
 void exchange_start(struct exchange *e)
 {
+	client_pause_body(e->client, false);
 	e->started = true;
 	if (e->state == EXCHANGE_LEASE)
 		loop_defer(e->loop, &e->lease);
+}
+
+void exchange_hold_body(struct exchange *e)
+{
+	CHECK(!e->started);
+	if (!e->body_done)
+		client_pause_body(e->client, true);
 }

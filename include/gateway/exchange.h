@@ -126,6 +126,9 @@ MUST_CHECK int exchange_new(struct loop *loop, struct client *client, const stru
  */
 void exchange_start(struct exchange *e);
 
+/* Until it is started nothing of its body is taken. */
+void exchange_hold_body(struct exchange *e);
+
 /* After on_whole_body: what is sent as its body. on_end may be called from within. */
 void exchange_send_body(struct exchange *e, struct str body);
 

@@ -152,10 +152,7 @@ static void check_owner(struct enforce *e)
 static void check_vm(struct enforce *e, enum vm_state state)
 {
 	if (state == VM_SHARED && !e->c.shared_vm_accepted) {
-		exchange_refuse(e->exchange, 503,
-				"upstream %s puts several users into one virtual machine (pool mode), where sandboxes "
-				"cannot be kept apart: shared_vm: accept in its configuration allows that",
-				upstream_name(e->c.upstream));
+		exchange_refuse(e->exchange, 503, VM_SHARED_TEXT, upstream_name(e->c.upstream));
 		return;
 	}
 	if (state == VM_SHARED && !e->shared->shared_vm_said) {

@@ -426,6 +426,46 @@ Test(gateway_front, leaves_while_it_waits)
 	cr_expect_eq(connections, 0);
 }
 
+/* Turns until the name service has answered. */
+static void await_name(enum names_kind kind, uint32_t id)
+{
+	struct names_wait w = {.on_known = NULL};
+	uint64_t until = wait_now_ms() + WAIT_MS;
+	const char *name;
+
+	list_init(&w.link);
+	while (names_look_up(names, kind, id, &w, &name) != NAMES_KNOWN) {
+		names_cancel(&w);
+		cr_assert_lt(wait_now_ms(), until);
+		pump();
+	}
+}
+
+/* ID16: a stream goes on while a reload needs a name to tell whose it is, and after it when that is the same owner. */
+Test(gateway_front, ID16_revoked_when_the_name_is_known)
+{
+	user_id = "a%20b";
+	use_config("");
+	say("GET /api/v1/events" HOST "\r\n");
+	await_asked("\r\n\r\n");
+	cr_expect_eq(count(&asked, "X-User-ID: a%20b\r\n"), 1, "%.*s", STR_ARG(buf_str(&asked)));
+	user_id = "{user}";
+	pthread_mutex_lock(&name_gate);
+	use_config("");
+	cr_expect(!is_closed(), "it ends before the name is known");
+	pthread_mutex_unlock(&name_gate);
+	await_name(NAMES_USER, geteuid());
+	cr_expect(!is_closed(), "it ends although its owner is the same");
+	user_id = "{group}";
+	pthread_mutex_lock(&name_gate);
+	use_config("");
+	cr_expect(!is_closed(), "it ends before the name is known");
+	pthread_mutex_unlock(&name_gate);
+	await_name(NAMES_GROUP, getegid());
+	cr_expect(is_closed(), "it goes on as another's");
+	cr_expect_eq(shared.clients.ends[CLIENT_END_REVOKED], 1);
+}
+
 /* A name service that fails is 503, never a made-up name; the request after its recovery is served. */
 Test(gateway_front, name_service_fails)
 {

@@ -92,6 +92,11 @@ bool secret_equal(const struct secret *s, struct str candidate)
 	return differ == 0;
 }
 
+bool secret_same(const struct secret *a, const struct secret *b)
+{
+	return secret_equal(a, str_of(b->bytes, b->n));
+}
+
 struct str secret_bytes(const struct secret *s)
 {
 	return str_of(s->bytes, s->n);

@@ -166,6 +166,7 @@ struct rule_names {
 	yaml_node_t *allow;
 	yaml_node_t *isolation;
 	yaml_node_t *heartbeat;
+	yaml_node_t *admin;
 };
 
 static void find_upstream(struct reader *r, yaml_node_t *rule, yaml_node_t *node, size_t *out)
@@ -303,7 +304,9 @@ static void read_rule(struct reader *r, yaml_node_t *node, struct config_rule *r
 		{"allow", reader_keep_node, offsetof(struct rule_names, allow), 0, 0},
 		{"isolation", reader_keep_node, offsetof(struct rule_names, isolation), 0, 0},
 		{"heartbeat", reader_keep_node, offsetof(struct rule_names, heartbeat), 0, 0},
+		{"admin", reader_keep_node, offsetof(struct rule_names, admin), 0, 0},
 	};
+	static const struct reader_field admin_field = {"admin", reader_bool, 0, 0, 0};
 	static const struct reader_field match_field = {"match", read_match, 0, 0, 0};
 	static const struct reader_field heartbeat_field = {"heartbeat", reader_duration, 0, 100, READER_DAY_MS};
 	struct rule_names names = {0};
@@ -325,6 +328,8 @@ static void read_rule(struct reader *r, yaml_node_t *node, struct config_rule *r
 	read_user_id(r, node, names.user_id, rule);
 	if (names.heartbeat)
 		reader_duration(r, names.heartbeat, &rule->heartbeat_ms, &heartbeat_field);
+	if (names.admin)
+		reader_bool(r, names.admin, &rule->admin, &admin_field);
 	check_grants(r, node, &names);
 }
 
@@ -395,6 +400,11 @@ void config_clients_check(struct reader *r)
 				break;
 			}
 		}
+		if (rule->admin && rule->has_credential &&
+		    c->credentials[rule->credential].admin_api_key.source == CONFIG_SOURCE_NONE)
+			reader_fault_at(r, rule->at,
+					"admin: true needs the key admin_api_key in credential \"%s\", which has none",
+					c->credentials[rule->credential].name);
 		for (size_t n = 0; n < rule->nlisteners; n++) {
 			bool found = false;
 			for (size_t k = 0; k < c->nlisteners && !found; k++)

@@ -21,6 +21,7 @@
 #include "gateway/config.h"
 #include "gateway/exchange.h"
 #include "gateway/identity.h"
+#include "gateway/keyring.h"
 #include "gateway/peer.h"
 #include "gateway/policy.h"
 #include "gateway/request_id.h"
@@ -253,12 +254,24 @@ static bool read_timeout(const struct http_head *head, uint64_t *ms)
 	return true;
 }
 
+static bool is_admin_route(const struct route *route)
+{
+	return route->rest.n >= 7 && memcmp(route->rest.p, "/admin/", 7) == 0;
+}
+
+/* A key that no rule needs, or that has a value. */
+static bool is_loaded(const struct key *key)
+{
+	return !key || key_secret(key);
+}
+
 static void begin_exchange(struct front *f, const struct http_head *head, const struct target *target,
 			   const struct route *route)
 {
 	const struct exchange_grant grant = {
 		.upstream = snapshot_upstream(f->snapshot, f->rule->upstream),
 		.key = snapshot_key(f->snapshot, f->rule),
+		.admin_key = is_admin_route(route) ? snapshot_admin_key(f->snapshot, f->rule) : NULL,
 		.user_id = f->user_id,
 		.heartbeat_ms = f->rule->heartbeat_ms,
 		.orphanage = &f->shared->orphanage,
@@ -266,6 +279,10 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 	struct exchange_request request = {head, target, route, f->request_id, 0};
 	int rc;
 
+	if (!is_loaded(grant.key) || !is_loaded(grant.admin_key)) {
+		refuse(f, 503, "credential not loaded: it could not be read yet (/gateway/v1/health says why)");
+		return;
+	}
 	if (!read_timeout(head, &request.timeout_ms)) {
 		refuse(f, 400, "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s");
 		return;

@@ -27,7 +27,7 @@
 #include "common/http_write.h"
 #include "common/log.h"
 #include "common/loop.h"
-#include "common/secret.h"
+#include "gateway/keyring.h"
 #include "gateway/upstream.h"
 
 enum orphan_state {
@@ -64,9 +64,9 @@ struct orphan {
 	struct upstream_ticket ticket;
 	struct upstream_conn *conn; /* owned lease, in ANSWER and DELETE */
 	enum orphan_state state;
-	struct secret *key; /* owned reference; NULL: none */
-	char *user_id;      /* owned */
-	char *request_id;   /* owned */
+	struct key *key;  /* owned reference; NULL: none */
+	char *user_id;    /* owned */
+	char *request_id; /* owned */
 	struct http_parser parser;
 	bool in_body; /* the response head is complete */
 	unsigned status;
@@ -98,7 +98,7 @@ static void on_destroy(struct deferred *d)
 	if (p->pause)
 		event_free(p->pause);
 	upstream_unref(p->upstream);
-	secret_unref(p->key);
+	key_unref(p->key);
 	buf_fini(&p->received);
 	buf_wipe(&p->request);
 	free(p->user_id);
@@ -183,7 +183,7 @@ static void write_delete(struct orphan *p)
 	http_write_header(&p->request, STR("Host"), str_from(upstream_authority(p->upstream)));
 	http_write_header(&p->request, STR("User-Agent"), STR("stacygate/" PACKAGE_VERSION));
 	if (p->key)
-		http_write_header_secret(&p->request, STR("X-API-Key"), p->key);
+		http_write_header_secret(&p->request, STR("X-API-Key"), key_secret(p->key));
 	http_write_header(&p->request, STR("X-User-ID"), str_from(p->user_id));
 	http_write_header(&p->request, STR("X-Request-ID"), str_from(p->request_id));
 	http_write_end(&p->request);
@@ -424,7 +424,7 @@ static struct orphan *orphan_new(struct orphanage *o, const struct orphan_case *
 		return NULL;
 	}
 	p->upstream = upstream_ref(c->upstream);
-	p->key = c->key ? secret_ref(c->key) : NULL;
+	p->key = c->key ? key_ref(c->key) : NULL;
 	return p;
 }
 

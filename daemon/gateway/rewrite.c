@@ -7,6 +7,7 @@
 #include "gateway/rewrite.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "common/http_parse.h"
 #include "common/http_write.h"
@@ -45,9 +46,44 @@ int rewrite_request_head(const struct rewrite_request *r, struct buf *out)
 		add_handshake(head, out);
 	if (r->key)
 		http_write_header_secret(out, STR("X-API-Key"), r->key);
+	if (r->admin_key)
+		http_write_header_secret(out, STR("X-Admin-API-Key"), r->admin_key);
 	http_write_header(out, STR("X-User-ID"), str_from(r->user_id));
 	http_write_header(out, STR("X-Request-ID"), str_from(r->request_id));
 	return 0;
+}
+
+/*
+ * Found by its line: a client's own is never copied, and no value of a header holds a line break, so there is one, and it is
+ * in the head.
+ */
+static void replace_header(struct buf *request, struct str name, const struct secret *value)
+{
+	struct str all = buf_str(request);
+	struct buf out = BUF_EMPTY;
+	size_t at = 0;
+	const char *end;
+
+	if (!value)
+		return;
+	while (at + name.n + 4 <= all.n &&
+	       !(memcmp(all.p + at, "\r\n", 2) == 0 && memcmp(all.p + at + 2, name.p, name.n) == 0 &&
+		 all.p[at + 2 + name.n] == ':'))
+		at++;
+	end = at + name.n + 4 <= all.n ? memmem(all.p + at + 2, all.n - at - 2, "\r\n", 2) : NULL;
+	if (!end)
+		return;
+	buf_add(&out, all.p, at + 2);
+	http_write_header_secret(&out, name, value);
+	buf_add(&out, end + 2, all.n - (size_t)(end + 2 - all.p));
+	buf_wipe(request);
+	*request = out;
+}
+
+void rewrite_request_keys(struct buf *request, const struct secret *key, const struct secret *admin_key)
+{
+	replace_header(request, STR("X-API-Key"), key);
+	replace_header(request, STR("X-Admin-API-Key"), admin_key);
 }
 
 void rewrite_response_head(const struct http_head *head, bool websocket, struct buf *out)

@@ -29,6 +29,9 @@ void secret_unref(struct secret *s);
 /* In time that does not depend on where they differ. */
 bool secret_equal(const struct secret *s, struct str candidate);
 
+/* Whether both are the same credential. */
+bool secret_same(const struct secret *a, const struct secret *b);
+
 /* The bytes, borrowed. For the writer of request heads and for handing a key to the local server; nothing else. */
 struct str secret_bytes(const struct secret *s);
 

@@ -14,12 +14,13 @@ struct secret;
 
 struct rewrite_request {
 	const struct http_head *head;
-	struct str target;        /* origin form, byte for byte */
-	const char *authority;    /* for Host */
-	const struct secret *key; /* for X-API-Key; NULL: none */
-	const char *user_id;      /* for X-User-ID */
-	const char *request_id;   /* for X-Request-ID */
-	bool websocket;           /* the upgrade to it is passed on (RFC 6455 4.1) */
+	struct str target;              /* origin form, byte for byte */
+	const char *authority;          /* for Host */
+	const struct secret *key;       /* for X-API-Key; NULL: none */
+	const struct secret *admin_key; /* for X-Admin-API-Key; NULL: none */
+	const char *user_id;            /* for X-User-ID */
+	const char *request_id;         /* for X-Request-ID */
+	bool websocket;                 /* the upgrade to it is passed on (RFC 6455 4.1) */
 };
 
 /*
@@ -27,6 +28,12 @@ struct rewrite_request {
  * -E2BIG when Connection names more headers than anybody means.
  */
 MUST_CHECK int rewrite_request_head(const struct rewrite_request *r, struct buf *out);
+
+/*
+ * Puts other keys into a head that was written with some, whatever stands behind it; NULL leaves that one as it is. Without
+ * memory `request` fails as additions do. What held the old ones is wiped.
+ */
+void rewrite_request_keys(struct buf *request, const struct secret *key, const struct secret *admin_key);
 
 /*
  * Status line and the upstream's headers that may pass; without framing, without ours. With `websocket` those of the

@@ -283,6 +283,10 @@ Test(gateway_config, effective_form_loads_again)
 		"spawn: 3s, exec: 4s, body_idle: 5s, stream_idle: 6s } } }\ncredentials: { k: { api_key: { file: "
 		"\"/k\" } } }\n"
 		"clients: [ { name: me, match: {}, credential: k, user_id: \"{client}-{uid}@{host}\", " GRANT " } ]\n",
+		"upstreams: { u: { url: \"unix:///u\" } }\ncredentials: { k: { api_key: { systemd: a }, admin_api_key: "
+		"{ "
+		"command: [ /b, \"c d\", \"\", \"$x\" ], ttl: 1m, timeout: 2s } } }\n"
+		"clients: [ { name: me, match: {}, credential: k, user_id: x, admin: true, " GRANT " } ]\n",
 		"bounds: { connections: 5, connections_per_uid: 4, body: 1GiB, client_head: 1s, client_body_idle: 2s, "
 		"idle_client: 3s }\n",
 		"log: { level: warn, format: text, access: stderr }\n",

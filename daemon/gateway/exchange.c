@@ -534,10 +534,17 @@ static void write_framing(struct exchange *e, const struct http_head *head, stru
 	}
 }
 
+static void begin_response_head(const struct exchange *e, const struct http_head *head, bool websocket, struct buf *out)
+{
+	const struct rewrite_response r = {head, websocket, e->used[KEY_ORDINARY], e->used[KEY_ADMIN]};
+
+	rewrite_response_head(&r, out);
+}
+
 /* The head for the client: the upstream's, with our framing and ours behind it. */
 static void write_response_head(struct exchange *e, const struct http_head *head, struct buf *out)
 {
-	rewrite_response_head(head, false, out);
+	begin_response_head(e, head, false, out);
 	write_framing(e, head, out);
 	e->client_keeps = client_may_keep_alive(e->client) && e->down != DOWN_PLAIN && e->body_done;
 	answer_add_common(out, e->client, e->request_id, e->client_keeps);
@@ -776,7 +783,7 @@ static void begin_tunnel(struct exchange *e, const struct http_head *head, const
 	struct buf out = BUF_EMPTY;
 
 	e->report.status = e->report.upstream_status = head->status;
-	rewrite_response_head(head, true, &out);
+	begin_response_head(e, head, true, &out);
 	answer_add_common(&out, e->client, e->request_id, true);
 	http_write_end(&out);
 	if (out.failed) {

@@ -11,6 +11,7 @@
 
 #include "common/http_parse.h"
 #include "common/http_write.h"
+#include "common/secret.h"
 #include "gateway/headers.h"
 
 /* A usual head fits, so that it is allocated once. */
@@ -86,22 +87,30 @@ void rewrite_request_keys(struct buf *request, const struct secret *key, const s
 	replace_header(request, STR("X-Admin-API-Key"), admin_key);
 }
 
-void rewrite_response_head(const struct http_head *head, bool websocket, struct buf *out)
+/* Whether the server sends back what only it and we may know. */
+static bool shows_key(const struct rewrite_response *r, struct str text)
 {
+	return (r->key && secret_is_within(r->key, text)) || (r->admin_key && secret_is_within(r->admin_key, text));
+}
+
+void rewrite_response_head(const struct rewrite_response *r, struct buf *out)
+{
+	const struct http_head *head = r->head;
 	struct headers_hop hop;
 
 	(void)buf_reserve(out, ROOM_BYTES);
 	buf_add_str(out, STR("HTTP/1.1 "));
 	buf_add_u64(out, head->status);
 	buf_add_char(out, ' ');
-	buf_add_str(out, head->reason);
+	buf_add_str(out, shows_key(r, head->reason) ? str_from(http_reason(head->status)) : head->reason);
 	buf_add_str(out, STR("\r\n"));
 	if (headers_hop_collect(head, &hop))
 		hop.n = 0; /* more names than anybody means; none of the fixed ones passes in any case */
 	for (size_t i = 0; i < head->nheaders; i++)
-		if (headers_pass_response(head->headers[i].name, &hop))
+		if (headers_pass_response(head->headers[i].name, &hop) && !shows_key(r, head->headers[i].value) &&
+		    !shows_key(r, head->headers[i].name))
 			http_write_header(out, head->headers[i].name, head->headers[i].value);
-	if (websocket) {
+	if (r->websocket) {
 		http_write_header(out, STR("Connection"), STR("Upgrade"));
 		http_write_header(out, STR("Upgrade"), STR("websocket"));
 	}

@@ -35,10 +35,17 @@ MUST_CHECK int rewrite_request_head(const struct rewrite_request *r, struct buf 
  */
 void rewrite_request_keys(struct buf *request, const struct secret *key, const struct secret *admin_key);
 
+struct rewrite_response {
+	const struct http_head *head;
+	bool websocket;                 /* the headers of the handshake's answer pass as well (RFC 6455 4.2.2) */
+	const struct secret *key;       /* what was sent as X-API-Key; NULL: nothing */
+	const struct secret *admin_key; /* and as X-Admin-API-Key */
+};
+
 /*
- * Status line and the upstream's headers that may pass; without framing, without ours. With `websocket` those of the
- * handshake's answer pass as well (RFC 6455 4.2.2).
+ * Status line and the upstream's headers that may pass; without framing, without ours. A header that holds a key we sent
+ * is dropped; bodies are passed on as they are, so a server that shows keys in them shows them to its clients.
  */
-void rewrite_response_head(const struct http_head *head, bool websocket, struct buf *out);
+void rewrite_response_head(const struct rewrite_response *r, struct buf *out);
 
 #endif

@@ -88,6 +88,7 @@ static const struct bad_config bad[] = {
 	{"listen: [ { path: $/x.sock, name: a }, { path: $/y.sock, name: a } ]\n" RULES, "1:", "name"},
 	{"upstreams: { main: { url: \"ftp://x\" } }\n" KEY "clients:\n  - " ME("") "\n", "1:27:", "ftp"},
 	{"upstreams: { main: { url: \"unix://relative\" } }\n" KEY "clients:\n  - " ME("") "\n", "1:27:", "relative"},
+	/* X9: the key does not go over a network in clear. */
 	{"upstreams: { main: { url: \"http://10.0.0.1\" } }\n" KEY "clients:\n  - " ME("") "\n",
 	 "1:27:", "allow_plaintext"},
 	{"upstreams: { main: { url: \"http://u:p@x\" } }\n" KEY "clients:\n  - " ME("") "\n", "1:27:", "url"},

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* X7: which key files and variables are taken, and that no fault's text holds a byte of a key. */
+/* H6, H7, X7: which key files, variables and outputs are taken, and that no fault's text holds a byte of a key. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>

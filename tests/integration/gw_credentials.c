@@ -583,6 +583,35 @@ Test(credentials, command_output)
 	stop();
 }
 
+static bool has_lines(void *arg)
+{
+	const struct runs *runs = arg;
+
+	return lines_of(runs->file) >= runs->n;
+}
+
+/* Without the launcher no command can be run any more: the key that is there stays, and health says why it will not change. */
+Test(credentials, launcher_gone)
+{
+	char keys[400];
+	struct buf pid;
+
+	prepare();
+	script("helper", "#!/bin/sh\ncd \"${0%/*}\"\necho $PPID >> launcher\necho " KEY_A "\n");
+	snprintf(keys, sizeof(keys), "api_key: { command: [%s], ttl: 100ms }", scratch_path(&dir, "helper"));
+	start(keys, "", NULL);
+	wait_status(GET_X, 200);
+	cr_assert(wait_until(has_lines, &(struct runs){"launcher", 1}, WAIT_MS));
+	pid = scratch_read(scratch_path(&dir, "launcher"));
+	buf_add_char(&pid, '\0');
+	cr_assert_eq(kill((pid_t)strtol(buf_data(&pid), NULL, 10), SIGKILL), 0);
+	buf_fini(&pid);
+	cr_expect(daemon_wait_log(gateway, "the launcher process is gone; restart the daemon"));
+	cr_expect(wait_health(0, true));
+	cr_expect_eq(ask(GET_X), 200);
+	stop();
+}
+
 /* --- refused by the server -------------------------------------------------------------------------------------------------- */
 
 /* A key that the server took back while a request was on its way: the request is sent once more with the new one. */

@@ -13,8 +13,11 @@
 #include "common/loop.h"
 #include "common/secret.h"
 #include "gateway/config.h"
+#include "gateway/config_yaml.h"
+#include "gateway/dial.h"
 #include "gateway/keyring.h"
 #include "gateway/rewrite.h"
+#include "gateway/snapshot.h"
 #include "lib/scratch.h"
 #include "lib/wait.h"
 
@@ -192,6 +195,43 @@ Test(gateway_keyring, missing)
 	cr_expect_eq(keyring_get(ring, &source, "team", &k, why, sizeof(why)), -ENOENT);
 	cr_expect(holds(k, "SEKRET-a"));
 	key_unref(k);
+}
+
+/* The embedded server has both keys from its keeper; the second is for rules with admin: true only. */
+Test(gateway_keyring, keys_of_the_local_server)
+{
+	static const char text[] =
+		"clients:\n  - { name: a, match: { uid: 0 }, upstream: local, user_id: x, allow: [all], "
+		"isolation: none, admin: true }\n  - { name: b, match: {}, upstream: local, user_id: x, "
+		"allow: [all], isolation: none }\n";
+	const struct config_places places = {.socket = (char *)(uintptr_t) "/nowhere/s",
+					     .state_dir = (char *)(uintptr_t) "/nowhere"};
+	struct snapshot_local local = {.socket = "/nowhere/l"};
+	struct dialer *dialer = dialer_new(loop);
+	struct snapshot *snapshot = NULL;
+	struct config *config = NULL;
+	struct buf faults = BUF_EMPTY;
+	struct secret *s = NULL;
+	char why[300];
+
+	cr_assert_eq(secret_random(&s), 0);
+	local.key = key_fixed(s);
+	local.admin_key = key_fixed(s);
+	secret_unref(s);
+	cr_assert_eq(config_load(scratch_text(&dir, "c.yaml", 0644, text), &places, &config, &faults), 0, "%.*s",
+		     STR_ARG(buf_str(&faults)));
+	cr_assert_eq(snapshot_new(loop, dialer, ring, config, &local, NULL, &snapshot, why, sizeof(why)), 0, "%s", why);
+	cr_expect_eq(snapshot_key(snapshot, &config->rules[0]), local.key);
+	cr_expect_eq(snapshot_admin_key(snapshot, &config->rules[0]), local.admin_key);
+	cr_expect_eq(snapshot_key(snapshot, &config->rules[1]), local.key);
+	cr_expect_null(snapshot_admin_key(snapshot, &config->rules[1]));
+	cr_expect_eq(key_refused(local.key, key_secret(local.key), NULL), KEY_SAME);
+	snapshot_unref(snapshot);
+	key_unref(local.key);
+	key_unref(local.admin_key);
+	config_unref(config);
+	loop_run_deferred(loop);
+	dialer_free(dialer);
 }
 
 static struct secret *secret_from(const char *text)

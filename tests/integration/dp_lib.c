@@ -92,8 +92,9 @@ struct gw *dp_two_start(const struct gw_options *options)
 	struct gw *gw = gw_prepare(options);
 	struct buf text = BUF_EMPTY;
 
-	buf_addf(&text, "listen:\n  - { path: %s, name: alice }\n  - { path: %s, name: bob }\n", gw->socket,
-		 bob_path(gw));
+	/* The one that the daemon is waited for at comes last. */
+	buf_addf(&text, "listen:\n  - { path: %s, name: bob }\n  - { path: %s, name: alice }\n", bob_path(gw),
+		 gw->socket);
 	buf_addf(&text, "upstreams:\n  main:\n    url: %s\n", upstream_url(gw->up));
 	if (options->pool)
 		buf_addf(&text, "    pool: { %s }\n", options->pool);

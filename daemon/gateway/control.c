@@ -86,6 +86,8 @@ static void write_credentials(const struct request *r, struct json_writer *w)
 {
 	const struct config *c = snapshot_config(r->snapshot);
 
+	if (c->ncredentials == 0)
+		return;
 	json_array_begin(w, "credentials");
 	for (size_t i = 0; i < c->ncredentials; i++) {
 		const struct key *admin = snapshot_admin_credential(r->snapshot, i);

@@ -49,6 +49,7 @@ static const struct sm sm = {"key command", state_names, state_edges, COMMAND_ST
 enum {
 	BACKOFF_MIN_MS = 500,
 	BACKOFF_MAX_MS = 60000,
+	KILL_AGAIN_MS = 1000,
 	OUTPUT_BYTES = SECRET_MAX_BYTES + 2, /* the longest key, its newline, and one more that is too many */
 };
 
@@ -95,6 +96,7 @@ static void move(struct key_command *c, enum key_command_state to)
 		return;
 	case COMMAND_KILLED:
 		launcher_stop_command(c->launcher, &c->run);
+		set_timer(c, KILL_AGAIN_MS); /* in case the launcher could not be told */
 		return;
 	case COMMAND_STATES:
 		return;
@@ -202,12 +204,23 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (c->state == COMMAND_WAITING)
+	switch (c->state) {
+	case COMMAND_WAITING:
 		key_command_run(c);
-	else if (c->ended && c->status < 0)
-		finish(c);
-	else
-		give_up(c, "did not end within its timeout, killed");
+		return;
+	case COMMAND_RUNNING:
+		if (c->ended && c->status < 0)
+			finish(c);
+		else
+			give_up(c, "did not end within its timeout, killed");
+		return;
+	case COMMAND_KILLED:
+		launcher_stop_command(c->launcher, &c->run);
+		set_timer(c, KILL_AGAIN_MS);
+		return;
+	case COMMAND_STATES:
+		return;
+	}
 }
 
 /* Its end of the pipe goes to the launcher; ours is read. */

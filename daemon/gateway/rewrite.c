@@ -7,6 +7,7 @@
 #include "gateway/rewrite.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "common/http_parse.h"
@@ -87,28 +88,39 @@ void rewrite_request_keys(struct buf *request, const struct secret *key, const s
 	replace_header(request, STR("X-Admin-API-Key"), admin_key);
 }
 
-/* Whether the server sends back what only it and we may know. */
-static bool shows_key(const struct rewrite_response *r, struct str text)
+/* Nothing shorter can hold one of the keys: nearly every header is. */
+static size_t shortest_key(const struct rewrite_response *r)
 {
+	size_t n = r->key ? secret_bytes(r->key).n : SIZE_MAX;
+
+	return r->admin_key && secret_bytes(r->admin_key).n < n ? secret_bytes(r->admin_key).n : n;
+}
+
+/* Whether the server sends back what only it and we may know. */
+static bool shows_key(const struct rewrite_response *r, size_t shortest, struct str text)
+{
+	if (text.n < shortest)
+		return false;
 	return (r->key && secret_is_within(r->key, text)) || (r->admin_key && secret_is_within(r->admin_key, text));
 }
 
 void rewrite_response_head(const struct rewrite_response *r, struct buf *out)
 {
 	const struct http_head *head = r->head;
+	size_t shortest = shortest_key(r);
 	struct headers_hop hop;
 
 	(void)buf_reserve(out, ROOM_BYTES);
 	buf_add_str(out, STR("HTTP/1.1 "));
 	buf_add_u64(out, head->status);
 	buf_add_char(out, ' ');
-	buf_add_str(out, shows_key(r, head->reason) ? str_from(http_reason(head->status)) : head->reason);
+	buf_add_str(out, shows_key(r, shortest, head->reason) ? str_from(http_reason(head->status)) : head->reason);
 	buf_add_str(out, STR("\r\n"));
 	if (headers_hop_collect(head, &hop))
 		hop.n = 0; /* more names than anybody means; none of the fixed ones passes in any case */
 	for (size_t i = 0; i < head->nheaders; i++)
-		if (headers_pass_response(head->headers[i].name, &hop) && !shows_key(r, head->headers[i].value) &&
-		    !shows_key(r, head->headers[i].name))
+		if (headers_pass_response(head->headers[i].name, &hop) &&
+		    !shows_key(r, shortest, head->headers[i].value) && !shows_key(r, shortest, head->headers[i].name))
 			http_write_header(out, head->headers[i].name, head->headers[i].value);
 	if (r->websocket) {
 		http_write_header(out, STR("Connection"), STR("Upgrade"));

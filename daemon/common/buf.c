@@ -8,7 +8,7 @@
 
 #include "common/check.h"
 
-void buf_fini(struct buf *b)
+void buf_free_memory(struct buf *b)
 {
 	free(b->mem);
 	*b = BUF_EMPTY;

@@ -57,3 +57,32 @@ void clock_format_rfc3339(int64_t wall_ns, char out[40])
 	out[n++] = 'Z';
 	out[n] = '\0';
 }
+
+static char *put_digits(char *to, int value, int digits)
+{
+	for (int i = digits - 1; i >= 0; i--, value /= 10)
+		to[i] = (char)('0' + value % 10);
+	return to + digits;
+}
+
+/* Without printf: this is done for each line of a log. */
+void clock_format_ms(int64_t wall_ns, char out[25])
+{
+	int64_t ms = wall_ns / 1000000 - (wall_ns % 1000000 < 0);
+	int64_t rest = (ms % 1000 + 1000) % 1000;
+	time_t t = (time_t)((ms - rest) / 1000);
+	struct tm tm;
+
+	gmtime_r(&t, &tm);
+	const struct {
+		int value;
+		int digits;
+		char behind;
+	} parts[] = {{tm.tm_year + 1900, 4, '-'}, {tm.tm_mon + 1, 2, '-'}, {tm.tm_mday, 2, 'T'}, {tm.tm_hour, 2, ':'},
+		     {tm.tm_min, 2, ':'},         {tm.tm_sec, 2, '.'},     {(int)rest, 3, 'Z'}};
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		out = put_digits(out, parts[i].value, parts[i].digits);
+		*out++ = parts[i].behind;
+	}
+	*out = '\0';
+}

@@ -3,9 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/check.h"
@@ -66,6 +69,42 @@ int fd_write_all(int fd, const void *p, size_t n)
 		n -= (size_t)w;
 	}
 	return 0;
+}
+
+/* One write that does not wait, of as much as is certain not to. */
+static ssize_t write_piece(int fd, mode_t type, const char *p, size_t n)
+{
+	struct pollfd room = {.fd = fd, .events = POLLOUT};
+
+	if (S_ISSOCK(type))
+		return send(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (S_ISREG(type))
+		return write(fd, p, n);
+	if (poll(&room, 1, 0) == 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	/* A pipe that has room at all has room for this much (pipe(7)). */
+	return write(fd, p, n < PIPE_BUF ? n : PIPE_BUF);
+}
+
+ssize_t fd_write_now(int fd, const void *p, size_t n)
+{
+	const char *from = p;
+	size_t done = 0;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	while (done < n) {
+		ssize_t w = write_piece(fd, st.st_mode, from + done, n - done);
+		if (w < 0 && errno == EINTR)
+			continue;
+		if (w < 0)
+			return done ? (ssize_t)done : -errno;
+		done += (size_t)w;
+	}
+	return (ssize_t)done;
 }
 
 union control {

@@ -55,6 +55,33 @@ const char *http_reason(unsigned status)
 	return "Unknown";
 }
 
+enum {
+	SHORT_MAX_BYTES = 64
+};
+
+/* Copies of fixed length that may overlap are cheaper than a call; of at most SHORT_MAX_BYTES. */
+static inline __attribute__((always_inline)) char *put(char *to, struct str s)
+{
+	if (s.n >= 16) {
+		memcpy(to, s.p, 16);
+		if (s.n > 32) {
+			memcpy(to + 16, s.p + 16, 16);
+			memcpy(to + s.n - 32, s.p + s.n - 32, 16);
+		}
+		memcpy(to + s.n - 16, s.p + s.n - 16, 16);
+	} else if (s.n >= 8) {
+		memcpy(to, s.p, 8);
+		memcpy(to + s.n - 8, s.p + s.n - 8, 8);
+	} else if (s.n >= 4) {
+		memcpy(to, s.p, 4);
+		memcpy(to + s.n - 4, s.p + s.n - 4, 4);
+	} else {
+		for (size_t i = 0; i < s.n; i++)
+			to[i] = s.p[i];
+	}
+	return to + s.n;
+}
+
 void http_write_request_line(struct buf *out, struct str method, struct str target)
 {
 	buf_add_str(out, method);
@@ -72,36 +99,44 @@ void http_write_status_line(struct buf *out, unsigned status)
 	buf_add_str(out, STR("\r\n"));
 }
 
-static char *put(char *to, struct str s)
+static __attribute__((noinline)) void write_long_header(struct buf *out, struct str name, struct str value)
 {
-	if (s.n)
-		memcpy(to, s.p, s.n);
-	return to + s.n;
+	buf_add_str(out, name);
+	buf_add_str(out, STR(": "));
+	buf_add_str(out, value);
+	buf_add_str(out, STR("\r\n"));
 }
 
-/* Every request writes a dozen of these, so there is one look for room and one count instead of four. */
+/* Every request writes a dozen of these, most of them short and into a buffer with room: no call is made for those. */
 void http_write_header(struct buf *out, struct str name, struct str value)
 {
 	size_t n = name.n + value.n + 4;
-	char *to = out->failed ? NULL : buf_reserve(out, n);
+	char *to;
 
-	if (!to)
+	if (out->failed || name.n > SHORT_MAX_BYTES || value.n > SHORT_MAX_BYTES ||
+	    out->cap - out->start - out->len < n) {
+		write_long_header(out, name, value);
 		return;
-	to = put(to, name);
+	}
+	to = put(buf_data(out) + out->len, name);
 	*to++ = ':';
 	*to++ = ' ';
 	to = put(to, value);
 	*to++ = '\r';
 	*to++ = '\n';
-	buf_commit(out, n);
+	out->len += n;
 }
 
 void http_write_header_u64(struct buf *out, struct str name, unsigned long long value)
 {
-	buf_add_str(out, name);
-	buf_add_str(out, STR(": "));
-	buf_add_u64(out, value);
-	buf_add_str(out, STR("\r\n"));
+	char digits[20];
+	size_t n = 0;
+
+	do {
+		digits[sizeof(digits) - ++n] = (char)('0' + value % 10);
+		value /= 10;
+	} while (value);
+	http_write_header(out, name, str_of(digits + sizeof(digits) - n, n));
 }
 
 void http_write_header_secret(struct buf *out, struct str name, const struct secret *value)

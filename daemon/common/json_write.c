@@ -49,10 +49,18 @@ void json_array_end(struct json_writer *w)
 	close_value(w, ']');
 }
 
+static void add_string(const struct json_writer *w, struct str s)
+{
+	if (w->ascii)
+		json_add_ascii(w->out, s);
+	else
+		json_add_quoted(w->out, s);
+}
+
 void json_str(struct json_writer *w, const char *key, struct str value)
 {
 	before_value(w, key);
-	json_add_quoted(w->out, value);
+	add_string(w, value);
 }
 
 void json_cstr(struct json_writer *w, const char *key, const char *value)
@@ -99,9 +107,9 @@ void json_nothing(struct json_writer *w, const char *key)
 void json_member(struct json_writer *w, struct str key, struct str value)
 {
 	before_value(w, NULL);
-	json_add_quoted(w->out, key);
+	add_string(w, key);
 	buf_add_char(w->out, ':');
-	json_add_quoted(w->out, value);
+	add_string(w, value);
 }
 
 static void add_escaped_byte(struct buf *out, unsigned char c)
@@ -178,5 +186,89 @@ void json_add_quoted(struct buf *out, struct str s)
 	}
 	if (plain < s.n) /* an empty string's pointer may be NULL, to which nothing may be added */
 		buf_add(out, s.p + plain, s.n - plain);
+	buf_add_char(out, '"');
+}
+
+/* --- printable ASCII ------------------------------------------------------------------------------------------------- */
+
+static char *put_unit(char *to, unsigned unit)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	*to++ = '\\';
+	*to++ = 'u';
+	for (int shift = 12; shift >= 0; shift -= 4)
+		*to++ = hex[unit >> shift & 15];
+	return to;
+}
+
+/* The code point of a valid sequence of two to four bytes. */
+static unsigned code_point(const char *p, int n)
+{
+	unsigned code = (unsigned char)p[0] & (0xffu >> (n + 1));
+
+	for (int i = 1; i < n; i++)
+		code = code << 6 | ((unsigned char)p[i] & 0x3fu);
+	return code;
+}
+
+static char *put_code(char *to, unsigned code)
+{
+	if (code < 0x10000)
+		return put_unit(to, code);
+	code -= 0x10000;
+	return put_unit(put_unit(to, 0xd800 + (code >> 10)), 0xdc00 + (code & 0x3ff));
+}
+
+static bool stays(unsigned char c)
+{
+	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
+/* One character, or one byte that is none; how many bytes it was. */
+static size_t escape_one(char **to, struct str s)
+{
+	unsigned char c = (unsigned char)s.p[0];
+	int n = c < 0x80 ? 1 : str_utf8_len(s);
+
+	if (n > 1) {
+		*to = put_code(*to, code_point(s.p, n));
+		return (size_t)n;
+	}
+	if (c == '"' || c == '\\') {
+		*(*to)++ = '\\';
+		*(*to)++ = (char)c;
+	} else {
+		*to = put_unit(*to, c < 0x80 ? c : 0xfffd);
+	}
+	return 1;
+}
+
+size_t json_escape_ascii(char *out, struct str s)
+{
+	char *to = out;
+	size_t i = 0;
+
+	while (i < s.n) {
+		size_t begin = i;
+		while (i < s.n && stays((unsigned char)s.p[i]))
+			i++;
+		memcpy(to, s.p + begin, i - begin);
+		to += i - begin;
+		if (i < s.n)
+			i += escape_one(&to, str_of(s.p + i, s.n - i));
+	}
+	return (size_t)(to - out);
+}
+
+void json_add_ascii(struct buf *out, struct str s)
+{
+	char *to;
+
+	buf_add_char(out, '"');
+	to = buf_reserve(out, JSON_ASCII_GROWTH * s.n + 1);
+	if (!to)
+		return;
+	buf_commit(out, json_escape_ascii(to, s));
 	buf_add_char(out, '"');
 }

@@ -4,6 +4,10 @@
  * per length, so the earliest of each is its first; one timer is armed for the earliest of all and looks at each
  * queue's head when it fires. Clearing a deadline leaves the timer: a tick with nothing to do is cheaper than a
  * timer operation per request.
+ *
+ * Whether a turn told of everything that was ready depends on how many events libevent asks epoll for: 32 at first, and
+ * twice as many (to 4096) after each turn in which it was given as many as it asked for. It does not say how many, so a
+ * number that is never above it is kept here: that many descriptors seen ready in one turn mean that it was doubled.
  */
 #include "common/loop.h"
 
@@ -14,7 +18,9 @@
 #include "common/clock.h"
 
 enum {
-	TICK_MS = 20
+	TICK_MS = 20,
+	ASKED_MIN = 32,
+	ASKED_MAX = 4096,
 };
 
 struct loop {
@@ -26,6 +32,10 @@ struct loop {
 	bool stopping;
 	bool turning;    /* within a turn of loop_run */
 	uint64_t now_ms; /* the clock as it was first asked in this turn; 0: not yet */
+	uint64_t turn;   /* number of the present one */
+	bool settled;    /* its callbacks have run, and they were for everything that was ready */
+	int asked;       /* events that libevent asks the kernel for, at least */
+	int seen;        /* descriptors seen ready in this turn, at least */
 };
 
 static void arm_tick(struct loop *loop, uint64_t at_ms)
@@ -34,8 +44,8 @@ static void arm_tick(struct loop *loop, uint64_t at_ms)
 	uint64_t wait = at_ms > now + TICK_MS ? at_ms - now : TICK_MS;
 	struct timeval tv = {.tv_sec = (time_t)(wait / 1000), .tv_usec = (suseconds_t)(wait % 1000 * 1000)};
 
-	loop->tick_at_ms = now + wait;
-	event_add(loop->tick, &tv);
+	/* Without memory the next deadline that is set tries again. */
+	loop->tick_at_ms = event_add(loop->tick, &tv) == 0 ? now + wait : UINT64_MAX;
 }
 
 static void expire_queue(struct deadline_queue *q, uint64_t now)
@@ -78,6 +88,7 @@ struct loop *loop_new(void)
 	list_init(&loop->deferred);
 	list_init(&loop->queues);
 	loop->tick_at_ms = UINT64_MAX;
+	loop->asked = ASKED_MIN;
 	loop->base = event_base_new();
 	if (loop->base)
 		loop->tick = evtimer_new(loop->base, on_tick, loop);
@@ -115,6 +126,32 @@ void loop_run_deferred(struct loop *loop)
 	}
 }
 
+/* Each event of the kernel makes at least one of libevent's active, so fewer than it asked for are all there were. */
+static void settle(struct loop *loop)
+{
+	int active = event_base_get_max_events(loop->base, EVENT_BASE_COUNT_ACTIVE, 1);
+
+	/* A loop that is stopped leaves callbacks out. */
+	loop->settled = !loop->stopping && active < loop->asked;
+	if (loop->seen >= loop->asked && loop->asked < ASKED_MAX)
+		loop->asked *= 2;
+}
+
+uint64_t loop_turn(const struct loop *loop)
+{
+	return loop->turning ? loop->turn : 0;
+}
+
+bool loop_is_settled(const struct loop *loop)
+{
+	return loop->turning && loop->settled;
+}
+
+void loop_saw_ready(struct loop *loop)
+{
+	loop->seen++;
+}
+
 void loop_run(struct loop *loop)
 {
 	loop->stopping = false;
@@ -122,14 +159,17 @@ void loop_run(struct loop *loop)
 	loop->turning = true;
 	while (!loop->stopping) {
 		loop->now_ms = 0;
+		loop->turn++;
+		loop->settled = false;
+		loop->seen = 0;
 		event_base_loop(loop->base, EVLOOP_ONCE);
+		settle(loop);
 		loop_run_deferred(loop);
 	}
 	loop->turning = false;
 }
 
-/* Deadlines are set several times a turn, and a turn is short: the clock is asked once in it. */
-static uint64_t turn_ms(struct loop *loop)
+uint64_t loop_now_ms(struct loop *loop)
 {
 	if (!loop->turning)
 		return clock_ms();
@@ -187,7 +227,7 @@ void deadline_set(struct deadline_queue *q, struct deadline *d)
 	list_remove(&d->link);
 	if (q->span_ms == 0)
 		return;
-	d->at_ms = turn_ms(q->loop) + q->span_ms;
+	d->at_ms = loop_now_ms(q->loop) + q->span_ms;
 	list_add_tail(&q->items, &d->link);
 	if (d->at_ms + TICK_MS <= q->loop->tick_at_ms)
 		arm_tick(q->loop, d->at_ms);

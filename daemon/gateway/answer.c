@@ -51,17 +51,14 @@ static void send_answer(const struct answer_to *to, struct buf *head, struct buf
 	buf_fini(body);
 }
 
-void answer_error(const struct answer_to *to, unsigned status, const char *fmt, ...)
+static void send_error(const struct answer_to *to, unsigned status, unsigned retry_after_s, const char *fmt, va_list ap)
 {
 	char message[512];
 	struct buf head = BUF_EMPTY;
 	struct buf body = BUF_EMPTY;
 	struct json_writer w = json_writer(&body);
-	va_list ap;
 
-	va_start(ap, fmt);
 	vsnprintf(message, sizeof(message), fmt, ap);
-	va_end(ap);
 	json_object_begin(&w, NULL);
 	json_cstr(&w, "code", answer_code(status));
 	json_cstr(&w, "message", message);
@@ -70,8 +67,26 @@ void answer_error(const struct answer_to *to, unsigned status, const char *fmt, 
 	http_write_status_line(&head, status);
 	http_write_header(&head, STR("Stacygate-Error"), str_from(answer_code(status)));
 	if (status == 503 || status == 429)
-		http_write_header(&head, STR("Retry-After"), STR("1"));
+		http_write_header_u64(&head, STR("Retry-After"), retry_after_s);
 	send_answer(to, &head, &body, client_may_keep_alive(to->client));
+}
+
+void answer_error(const struct answer_to *to, unsigned status, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	send_error(to, status, 1, fmt, ap);
+	va_end(ap);
+}
+
+void answer_error_later(const struct answer_to *to, unsigned status, unsigned retry_after_s, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	send_error(to, status, retry_after_s, fmt, ap);
+	va_end(ap);
 }
 
 void answer_options(const struct answer_to *to)

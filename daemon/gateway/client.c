@@ -6,12 +6,16 @@
  *     |                                  |         |        sends is dropped for a moment, so that no reset destroys
  *     +--------------> CLOSED <----------+---------+        the answer before it is read (RFC 9112 9.6)
  *
+ * An idle connection is little more than a descriptor: what a request needs is taken when its first byte comes, and
+ * given up when its answer is sent.
+ *
  * All connections read into one scratch buffer; a connection keeps only what it could not use yet: an unfinished head, a
  * pipelined request, or an unsent part of an answer. While a request is being answered the socket stays watched, since a
  * client that leaves must end its request; what it pipelines meanwhile is kept up to a bound. The next request is begun
  * when less than the high water mark of earlier answers is unsent.
  *
- * TUNNEL, reached from ANSWER when a protocol was switched, passes bytes on as they come; it ends in FLUSH.
+ * TUNNEL, reached from ANSWER when a protocol was switched, passes bytes on as they come; either direction may end before
+ * the other, and it ends in FLUSH.
  *
  * The end of the input within an answer means either that the client left or that it only finished sending: on a Unix
  * socket POLLHUP tells (both directions are shut). A half-closed client is asked again now and then.
@@ -21,15 +25,20 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "common/buf.h"
 #include "common/check.h"
 #include "common/fd.h"
+#include "common/spares.h"
 
 enum client_state {
 	CLIENT_IDLE,
@@ -71,6 +80,7 @@ static const struct {
 	[CLIENT_END_BODY_TIMEOUT] = {"body-timeout", true},
 	[CLIENT_END_NOT_READING] = {"not-reading", true},
 	[CLIENT_END_CUT] = {"answer-cut", true},
+	[CLIENT_END_REVOKED] = {"revoked", false},
 	[CLIENT_END_DRAIN] = {"drain", false},
 	[CLIENT_END_REFUSED] = {"refused", true},
 	[CLIENT_END_NO_MEMORY] = {"no-memory", true},
@@ -82,37 +92,48 @@ enum {
 	LINGER_MS = 2000,
 	LINGER_MAX_BYTES = 67108864,
 	PROBE_MS = 500,
+	CROWD = 128, /* clients whose going is worth a walk through malloc's lists */
+};
+
+/* What a connection needs beside itself from the first byte of a request until its answer is sent. */
+struct work {
+	struct client *client;  /* borrowed; whose it is */
+	struct event *writable; /* owned; made when something is unsent for the first time, pending while it is */
+	struct deadline probe;  /* set while a request is under way and nothing is read */
+	struct deadline unread; /* set while something is unsent: the client must take some of it in time */
+	struct deferred resume; /* looks at pipelined bytes when no answer is on the stack */
+	struct buf in;          /* received, not yet used */
+	struct buf out;         /* not yet sent */
+	uint64_t body_seen;     /* bytes of the present body */
+	size_t lingered;        /* bytes dropped in LINGER */
+	unsigned minor;         /* HTTP/1.minor of the present request */
+	bool body_paused;       /* by client_pause_body */
+	bool want_continue;     /* 100 Continue is owed before the first body byte is waited for */
+	bool keep_alive;        /* what the present request asks for */
+	bool finished;          /* client_finish came before the request body's end */
+	bool finish_keep_alive; /* what it said */
+	bool broken;            /* a send failed: nothing more is sent */
+	bool congested;         /* client_send said false, on_drained is owed */
+	struct http_parser parser;
 };
 
 struct client {
 	struct client_shared *shared; /* borrowed */
-	int fd;                       /* owned */
 	unsigned long long id;
+	int fd; /* owned */
 	enum client_state state;
-	enum client_end end;      /* why, once FLUSH or CLOSED is reached */
-	struct event *readable;   /* owned; pending unless reading is stopped */
-	struct event *writable;   /* owned; pending while something is unsent */
-	struct deadline deadline; /* of the present state */
-	struct deadline probe;    /* set while a request is under way and nothing is read */
-	struct deadline unread;   /* set while something is unsent: the client must take some of it in time */
-	struct deferred resume;   /* looks at pipelined bytes when no answer is on the stack */
-	struct deferred destroy;
-	struct buf in;  /* received, not yet used */
-	struct buf out; /* not yet sent */
-	struct http_parser parser;
-	uint64_t body_seen; /* bytes of the present body */
-	size_t lingered;    /* bytes dropped in LINGER */
-	bool reading;       /* `readable` is pending */
-	bool body_paused;   /* by client_pause_body */
-	bool want_continue; /* 100 Continue is owed before the first body byte is waited for */
-	bool saw_eof;       /* the client has finished sending */
-	bool keep_alive;    /* what the present request asks for */
-	bool draining;      /* by client_drain */
-	bool finished;      /* client_finish came before the request body's end */
-	bool finish_keep_alive;
-	bool broken;                        /* a send failed: nothing more is sent */
-	unsigned minor;                     /* HTTP/1.minor of the present request */
-	bool congested;                     /* client_send said false, on_drained is owed */
+	enum client_end end;    /* why, once FLUSH or CLOSED is reached */
+	bool reading;           /* `readable` is pending */
+	bool saw_eof;           /* the client has finished sending */
+	bool draining;          /* by client_drain */
+	bool output_over;       /* TUNNEL: by client_end_output; shut as soon as all is sent */
+	bool on_stack;          /* its bytes are being used: `work` stays */
+	struct event *readable; /* owned; pending unless reading is stopped */
+	struct work *work;      /* owned; NULL while idle with nothing kept, so that an idle client costs little */
+	union {
+		struct deadline deadline; /* of the present state */
+		struct deferred destroy;  /* in CLOSED, which has no deadline */
+	};
 	const struct client_events *events; /* borrowed */
 	void *arg;
 };
@@ -164,15 +185,15 @@ static bool wants_read(const struct client *c)
 		return false;
 	switch (c->state) {
 	case CLIENT_IDLE:
-		return !c->congested;
+		return !c->work || !c->work->congested;
 	case CLIENT_HEAD:
 	case CLIENT_LINGER:
 		return true;
 	case CLIENT_BODY:
 	case CLIENT_TUNNEL:
-		return !c->body_paused;
+		return !c->work->body_paused;
 	case CLIENT_ANSWER:
-		return c->in.len < PIPELINE_MAX_BYTES;
+		return c->work->in.len < PIPELINE_MAX_BYTES;
 	case CLIENT_FLUSH:
 	case CLIENT_CLOSED:
 	case CLIENT_STATES:
@@ -181,10 +202,19 @@ static bool wants_read(const struct client *c)
 	return false;
 }
 
+/* Whether the client has been told that nothing more comes, within a tunnel. */
+static bool is_output_shut(const struct client *c)
+{
+	return c->output_over && c->work->out.len == 0;
+}
+
 /* Whether a request is under way while nothing is read: then only asking tells that its client has gone. */
 static bool is_served_unread(const struct client *c)
 {
-	return (c->state == CLIENT_BODY || c->state == CLIENT_ANSWER || c->state == CLIENT_TUNNEL) && !wants_read(c);
+	/* One that was told the end of a tunnel may close and be done; what it sent before is read all the same. */
+	return (c->state == CLIENT_BODY || c->state == CLIENT_ANSWER ||
+		(c->state == CLIENT_TUNNEL && !is_output_shut(c))) &&
+	       !wants_read(c);
 }
 
 static void update_interest(struct client *c)
@@ -200,8 +230,8 @@ static void update_interest(struct client *c)
 		return;
 	}
 	event_del(c->readable);
-	if (is_served_unread(c) && list_empty(&c->probe.link))
-		deadline_set(&c->shared->probe_deadlines, &c->probe);
+	if (is_served_unread(c) && list_empty(&c->work->probe.link))
+		deadline_set(&c->shared->probe_deadlines, &c->work->probe);
 }
 
 static void set_deadline(struct client *c)
@@ -217,7 +247,7 @@ static void set_deadline(struct client *c)
 		return;
 	case CLIENT_BODY:
 		/* A body that we do not read cannot be late. */
-		if (c->body_paused)
+		if (c->work->body_paused)
 			deadline_clear(&c->deadline);
 		else
 			deadline_set(&s->body_deadlines, &c->deadline);
@@ -237,15 +267,95 @@ static void set_deadline(struct client *c)
 	}
 }
 
+/* --- what a request needs --------------------------------------------------------------------------------------------- */
+
+static void on_probe(struct deadline *d);
+static void on_unread(struct deadline *d);
+static void on_resume(struct deferred *d);
+
+/* For the next request of any connection. */
+static struct spares spares;
+
+/* 0, also when there is some already, or -ENOMEM. */
+static int take_work(struct client *c)
+{
+	struct work *w;
+
+	if (c->work)
+		return 0;
+	w = spares_take(&spares);
+	if (!w)
+		w = malloc(sizeof(*w));
+	if (!w)
+		return -ENOMEM;
+	/* The parser has an init of its own. */
+	memset(w, 0, offsetof(struct work, parser));
+	w->client = c;
+	deadline_init(&w->probe, on_probe);
+	deadline_init(&w->unread, on_unread);
+	deferred_init(&w->resume, on_resume);
+	c->work = w;
+	return 0;
+}
+
+static void drop_work(struct client *c)
+{
+	struct work *w = c->work;
+
+	c->work = NULL;
+	if (!w)
+		return;
+	deadline_clear(&w->probe);
+	deadline_clear(&w->unread);
+	deferred_cancel(&w->resume);
+	if (w->writable)
+		event_free(w->writable);
+	buf_fini(&w->in);
+	buf_fini(&w->out);
+	if (!spares_put(&spares, w))
+		free(w);
+}
+
+/* An idle connection whose last answer is sent and that has sent nothing more has no use for it. */
+static void maybe_drop_work(struct client *c)
+{
+	const struct work *w = c->work;
+
+	if (c->state != CLIENT_IDLE || c->on_stack || !w)
+		return;
+	if (w->in.len == 0 && w->out.len == 0 && !w->broken && !w->congested && list_empty(&w->resume.link))
+		drop_work(c);
+}
+
+static bool has_unsent(const struct client *c)
+{
+	return c->work && c->work->out.len && !c->work->broken;
+}
+
+/*
+ * Many clients at once, and the dials that they cause, leave malloc with holes. When three quarters of them have gone the
+ * holes go back to the system.
+ */
+static void give_memory_back(struct client_shared *s)
+{
+	if (s->most_open < CROWD || s->open > s->most_open / 4)
+		return;
+	s->most_open = s->open;
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
+}
+
 static void on_destroy(struct deferred *d)
 {
 	struct client *c = CONTAINER_OF(d, struct client, destroy);
+	struct client_shared *s = c->shared;
 
 	c->events->on_closed(c->arg, c->end);
-	deferred_cancel(&c->resume);
-	buf_fini(&c->in);
-	buf_fini(&c->out);
+	drop_work(c);
 	free(c);
+	s->open--;
+	give_memory_back(s);
 }
 
 static void client_move(struct client *c, enum client_state to)
@@ -257,15 +367,25 @@ static void client_move(struct client *c, enum client_state to)
 		return;
 	}
 	c->shared->ends[c->end]++;
-	deadline_clear(&c->probe);
-	deadline_clear(&c->unread);
+	if (c->work) {
+		deadline_clear(&c->work->probe);
+		deadline_clear(&c->work->unread);
+		if (c->work->writable)
+			event_free(c->work->writable);
+		c->work->writable = NULL;
+	}
 	if (c->readable)
 		event_free(c->readable);
-	if (c->writable)
-		event_free(c->writable);
-	c->readable = c->writable = NULL;
+	c->readable = NULL;
 	fd_close(&c->fd);
+	deferred_init(&c->destroy, on_destroy);
 	loop_defer(c->shared->loop, &c->destroy);
+}
+
+/* A state that most requests leave in this call; if not, the deadline is set by whoever finds out. */
+static void pass_on(struct client *c, enum client_state to)
+{
+	c->state = sm_move(&sm, c->id, c->state, to);
 }
 
 static void client_close(struct client *c, enum client_end end)
@@ -279,8 +399,8 @@ static void client_close(struct client *c, enum client_end end)
 /* The client left: whoever answers it is told first. */
 static void client_lost(struct client *c, enum client_end end)
 {
-	bool under_way =
-		(c->state == CLIENT_BODY && !c->finished) || c->state == CLIENT_ANSWER || c->state == CLIENT_TUNNEL;
+	bool under_way = (c->state == CLIENT_BODY && !c->work->finished) || c->state == CLIENT_ANSWER ||
+			 c->state == CLIENT_TUNNEL;
 
 	if (c->state == CLIENT_CLOSED)
 		return;
@@ -294,9 +414,11 @@ static void client_lost(struct client *c, enum client_end end)
 /* All is sent: what was waiting for that. */
 static void after_flush(struct client *c)
 {
-	event_del(c->writable);
-	if (c->state == CLIENT_FLUSH) {
+	if (c->work->writable)
+		event_del(c->work->writable);
+	if (c->state == CLIENT_FLUSH || c->output_over)
 		shutdown(c->fd, SHUT_WR);
+	if (c->state == CLIENT_FLUSH) {
 		if (c->saw_eof)
 			client_close(c, c->end);
 		else
@@ -307,7 +429,7 @@ static void after_flush(struct client *c)
 static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
 	struct client *c = arg;
-	ssize_t n = send(fd, buf_data(&c->out), c->out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	ssize_t n = send(fd, buf_data(&c->work->out), c->work->out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 	(void)what;
 	if (n < 0) {
@@ -315,24 +437,42 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 			client_lost(c, CLIENT_END_GONE);
 		return;
 	}
-	buf_consume(&c->out, (size_t)n);
+	buf_consume(&c->work->out, (size_t)n);
 	if (c->state == CLIENT_FLUSH)
 		set_deadline(c);
 	if (n)
-		deadline_set(&c->shared->body_deadlines, &c->unread);
-	if (c->out.len == 0) {
-		deadline_clear(&c->unread);
-		buf_fini(&c->out);
+		deadline_set(&c->shared->body_deadlines, &c->work->unread);
+	if (c->work->out.len == 0) {
+		deadline_clear(&c->work->unread);
+		buf_fini(&c->work->out);
 		after_flush(c);
 	}
-	if (c->congested && c->out.len < CLIENT_LOW_WATER && c->state != CLIENT_CLOSED) {
-		c->congested = false;
-		loop_defer(c->shared->loop, &c->resume);
+	if (c->work->congested && c->work->out.len < CLIENT_LOW_WATER && c->state != CLIENT_CLOSED) {
+		c->work->congested = false;
+		loop_defer(c->shared->loop, &c->work->resume);
 		c->events->on_drained(c->arg);
 	}
+	maybe_drop_work(c);
 }
 
-/* What the socket takes of a and b right away; the rest is for c->out. */
+/* Has on_writable called. Few answers need it, so the event is made when one does. */
+static int watch_writable(struct client *c)
+{
+	struct work *w = c->work;
+
+	if (!w->writable)
+		w->writable = event_new(loop_base(c->shared->loop), c->fd, EV_WRITE | EV_PERSIST, on_writable, c);
+	return w->writable && event_add(w->writable, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+/* Nothing more can be sent. Whoever sends is on the stack; he is told at the end of the turn. */
+static void break_off(struct client *c)
+{
+	c->work->broken = true;
+	loop_defer(c->shared->loop, &c->work->resume);
+}
+
+/* What the socket takes of a and b right away; the rest is for c->work->out. */
 static ssize_t send_now(struct client *c, struct str a, struct str b)
 {
 	struct iovec iov[2] = {{(void *)(uintptr_t)a.p, a.n}, {(void *)(uintptr_t)b.p, b.n}};
@@ -349,39 +489,34 @@ static ssize_t send_now(struct client *c, struct str a, struct str b)
 
 bool client_send(struct client *c, struct str a, struct str b)
 {
+	struct work *w = c->work;
 	size_t sent = 0;
 
-	if (c->state == CLIENT_CLOSED || c->broken || a.n + b.n == 0)
+	if (c->state == CLIENT_CLOSED || w->broken || a.n + b.n == 0)
 		return true;
 	CHECK(c->state == CLIENT_HEAD || c->state == CLIENT_BODY || c->state == CLIENT_ANSWER ||
 	      c->state == CLIENT_TUNNEL);
-	c->want_continue = false;
-	if (c->out.len == 0) {
+	w->want_continue = false;
+	if (w->out.len == 0) {
 		ssize_t n = send_now(c, a, b);
 		if (n < 0) {
-			/* Whoever sends is on the stack; he is told at the end of the turn. */
-			c->broken = true;
-			loop_defer(c->shared->loop, &c->resume);
+			break_off(c);
 			return true;
 		}
 		sent = (size_t)n;
 	}
 	if (sent < a.n)
-		buf_add(&c->out, a.p + sent, a.n - sent);
+		buf_add(&w->out, a.p + sent, a.n - sent);
 	if (sent < a.n + b.n)
-		buf_add(&c->out, b.p + (sent > a.n ? sent - a.n : 0), b.n - (sent > a.n ? sent - a.n : 0));
-	if (c->out.failed) {
-		c->broken = true;
-		loop_defer(c->shared->loop, &c->resume);
+		buf_add(&w->out, b.p + (sent > a.n ? sent - a.n : 0), b.n - (sent > a.n ? sent - a.n : 0));
+	if (w->out.failed || (w->out.len && watch_writable(c))) {
+		break_off(c);
 		return true;
 	}
-	if (c->out.len) {
-		event_add(c->writable, NULL);
-		if (list_empty(&c->unread.link))
-			deadline_set(&c->shared->body_deadlines, &c->unread);
-	}
-	c->congested = c->congested || c->out.len > CLIENT_HIGH_WATER;
-	return !c->congested;
+	if (w->out.len && list_empty(&w->unread.link))
+		deadline_set(&c->shared->body_deadlines, &w->unread);
+	w->congested = w->congested || w->out.len > CLIENT_HIGH_WATER;
+	return !w->congested;
 }
 
 /* --- requests ---------------------------------------------------------------------------------------------------------- */
@@ -390,14 +525,14 @@ static void begin_flush(struct client *c, enum client_end end)
 {
 	c->end = end;
 	client_move(c, CLIENT_FLUSH);
-	if (c->out.len == 0)
+	if (c->work->out.len == 0)
 		after_flush(c);
 }
 
 /* Between requests: the answer to the last one may still be on its way. */
 static void close_when_sent(struct client *c, enum client_end end)
 {
-	if (c->out.len && !c->broken)
+	if (has_unsent(c))
 		begin_flush(c, end);
 	else
 		client_close(c, end);
@@ -408,35 +543,36 @@ static void fault(struct client *c, unsigned status, const char *why)
 	if (c->end == CLIENT_END_DONE)
 		c->end = CLIENT_END_FAULT;
 	/* Whoever answers does so by client_send and client_finish, which closes, since the request was not read. */
-	c->keep_alive = false;
+	c->work->keep_alive = false;
 	c->events->on_fault(c->arg, status, why);
 }
 
 static void next_request(struct client *c)
 {
-	if (c->draining || !c->finish_keep_alive || !c->keep_alive || (c->saw_eof && c->in.len == 0)) {
+	if (c->draining || !c->work->finish_keep_alive || !c->work->keep_alive ||
+	    (c->saw_eof && c->work->in.len == 0)) {
 		begin_flush(c, c->draining ? CLIENT_END_DRAIN : CLIENT_END_DONE);
 		return;
 	}
-	c->finished = false;
-	c->body_paused = false;
+	c->work->finished = false;
+	c->work->body_paused = false;
 	client_move(c, CLIENT_IDLE);
-	if (c->in.len || c->saw_eof)
-		loop_defer(c->shared->loop, &c->resume);
+	if (c->work->in.len || c->saw_eof)
+		loop_defer(c->shared->loop, &c->work->resume);
 	else
-		buf_fini(&c->in);
+		maybe_drop_work(c);
 }
 
 void client_skip_body(struct client *c)
 {
-	c->keep_alive = false;
+	c->work->keep_alive = false;
 }
 
 void client_finish(struct client *c, bool keep_alive)
 {
 	if (c->state == CLIENT_CLOSED)
 		return;
-	c->finish_keep_alive = keep_alive;
+	c->work->finish_keep_alive = keep_alive;
 	if (c->state == CLIENT_ANSWER) {
 		next_request(c);
 		return;
@@ -446,19 +582,19 @@ void client_finish(struct client *c, bool keep_alive)
 		return;
 	}
 	CHECK(c->state == CLIENT_HEAD || c->state == CLIENT_BODY);
-	c->finished = true;
+	c->work->finished = true;
 	/* Whether the rest of the request is at hand is seen where bytes are used, which may be going on right now. */
-	loop_defer(c->shared->loop, &c->resume);
+	loop_defer(c->shared->loop, &c->work->resume);
 }
 
 static void body_bytes(void *arg, const char *p, size_t n)
 {
 	struct client *c = arg;
 
-	if (c->finished || c->state != CLIENT_BODY)
+	if (c->work->finished || c->state != CLIENT_BODY)
 		return;
-	c->body_seen += n;
-	if (c->body_seen > c->shared->body_max_bytes)
+	c->work->body_seen += n;
+	if (c->work->body_seen > c->shared->body_max_bytes)
 		return;
 	c->events->on_body(c->arg, p, n);
 }
@@ -470,22 +606,27 @@ static size_t use_head(struct client *c, const char *p, size_t n)
 	size_t used = 0;
 	enum http_result rc;
 
-	if (c->state == CLIENT_IDLE) {
-		http_parser_init(&c->parser, HTTP_REQUEST);
-		client_move(c, CLIENT_HEAD);
+	bool first = c->state == CLIENT_IDLE;
+
+	if (first) {
+		http_parser_init(&c->work->parser, HTTP_REQUEST);
+		pass_on(c, CLIENT_HEAD);
 	}
-	rc = http_parse_head(&c->parser, p, n, &head, &used);
-	if (rc == HTTP_MORE)
+	rc = http_parse_head(&c->work->parser, p, n, &head, &used);
+	if (rc == HTTP_MORE) {
+		if (first)
+			set_deadline(c);
 		return 0;
+	}
 	if (rc == HTTP_BAD) {
-		fault(c, c->parser.status, c->parser.why);
+		fault(c, c->work->parser.status, c->work->parser.why);
 		return 0;
 	}
-	c->keep_alive = head.keep_alive;
-	c->minor = head.minor;
-	c->want_continue = head.expect_continue && head.framing != HTTP_BODY_NONE;
-	c->body_seen = 0;
-	client_move(c, CLIENT_BODY);
+	c->work->keep_alive = head.keep_alive;
+	c->work->minor = head.minor;
+	c->work->want_continue = head.expect_continue && head.framing != HTTP_BODY_NONE;
+	c->work->body_seen = 0;
+	pass_on(c, CLIENT_BODY);
 	if (head.framing == HTTP_BODY_LENGTH && head.content_length > c->shared->body_max_bytes) {
 		fault(c, 413, "the request body is larger than bounds.body allows");
 		return 0;
@@ -496,7 +637,7 @@ static size_t use_head(struct client *c, const char *p, size_t n)
 
 static void send_continue(struct client *c)
 {
-	c->want_continue = false;
+	c->work->want_continue = false;
 	client_send(c, STR("HTTP/1.1 100 Continue\r\n\r\n"), str_of(NULL, 0));
 }
 
@@ -504,30 +645,30 @@ static void send_continue(struct client *c)
 static size_t use_body(struct client *c, const char *p, size_t n)
 {
 	size_t used = 0;
-	enum http_result rc = http_parse_body(&c->parser, p, n, &used, body_bytes, c);
+	enum http_result rc = http_parse_body(&c->work->parser, p, n, &used, body_bytes, c);
 
 	if (c->state != CLIENT_BODY)
 		return used;
-	if (c->body_seen > c->shared->body_max_bytes && !c->finished) {
+	if (c->work->body_seen > c->shared->body_max_bytes && !c->work->finished) {
 		fault(c, 413, "the request body is larger than bounds.body allows");
 		return used;
 	}
 	if (rc == HTTP_BAD) {
 		/* What was answered already ends where it cannot be read on. */
-		if (!c->finished)
-			fault(c, c->parser.status, c->parser.why);
+		if (!c->work->finished)
+			fault(c, c->work->parser.status, c->work->parser.why);
 		return used;
 	}
 	if (rc == HTTP_MORE) {
 		set_deadline(c);
 		if (n)
-			c->want_continue = false; /* it did not wait (RFC 9110 10.1.1) */
-		if (c->want_continue && !c->finished)
+			c->work->want_continue = false; /* it did not wait (RFC 9110 10.1.1) */
+		if (c->work->want_continue && !c->work->finished)
 			send_continue(c);
 		return used;
 	}
 	client_move(c, CLIENT_ANSWER);
-	if (c->finished)
+	if (c->work->finished)
 		next_request(c);
 	else
 		c->events->on_body_end(c->arg);
@@ -539,14 +680,14 @@ static bool can_use(const struct client *c)
 {
 	switch (c->state) {
 	case CLIENT_IDLE:
-		return !c->congested;
+		return !c->work->congested;
 	case CLIENT_HEAD:
-		return !c->finished && !c->parser.why;
+		return !c->work->finished && !c->work->parser.why;
 	case CLIENT_BODY:
 		/* After the answer what is at hand of the request is used up, so that the connection can be kept. */
-		return !c->parser.why && (!c->body_paused || c->finished);
+		return !c->work->parser.why && (!c->work->body_paused || c->work->finished);
 	case CLIENT_TUNNEL:
-		return !c->body_paused;
+		return !c->work->body_paused;
 	case CLIENT_ANSWER:
 	case CLIENT_FLUSH:
 	case CLIENT_LINGER:
@@ -583,20 +724,20 @@ static size_t use_bytes(struct client *c, const char *p, size_t n)
 			break;
 	}
 	/* The answer was finished before the request was read: it is not read on. */
-	if (c->finished && (c->state == CLIENT_HEAD || c->state == CLIENT_BODY))
+	if (c->work->finished && (c->state == CLIENT_HEAD || c->state == CLIENT_BODY))
 		begin_flush(c, c->draining ? CLIENT_END_DRAIN : c->end);
 	return used;
 }
 
 static void use_kept(struct client *c)
 {
-	size_t used = use_bytes(c, buf_data(&c->in), c->in.len);
+	size_t used = use_bytes(c, buf_data(&c->work->in), c->work->in.len);
 
 	if (c->state == CLIENT_CLOSED)
 		return;
-	buf_consume(&c->in, used);
-	if (c->in.len == 0)
-		buf_fini(&c->in);
+	buf_consume(&c->work->in, used);
+	if (c->work->in.len == 0)
+		buf_fini(&c->work->in);
 }
 
 /* --- receiving ------------------------------------------------------------------------------------------------------------ */
@@ -611,7 +752,7 @@ static bool both_directions_shut(const struct client *c)
 /* The client of a tunnel has finished sending, and all of it was passed on. */
 static void tunnel_ended(struct client *c)
 {
-	if (c->state == CLIENT_TUNNEL && c->saw_eof && c->in.len == 0)
+	if (c->state == CLIENT_TUNNEL && c->saw_eof && c->work->in.len == 0)
 		c->events->on_body_end(c->arg);
 }
 
@@ -624,7 +765,7 @@ static void on_eof(struct client *c)
 		return;
 	case CLIENT_ANSWER:
 	case CLIENT_TUNNEL:
-		if (both_directions_shut(c)) {
+		if (!is_output_shut(c) && both_directions_shut(c)) {
 			client_lost(c, CLIENT_END_GONE);
 			return;
 		}
@@ -649,14 +790,14 @@ static void on_eof(struct client *c)
 
 static void on_probe(struct deadline *d)
 {
-	struct client *c = CONTAINER_OF(d, struct client, probe);
+	struct client *c = CONTAINER_OF(d, struct work, probe)->client;
 
 	if (c->state == CLIENT_CLOSED)
 		return;
 	if (both_directions_shut(c))
 		client_lost(c, CLIENT_END_GONE);
 	else if (is_served_unread(c))
-		deadline_set(&c->shared->probe_deadlines, &c->probe);
+		deadline_set(&c->shared->probe_deadlines, &c->work->probe);
 }
 
 static void take_bytes(struct client *c, const char *p, size_t n)
@@ -664,14 +805,14 @@ static void take_bytes(struct client *c, const char *p, size_t n)
 	size_t used;
 
 	if (c->state == CLIENT_LINGER) {
-		c->lingered += n;
-		if (c->lingered > LINGER_MAX_BYTES)
+		c->work->lingered += n;
+		if (c->work->lingered > LINGER_MAX_BYTES)
 			client_close(c, c->end);
 		return;
 	}
-	if (c->in.len) {
-		buf_add(&c->in, p, n);
-		if (c->in.failed)
+	if (c->work->in.len) {
+		buf_add(&c->work->in, p, n);
+		if (c->work->in.failed)
 			client_lost(c, CLIENT_END_NO_MEMORY);
 		else
 			use_kept(c);
@@ -682,12 +823,12 @@ static void take_bytes(struct client *c, const char *p, size_t n)
 		return;
 	if (c->state == CLIENT_FLUSH || c->state == CLIENT_LINGER)
 		return;
-	buf_add(&c->in, p + used, n - used);
-	if (c->in.failed)
+	buf_add(&c->work->in, p + used, n - used);
+	if (c->work->in.failed)
 		client_lost(c, CLIENT_END_NO_MEMORY);
 	/* A request pipelined behind one that was answered at once waits for its turn. */
 	else if (c->state == CLIENT_IDLE)
-		loop_defer(c->shared->loop, &c->resume);
+		loop_defer(c->shared->loop, &c->work->resume);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -696,34 +837,37 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	ssize_t n = recv(fd, scratch, sizeof(scratch), MSG_DONTWAIT);
 
 	(void)what;
+	loop_saw_ready(c->shared->loop);
 	if (n < 0) {
 		/* In LINGER all has been sent: that it is gone now changes nothing about why the connection ended. */
 		if (errno != EAGAIN && errno != EINTR)
 			client_lost(c, c->state == CLIENT_LINGER ? c->end : CLIENT_END_GONE);
 		return;
 	}
+	c->on_stack = true;
 	if (n == 0)
 		on_eof(c);
+	else if (take_work(c))
+		client_lost(c, CLIENT_END_NO_MEMORY);
 	else
 		take_bytes(c, scratch, (size_t)n);
+	c->on_stack = false;
 	if (c->state != CLIENT_CLOSED)
 		update_interest(c);
+	maybe_drop_work(c);
 }
 
-static void on_resume(struct deferred *d)
+/* Uses what is kept, or finds out that nothing more comes. */
+static void go_on(struct client *c)
 {
-	struct client *c = CONTAINER_OF(d, struct client, resume);
-
-	if (c->state == CLIENT_CLOSED)
-		return;
-	if (c->broken) {
+	if (c->work->broken) {
 		client_lost(c, CLIENT_END_GONE);
 		return;
 	}
 	/* No further request before the answers to the last ones are taken; on_writable comes back here. */
-	if (c->state == CLIENT_IDLE && c->congested)
+	if (c->state == CLIENT_IDLE && c->work->congested)
 		return;
-	if (c->in.len)
+	if (c->work->in.len)
 		use_kept(c);
 	else if (c->state == CLIENT_BODY)
 		use_bytes(c, NULL, 0);
@@ -739,13 +883,25 @@ static void on_resume(struct deferred *d)
 		update_interest(c);
 }
 
+static void on_resume(struct deferred *d)
+{
+	struct client *c = CONTAINER_OF(d, struct work, resume)->client;
+
+	if (c->state == CLIENT_CLOSED)
+		return;
+	c->on_stack = true;
+	go_on(c);
+	c->on_stack = false;
+	maybe_drop_work(c);
+}
+
 void client_pause_body(struct client *c, bool paused)
 {
-	if (c->body_paused == paused || c->state == CLIENT_CLOSED)
+	if (!c->work || c->work->body_paused == paused || c->state == CLIENT_CLOSED)
 		return;
-	c->body_paused = paused;
+	c->work->body_paused = paused;
 	if (!paused)
-		loop_defer(c->shared->loop, &c->resume);
+		loop_defer(c->shared->loop, &c->work->resume);
 	if (c->state == CLIENT_BODY)
 		set_deadline(c);
 	update_interest(c);
@@ -753,7 +909,7 @@ void client_pause_body(struct client *c, bool paused)
 
 static void on_unread(struct deadline *d)
 {
-	client_lost(CONTAINER_OF(d, struct client, unread), CLIENT_END_NOT_READING);
+	client_lost(CONTAINER_OF(d, struct work, unread)->client, CLIENT_END_NOT_READING);
 }
 
 void client_tunnel(struct client *c)
@@ -761,8 +917,16 @@ void client_tunnel(struct client *c)
 	CHECK(c->state == CLIENT_ANSWER);
 	client_move(c, CLIENT_TUNNEL);
 	/* It may have sent ahead, and even have finished sending. */
-	if (c->in.len || c->saw_eof)
-		loop_defer(c->shared->loop, &c->resume);
+	if (c->work->in.len || c->saw_eof)
+		loop_defer(c->shared->loop, &c->work->resume);
+}
+
+void client_end_output(struct client *c)
+{
+	CHECK(c->state == CLIENT_TUNNEL);
+	c->output_over = true;
+	if (c->work->out.len == 0)
+		shutdown(c->fd, SHUT_WR);
 }
 
 static void on_deadline(struct deadline *d)
@@ -793,7 +957,7 @@ static void on_deadline(struct deadline *d)
 	case CLIENT_STATES:
 		return;
 	}
-	if (c->finished && (c->state == CLIENT_HEAD || c->state == CLIENT_BODY))
+	if (c->work->finished && (c->state == CLIENT_HEAD || c->state == CLIENT_BODY))
 		begin_flush(c, c->end);
 }
 
@@ -814,21 +978,17 @@ struct client *client_new(struct client_shared *shared, int fd, unsigned long lo
 	c->events = events;
 	c->arg = arg;
 	deadline_init(&c->deadline, on_deadline);
-	deadline_init(&c->probe, on_probe);
-	deadline_init(&c->unread, on_unread);
-	deferred_init(&c->resume, on_resume);
-	deferred_init(&c->destroy, on_destroy);
 	c->readable = event_new(loop_base(shared->loop), fd, EV_READ | EV_PERSIST, on_readable, c);
-	c->writable = event_new(loop_base(shared->loop), fd, EV_WRITE | EV_PERSIST, on_writable, c);
-	if (!c->readable || !c->writable || event_add(c->readable, NULL) < 0) {
+	if (!c->readable || event_add(c->readable, NULL) < 0) {
 		if (c->readable)
 			event_free(c->readable);
-		if (c->writable)
-			event_free(c->writable);
 		close(fd);
 		free(c);
 		return NULL;
 	}
+	shared->open++;
+	if (shared->open > shared->most_open)
+		shared->most_open = shared->open;
 	c->reading = true;
 	c->state = CLIENT_IDLE;
 	set_deadline(c);
@@ -854,11 +1014,11 @@ void client_drain(struct client *c)
 
 unsigned client_minor(const struct client *c)
 {
-	return c->minor;
+	return c->work ? c->work->minor : 1;
 }
 
 bool client_may_keep_alive(const struct client *c)
 {
-	return c->keep_alive && !c->draining && !(c->saw_eof && c->in.len == 0) &&
-	       (c->state == CLIENT_ANSWER || c->state == CLIENT_BODY);
+	return (c->state == CLIENT_ANSWER || c->state == CLIENT_BODY) && c->work->keep_alive && !c->draining &&
+	       !(c->saw_eof && c->work->in.len == 0);
 }

@@ -12,6 +12,7 @@
 
 #include "common/check.h"
 #include "common/units.h"
+#include "gateway/route_class.h"
 
 /* --- places -------------------------------------------------------------------------------------------------- */
 
@@ -111,7 +112,9 @@ struct config *config_new(void)
 	c->refs = 1;
 	c->drain_timeout_ms = 30000;
 	c->log_level = LOG_LEVEL_INFO;
-	c->access = CONFIG_OUTPUT_OFF;
+	c->log_format = LOG_FORMAT_TEXT;
+	c->access.kind = CONFIG_OUTPUT_OFF;
+	c->audit.kind = CONFIG_OUTPUT_OFF;
 	c->bounds = (struct config_bounds){
 		.connections = 16384,
 		.connections_per_uid = 4096,
@@ -160,8 +163,29 @@ struct config *config_ref(struct config *c)
 	return c;
 }
 
+static void route_set_fini(struct config_route_set *s)
+{
+	for (size_t i = 0; i < s->npatterns; i++)
+		free(s->patterns[i].text);
+	free(s->patterns);
+}
+
+static void limits_fini(struct config_limits *l)
+{
+	for (size_t i = 0; i < l->nimages; i++)
+		free(l->images[i]);
+	for (size_t i = 0; i < l->nproviders; i++)
+		free(l->providers[i]);
+	free(l->images);
+	free(l->providers);
+}
+
 static void rule_fini(struct config_rule *r)
 {
+	route_set_fini(&r->allow);
+	route_set_fini(&r->deny);
+	limits_fini(&r->limits);
+	free(r->spawn_defaults);
 	free(r->name);
 	free(r->uids.ids);
 	free(r->gids.ids);
@@ -209,6 +233,8 @@ void config_unref(struct config *c)
 	free(c->upstreams);
 	free(c->credentials);
 	free(c->rules);
+	free(c->access.path);
+	free(c->audit.path);
 	free(c->file);
 	free(c->host);
 	free(c);
@@ -253,6 +279,69 @@ int config_rule_resolve_users(struct config_rule *r)
 			return -EIO;
 	}
 	return 0;
+}
+
+/* --- what a rule allows ------------------------------------------------------------------------------------------ */
+
+void config_rule_complete_allow(struct config_rule *r)
+{
+	struct config_route_set *s = &r->allow;
+
+	if (!s->written && r->admin)
+		s->classes = ROUTE_CLASS_ALL | ROUTE_CLASS_BIT(ROUTE_ADMIN);
+	else if (!s->written)
+		s->classes = ROUTE_CLASS_BIT(ROUTE_SANDBOXES) | ROUTE_CLASS_BIT(ROUTE_TEMPLATES_READ) |
+			     ROUTE_CLASS_BIT(ROUTE_SYSTEM) | ROUTE_CLASS_BIT(ROUTE_EVENTS) |
+			     ROUTE_CLASS_BIT(ROUTE_PREVIEW) | ROUTE_CLASS_BIT(ROUTE_RUN) |
+			     (r->isolation == CONFIG_ISOLATION_OWNER ? ROUTE_CLASS_BIT(ROUTE_PRUNE) : 0);
+	s->classes |= ROUTE_CLASS_BIT(ROUTE_OWN) | (r->admin ? ROUTE_CLASS_BIT(ROUTE_OPERATE) : 0);
+}
+
+void config_route_set_each(const struct config_route_set *set, void (*each)(void *arg, const char *entry), void *arg)
+{
+	const bool all = set->classes & ROUTE_CLASS_BIT(ROUTE_UNKNOWN);
+
+	if (all)
+		each(arg, "all");
+	for (unsigned i = 0; i < ROUTE_UNKNOWN && !all; i++)
+		if (set->classes & ROUTE_CLASS_BIT(i))
+			each(arg, route_class_text((enum route_class)i));
+	for (size_t i = 0; i < set->npatterns; i++)
+		each(arg, set->patterns[i].text);
+}
+
+/* '*' is any run without '/': what lies between two slashes is matched by itself, so the last star is the one to grow. */
+static bool image_fits(const char *pattern, struct str image)
+{
+	const char *star = NULL;
+	size_t mark = 0;
+	size_t i = 0;
+
+	while (i < image.n) {
+		if (*pattern == '*') {
+			star = ++pattern;
+			mark = i;
+		} else if (*pattern == image.p[i]) {
+			pattern++;
+			i++;
+		} else if (star && image.p[mark] != '/') {
+			pattern = star;
+			i = ++mark;
+		} else {
+			return false;
+		}
+	}
+	while (*pattern == '*')
+		pattern++;
+	return *pattern == '\0';
+}
+
+bool config_limits_image(const struct config_limits *l, struct str image)
+{
+	for (size_t i = 0; i < l->nimages; i++)
+		if (image_fits(l->images[i], image))
+			return true;
+	return l->nimages == 0;
 }
 
 /* --- defaults that are lists ------------------------------------------------------------------------------------ */
@@ -318,6 +407,9 @@ static int complete_rule(struct config *c)
 		return -ENOMEM;
 	r->uids.ids[0] = (uint32_t)geteuid();
 	r->uids.n = 1;
+	r->admin = true;
+	r->isolation = CONFIG_ISOLATION_NONE;
+	config_rule_complete_allow(r);
 	return config_rule_resolve_users(r);
 }
 
@@ -444,6 +536,8 @@ static void dump_upstream(const struct config_upstream *u, struct buf *out)
 		buf_add_cstr(out, "\n    proxy: ");
 		dump_text(out, u->proxy);
 	}
+	if (u->scheme != CONFIG_LOCAL)
+		buf_addf(out, "\n    shared_vm: %s", u->shared_vm ? "accept" : "refuse");
 	buf_addf(out, "\n    pool: { max_connections: %llu, max_per_identity: %llu, min_idle: %llu, max_idle: %llu, ",
 		 (unsigned long long)p->max_connections, (unsigned long long)p->max_per_identity,
 		 (unsigned long long)p->min_idle, (unsigned long long)p->max_idle);
@@ -467,6 +561,71 @@ static void dump_ids(struct buf *out, const char *key, const struct config_ids *
 		buf_addf(out, "%s%u", i ? ", " : "", ids->ids[i]);
 	buf_add_char(out, ']');
 	*comma = true;
+}
+
+struct list_dump {
+	struct buf *out;
+	bool comma;
+};
+
+static void dump_entry(void *arg, const char *entry)
+{
+	struct list_dump *d = arg;
+
+	buf_add_cstr(d->out, d->comma ? ", " : "");
+	dump_text(d->out, entry);
+	d->comma = true;
+}
+
+static void dump_routes(const struct config_route_set *set, struct buf *out)
+{
+	struct list_dump d = {out, false};
+
+	buf_add_char(out, '[');
+	config_route_set_each(set, dump_entry, &d);
+	buf_add_cstr(out, "]\n");
+}
+
+static void dump_texts(struct buf *out, const char *key, char *const *texts, size_t n)
+{
+	struct list_dump d = {out, false};
+
+	if (n == 0)
+		return;
+	buf_addf(out, "      %s: [", key);
+	for (size_t i = 0; i < n; i++)
+		dump_entry(&d, texts[i]);
+	buf_add_cstr(out, "]\n");
+}
+
+/* A limit that is not written does not exist, so it is not shown. */
+static void dump_limits(const struct config_limits *l, struct buf *out)
+{
+	const struct {
+		const char *key;
+		uint64_t value;
+	} rows[] = {{"requests_per_second", l->requests_per_second},
+		    {"concurrent_requests", l->concurrent_requests},
+		    {"connections", l->connections},
+		    {"sandboxes", l->sandboxes},
+		    {"max_memory_mb", l->max_memory_mb},
+		    {"max_vcpus", l->max_vcpus}};
+	bool any = l->max_ttl_ms || l->nimages || l->nproviders;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		any = any || rows[i].value;
+	if (!any)
+		return;
+	buf_add_cstr(out, "    limits:\n");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (rows[i].value)
+			buf_addf(out, "      %s: %llu\n", rows[i].key, (unsigned long long)rows[i].value);
+	if (l->max_ttl_ms) {
+		dump_duration(out, "      max_ttl", l->max_ttl_ms);
+		buf_add_char(out, '\n');
+	}
+	dump_texts(out, "images", l->images, l->nimages);
+	dump_texts(out, "providers", l->providers, l->nproviders);
 }
 
 static void dump_rule(const struct config *c, const struct config_rule *r, struct buf *out)
@@ -496,9 +655,16 @@ static void dump_rule(const struct config *c, const struct config_rule *r, struc
 	}
 	buf_add_cstr(out, "\n    user_id: ");
 	dump_text(out, r->user_id);
-	buf_add_cstr(out, "\n    allow: [all]\n    isolation: none\n");
-	if (r->admin)
-		buf_add_cstr(out, "    admin: true\n");
+	buf_addf(out, "\n    admin: %s\n    allow: ", r->admin ? "true" : "false");
+	dump_routes(&r->allow, out);
+	if (r->deny.written) {
+		buf_add_cstr(out, "    deny: ");
+		dump_routes(&r->deny, out);
+	}
+	buf_addf(out, "    isolation: %s\n", r->isolation == CONFIG_ISOLATION_OWNER ? "owner" : "none");
+	dump_limits(&r->limits, out);
+	if (r->spawn_defaults)
+		buf_addf(out, "    spawn_defaults: %s\n", r->spawn_defaults);
 	if (r->heartbeat_ms) {
 		dump_duration(out, "    heartbeat", r->heartbeat_ms);
 		buf_add_char(out, '\n');
@@ -540,6 +706,30 @@ static void dump_key(struct buf *out, const char *name, const struct config_key 
 	buf_add_cstr(out, " } # <secret>\n");
 }
 
+static void dump_output(const struct config_output *o, const char *key, struct buf *out)
+{
+	static const char *const words[] = {[CONFIG_OUTPUT_OFF] = "off",
+					    [CONFIG_OUTPUT_STDERR] = "stderr",
+					    [CONFIG_OUTPUT_JOURNAL] = "journal",
+					    [CONFIG_OUTPUT_FILE] = NULL};
+
+	buf_addf(out, ", %s: ", key);
+	if (words[o->kind])
+		buf_add_cstr(out, words[o->kind]);
+	else
+		dump_text(out, o->path);
+}
+
+static void dump_log(const struct config *c, struct buf *out)
+{
+	buf_addf(out, "log: { level: %s, format: %s",
+		 c->log_level == LOG_LEVEL_WARN ? "warn" : log_level_name(c->log_level),
+		 c->log_format == LOG_FORMAT_JSON ? "json" : "text");
+	dump_output(&c->access, "access", out);
+	dump_output(&c->audit, "audit", out);
+	buf_add_cstr(out, " }\n");
+}
+
 void config_dump(const struct config *c, struct buf *out)
 {
 	dump_duration(out, "drain_timeout", c->drain_timeout_ms);
@@ -576,23 +766,34 @@ void config_dump(const struct config *c, struct buf *out)
 	for (size_t i = 0; i < c->nrules; i++)
 		dump_rule(c, &c->rules[i], out);
 	dump_bounds(&c->bounds, out);
-	buf_addf(out, "log: { level: %s, format: text, access: %s }\n",
-		 c->log_level == LOG_LEVEL_WARN ? "warn" : log_level_name(c->log_level),
-		 c->access == CONFIG_OUTPUT_STDERR ? "stderr" : "off");
+	dump_log(c, out);
 }
 
 void config_warnings(const struct config *c, struct buf *out)
 {
 	bool uses_host = false;
+	const char *operators = NULL;
 
 	for (size_t i = 0; i < c->nrules; i++) {
 		const struct config_rule *r = &c->rules[i];
 		bool many = !r->match_uids || r->uids.n > 1;
+		if (r->admin && !r->match_listeners)
+			operators = r->name;
+		if (r->admin && r->has_credential && (r->allow.classes & ROUTE_CLASS_BIT(ROUTE_ADMIN)) &&
+		    c->credentials[r->credential].admin_api_key.source == CONFIG_SOURCE_NONE)
+			buf_addf(out,
+				 "rule \"%s\" allows admin routes, and its credential \"%s\" has no admin_api_key: "
+				 "they are "
+				 "answered 403\n",
+				 r->name, c->credentials[r->credential].name);
 		uses_host = uses_host || strstr(r->user_id, "{host}");
 		if (many && !strstr(r->user_id, "{user}") && !strstr(r->user_id, "{uid}"))
 			buf_addf(out, "rule \"%s\" can match several users, and its user_id makes them one owner\n",
 				 r->name);
 	}
+	if (operators && c->nlisteners > 1)
+		buf_addf(out, "rule \"%s\" has admin: true and names no listener: it matches on all %zu of them\n",
+			 operators, c->nlisteners);
 	if (uses_host && (strcmp(c->host, "localhost") == 0 || strcmp(c->host, "debian") == 0))
 		buf_addf(out, "{host} is \"%s\", as on many machines: write host: to tell this one apart\n", c->host);
 }
@@ -651,7 +852,7 @@ bool config_key_same(const struct config_key *a, const struct config_key *b)
 
 bool config_upstream_same(const struct config_upstream *a, const struct config_upstream *b)
 {
-	return same_text(a->name, b->name) && same_text(a->url, b->url) &&
+	return same_text(a->name, b->name) && same_text(a->url, b->url) && a->shared_vm == b->shared_vm &&
 	       memcmp(&a->pool, &b->pool, sizeof(a->pool)) == 0 &&
 	       memcmp(&a->timeouts, &b->timeouts, sizeof(a->timeouts)) == 0 && same_text(a->proxy, b->proxy) &&
 	       same_text(a->tls.cert_file, b->tls.cert_file) && same_text(a->tls.key_file, b->tls.key_file) &&

@@ -10,6 +10,8 @@
 
 #include "common/str.h"
 #include "gateway/config.h"
+#include "gateway/config_limits.h"
+#include "gateway/config_routes.h"
 #include "gateway/reader.h"
 
 enum {
@@ -164,9 +166,12 @@ struct rule_names {
 	yaml_node_t *name;
 	yaml_node_t *match;
 	yaml_node_t *allow;
-	yaml_node_t *isolation;
-	yaml_node_t *heartbeat;
+	yaml_node_t *deny;
 	yaml_node_t *admin;
+	yaml_node_t *isolation;
+	yaml_node_t *limits;
+	yaml_node_t *spawn_defaults;
+	yaml_node_t *heartbeat;
 };
 
 static void find_upstream(struct reader *r, yaml_node_t *rule, yaml_node_t *node, size_t *out)
@@ -275,22 +280,30 @@ static void read_user_id(struct reader *r, yaml_node_t *rule_node, yaml_node_t *
 		reader_fault(r, node ? node : rule_node, "the name service does not answer, so {user} is unknown");
 }
 
-/* Until route classes and ownership exist, what a rule grants must be written in full, so that nobody expects less. */
-static void check_grants(struct reader *r, yaml_node_t *rule, const struct rule_names *names)
+static void read_isolation(struct reader *r, yaml_node_t *node, struct config_rule *rule)
 {
-	yaml_node_t *allow = names->allow;
-	bool all = allow && allow->type == YAML_SEQUENCE_NODE && reader_sequence_size(allow) == 1;
+	if (!reader_expect_text(r, node, "isolation"))
+		return;
+	if (str_eq(reader_scalar(node), STR("owner")))
+		rule->isolation = CONFIG_ISOLATION_OWNER;
+	else if (str_eq(reader_scalar(node), STR("none")))
+		rule->isolation = CONFIG_ISOLATION_NONE;
+	else
+		reader_fault(r, node, "isolation is \"%s\", expected owner or none", node->data.scalar.value);
+}
 
-	if (all) {
-		yaml_node_t *only = reader_node(r, *allow->data.sequence.items.start);
-		all = only->type == YAML_SCALAR_NODE && str_eq(reader_scalar(only), STR("all"));
-	}
-	if (!all)
-		reader_fault(r, allow ? allow : rule, "expected allow: [all]: this version has no route classes yet");
-	if (!names->isolation || names->isolation->type != YAML_SCALAR_NODE ||
-	    !str_eq(reader_scalar(names->isolation), STR("none")))
-		reader_fault(r, names->isolation ? names->isolation : rule,
-			     "expected isolation: none: this version does not keep owners apart yet");
+/* What the rule lets its clients do. */
+static void read_grants(struct reader *r, const struct rule_names *names, struct config_rule *rule)
+{
+	static const struct reader_field admin_field = {"admin", reader_bool, 0, 0, 0};
+
+	if (names->admin)
+		reader_bool(r, names->admin, &rule->admin, &admin_field);
+	rule->isolation = rule->admin ? CONFIG_ISOLATION_NONE : CONFIG_ISOLATION_OWNER;
+	if (names->isolation)
+		read_isolation(r, names->isolation, rule);
+	config_routes_read(r, rule, names->allow, names->deny);
+	config_limits_read(r, rule, names->limits, names->spawn_defaults);
 }
 
 static void read_rule(struct reader *r, yaml_node_t *node, struct config_rule *rule)
@@ -302,11 +315,13 @@ static void read_rule(struct reader *r, yaml_node_t *node, struct config_rule *r
 		{"credential", reader_keep_node, offsetof(struct rule_names, credential), 0, 0},
 		{"user_id", reader_keep_node, offsetof(struct rule_names, user_id), 0, 0},
 		{"allow", reader_keep_node, offsetof(struct rule_names, allow), 0, 0},
-		{"isolation", reader_keep_node, offsetof(struct rule_names, isolation), 0, 0},
-		{"heartbeat", reader_keep_node, offsetof(struct rule_names, heartbeat), 0, 0},
+		{"deny", reader_keep_node, offsetof(struct rule_names, deny), 0, 0},
 		{"admin", reader_keep_node, offsetof(struct rule_names, admin), 0, 0},
+		{"isolation", reader_keep_node, offsetof(struct rule_names, isolation), 0, 0},
+		{"limits", reader_keep_node, offsetof(struct rule_names, limits), 0, 0},
+		{"spawn_defaults", reader_keep_node, offsetof(struct rule_names, spawn_defaults), 0, 0},
+		{"heartbeat", reader_keep_node, offsetof(struct rule_names, heartbeat), 0, 0},
 	};
-	static const struct reader_field admin_field = {"admin", reader_bool, 0, 0, 0};
 	static const struct reader_field match_field = {"match", read_match, 0, 0, 0};
 	static const struct reader_field heartbeat_field = {"heartbeat", reader_duration, 0, 100, READER_DAY_MS};
 	struct rule_names names = {0};
@@ -328,9 +343,7 @@ static void read_rule(struct reader *r, yaml_node_t *node, struct config_rule *r
 	read_user_id(r, node, names.user_id, rule);
 	if (names.heartbeat)
 		reader_duration(r, names.heartbeat, &rule->heartbeat_ms, &heartbeat_field);
-	if (names.admin)
-		reader_bool(r, names.admin, &rule->admin, &admin_field);
-	check_grants(r, node, &names);
+	read_grants(r, &names, rule);
 }
 
 void config_clients_read(struct reader *r, yaml_node_t *node)
@@ -400,11 +413,6 @@ void config_clients_check(struct reader *r)
 				break;
 			}
 		}
-		if (rule->admin && rule->has_credential &&
-		    c->credentials[rule->credential].admin_api_key.source == CONFIG_SOURCE_NONE)
-			reader_fault_at(r, rule->at,
-					"admin: true needs the key admin_api_key in credential \"%s\", which has none",
-					c->credentials[rule->credential].name);
 		for (size_t n = 0; n < rule->nlisteners; n++) {
 			bool found = false;
 			for (size_t k = 0; k < c->nlisteners && !found; k++)

@@ -208,11 +208,14 @@ static void check_ways(struct reader *r, const yaml_node_t *node, const struct c
 {
 	const yaml_node_t *tls = reader_lookup(r, node, "tls");
 	const yaml_node_t *proxy = reader_lookup(r, node, "proxy");
+	const yaml_node_t *shared_vm = reader_lookup(r, node, "shared_vm");
 
 	if (tls && u->scheme != CONFIG_HTTPS)
 		reader_fault(r, tls, "tls has no effect here: it is for https:// upstreams");
 	if (proxy && u->scheme != CONFIG_HTTP && u->scheme != CONFIG_HTTPS)
 		reader_fault(r, proxy, "proxy has no effect here: it is for http:// and https:// upstreams");
+	if (shared_vm && u->scheme == CONFIG_LOCAL)
+		reader_fault(r, shared_vm, "shared_vm has no effect here: the embedded server has no pool mode");
 }
 
 static void read_pool(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
@@ -245,11 +248,22 @@ static void read_timeouts(struct reader *r, yaml_node_t *node, void *to, const s
 	reader_mapping(r, node, fields, READER_FIELDS(fields), to, f->key);
 }
 
+static void read_shared_vm(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
+{
+	if (!reader_expect_text(r, node, f->key))
+		return;
+	if (str_eq(reader_scalar(node), STR("accept")))
+		*(bool *)to = true;
+	else if (!str_eq(reader_scalar(node), STR("refuse")))
+		reader_fault(r, node, "shared_vm is \"%s\", expected refuse or accept", node->data.scalar.value);
+}
+
 static void read_upstream(struct reader *r, yaml_node_t *node, struct config_upstream *u)
 {
 	static const struct reader_field fields[] = {
 		{"url", read_url, 0, 0, 0},
 		{"allow_plaintext", reader_bool, offsetof(struct config_upstream, allow_plaintext), 0, 0},
+		{"shared_vm", read_shared_vm, offsetof(struct config_upstream, shared_vm), 0, 0},
 		{"tls", read_tls, offsetof(struct config_upstream, tls), 0, 0},
 		{"proxy", read_proxy, offsetof(struct config_upstream, proxy), 0, 0},
 		{"pool", read_pool, offsetof(struct config_upstream, pool), 0, 0},

@@ -21,6 +21,7 @@
 #include "gateway/config_clients.h"
 #include "gateway/config_credentials.h"
 #include "gateway/config_listen.h"
+#include "gateway/config_log.h"
 #include "gateway/config_upstreams.h"
 #include "gateway/reader.h"
 
@@ -29,62 +30,7 @@ enum {
 	DEPTH_MAX = 100
 };
 
-static void read_level(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
-{
-	static const struct {
-		struct str name;
-		enum log_level level;
-	} levels[] = {{{"error", 5}, LOG_LEVEL_ERROR},
-		      {{"warn", 4}, LOG_LEVEL_WARN},
-		      {{"info", 4}, LOG_LEVEL_INFO},
-		      {{"debug", 5}, LOG_LEVEL_DEBUG}};
-
-	if (!reader_expect_text(r, node, f->key))
-		return;
-	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
-		if (str_eq(reader_scalar(node), levels[i].name)) {
-			*(enum log_level *)to = levels[i].level;
-			return;
-		}
-	}
-	reader_fault(r, node, "level is \"%s\", expected error, warn, info or debug", node->data.scalar.value);
-}
-
-static void read_output(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
-{
-	if (!reader_expect_text(r, node, f->key))
-		return;
-	/* YAML 1.1 readers take a bare off for a boolean; here it is the word. */
-	if (str_eq(reader_scalar(node), STR("off")))
-		*(enum config_output *)to = CONFIG_OUTPUT_OFF;
-	else if (str_eq(reader_scalar(node), STR("stderr")))
-		*(enum config_output *)to = CONFIG_OUTPUT_STDERR;
-	else
-		reader_fault(r, node, "%s is \"%s\", expected off or stderr", f->key, node->data.scalar.value);
-}
-
-/* A key that this version knows with one value only. */
-static void read_only_text(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
-{
-	(void)to;
-	if (reader_expect_text(r, node, f->key) && !str_eq(reader_scalar(node), STR("text")))
-		reader_fault(r, node, "format is \"%s\", expected text: this version writes no other",
-			     node->data.scalar.value);
-}
-
 /* --- sections ------------------------------------------------------------------------------------------------------ */
-
-static void read_log(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
-{
-	static const struct reader_field fields[] = {
-		{"level", read_level, offsetof(struct config, log_level), 0, 0},
-		{"format", read_only_text, 0, 0, 0},
-		{"access", read_output, offsetof(struct config, access), 0, 0},
-	};
-
-	(void)to;
-	reader_mapping(r, node, fields, READER_FIELDS(fields), r->c, f->key);
-}
 
 static void read_bounds(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
 {
@@ -98,6 +44,23 @@ static void read_bounds(struct reader *r, yaml_node_t *node, void *to, const str
 	};
 
 	reader_mapping(r, node, fields, READER_FIELDS(fields), to, f->key);
+}
+
+/* shared_vm speaks of rules under isolation: owner only. */
+static void check_shared_vm(struct reader *r)
+{
+	const struct config *c = r->c;
+
+	for (size_t i = 0; i < c->nupstreams; i++) {
+		bool used = false;
+		for (size_t k = 0; k < c->nrules && !used; k++)
+			used = c->rules[k].upstream == i && c->rules[k].isolation == CONFIG_ISOLATION_OWNER;
+		if (c->upstreams[i].shared_vm && !used)
+			reader_fault_at(r, c->upstreams[i].at,
+					"shared_vm: accept has no effect: no rule under isolation: owner uses the "
+					"upstream \"%s\"",
+					c->upstreams[i].name);
+	}
 }
 
 /* An upstream or a credential that no rule uses would be ignored. */
@@ -154,7 +117,7 @@ static void read_root(struct reader *r, yaml_node_t *root)
 		{"upstreams", config_upstreams_read, 0, 0, 0},
 		{"credentials", config_credentials_read, 0, 0, 0},
 		{"clients", reader_skip, 0, 0, 0}, /* read last: they name the others */
-		{"log", read_log, 0, 0, 0},
+		{"log", config_log_read, 0, 0, 0},
 		{"bounds", read_bounds, offsetof(struct config, bounds), 0, 0},
 	};
 	yaml_node_t *clients;
@@ -167,6 +130,7 @@ static void read_root(struct reader *r, yaml_node_t *root)
 		config_clients_read(r, clients);
 	config_listen_check(r);
 	config_clients_check(r);
+	check_shared_vm(r);
 	check_unused(r);
 }
 

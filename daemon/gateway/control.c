@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/control.h"
 
-#include <unistd.h>
-
 #include "config.h"
 
 #include "common/clock.h"
@@ -13,6 +11,7 @@
 #include "gateway/config.h"
 #include "gateway/identity.h"
 #include "gateway/keyring.h"
+#include "gateway/logs.h"
 #include "gateway/orphan.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
@@ -166,6 +165,18 @@ static unsigned answer_ready(const struct request *r)
 	return 200;
 }
 
+static void write_route(void *arg, const char *entry)
+{
+	json_cstr(arg, NULL, entry);
+}
+
+static void write_routes(struct json_writer *w, const char *key, const struct config_route_set *set)
+{
+	json_array_begin(w, key);
+	config_route_set_each(set, write_route, w);
+	json_array_end(w);
+}
+
 static unsigned answer_whoami(const struct request *r)
 {
 	const struct control_caller *c = r->caller;
@@ -184,10 +195,11 @@ static unsigned answer_whoami(const struct request *r)
 	json_cstr(&w, "rule", c->rule->name);
 	json_cstr(&w, "user_id", c->user_id);
 	json_cstr(&w, "upstream", upstream_name(snapshot_upstream(r->snapshot, c->rule->upstream)));
-	json_array_begin(&w, "allow");
-	json_cstr(&w, NULL, "all");
-	json_array_end(&w);
-	json_cstr(&w, "isolation", "none");
+	json_bool(&w, "admin", c->rule->admin);
+	write_routes(&w, "allow", &c->rule->allow);
+	if (c->rule->deny.written)
+		write_routes(&w, "deny", &c->rule->deny);
+	json_cstr(&w, "isolation", c->rule->isolation == CONFIG_ISOLATION_OWNER ? "owner" : "none");
 	json_object_end(&w);
 	answer_json(r->to, &out);
 	return 200;
@@ -261,12 +273,6 @@ static void write_pool(const struct upstream *u, struct json_writer *w)
 	json_object_end(w);
 }
 
-/* The whole picture is for whoever runs the daemon and for root; others see what is theirs. */
-static bool sees_all(const struct control_caller *c)
-{
-	return c->peer->uid == 0 || c->peer->uid == geteuid();
-}
-
 static unsigned answer_status(const struct request *r)
 {
 	const struct config *config = snapshot_config(r->snapshot);
@@ -279,7 +285,7 @@ static unsigned answer_status(const struct request *r)
 	json_uint(&w, "connections", r->caller->own_connections);
 	json_cstr(&w, "user_id", r->caller->user_id);
 	json_object_end(&w);
-	if (sees_all(r->caller)) {
+	if (r->caller->rule->admin) {
 		json_bool(&w, "draining", r->stats->draining);
 		json_object_begin(&w, "config");
 		json_cstr(&w, "file", config->file ? config->file : "");
@@ -298,7 +304,8 @@ static unsigned answer_status(const struct request *r)
 		}
 		json_array_end(&w);
 		write_credentials(r, &w);
-		json_uint(&w, "log_lines_dropped", log_dropped());
+		if (r->stats->logs)
+			logs_status(r->stats->logs, &w);
 	}
 	json_object_end(&w);
 	answer_json(r->to, &out);

@@ -6,11 +6,14 @@
  * idle and may close it at a later dial, and the next socket would get the number that we still read from. AGAIN is the
  * only good answer, since nobody may speak before a request.
  *
- * TLS is libcurl's as well: bytes of such a connection go through curl_easy_send and curl_easy_recv, those of a plain one
- * past it. A certificate is checked before a byte of HTTP is sent, since the handshake is part of the dial.
+ * TLS is libcurl's as well: bytes of such a connection go through curl_easy_send and curl_easy_recv, or, from the first
+ * answer on and where the library below is OpenSSL, through its SSL_read and SSL_write; those of a plain one past both. A certificate is checked before a byte of HTTP is sent, since the handshake is part of the dial.
  *
  * Handles are acted on only when no call of libcurl is on the stack: finished dials are collected after
  * curl_multi_socket_action has returned and reported from the loop's deferred work.
+ *
+ * libcurl gets its memory from a reserve when there is none: it does not bear to be without (7.88 divides by zero at the
+ * next socket, and frees a TLS session twice).
  */
 #include "gateway/dial.h"
 
@@ -18,6 +21,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,12 +35,20 @@
 #include "common/fd.h"
 #include "common/list.h"
 #include "common/loop.h"
+#include "common/reserve.h"
+
+enum {
+	TIMER_IDLE_S = 3600,
+	STUCK_LOOKED_AT = 32,
+	STUCK_WAITS = 64
+};
 
 struct dialer {
 	struct loop *loop;       /* borrowed */
 	CURLM *multi;            /* owned */
-	struct event *timer;     /* owned; libcurl's own timeouts */
+	struct event *timer;     /* owned; libcurl's own timeouts; always pending, so that setting it needs no memory */
 	struct deferred collect; /* looks for finished dials */
+	struct list under_way;   /* struct dial, not yet reported */
 	unsigned dials;          /* not yet closed */
 };
 
@@ -44,13 +57,20 @@ struct dial_share {
 };
 
 struct dial {
+	struct list link;      /* on the dialer's list while under way */
 	struct dialer *dialer; /* borrowed */
 	CURL *easy;            /* owned */
 	int fd;                /* borrowed from libcurl, after DIAL_OK */
 	bool tls;
 	bool is_unix;
+	bool send_failed;    /* of TLS: nothing more comes than what is here */
+	unsigned recv_waits; /* of TLS, in a row */
+	unsigned send_waits; /* the same for what is sent */
+	void *ssl;           /* borrowed from libcurl; OpenSSL's handle, once it is used past libcurl */
+	bool drained;        /* the last dial_recv took all that had come */
 	bool in_multi;
 	bool reported;
+	struct deferred starved;       /* fails it for want of memory */
 	struct curl_slist *connect_to; /* owned; NULL without */
 	int ca_fd;                     /* owned; -1 without */
 	char error[CURL_ERROR_SIZE];   /* libcurl's own words; may be empty */
@@ -58,25 +78,51 @@ struct dial {
 	void *arg;
 };
 
+/* Lets libcurl act. When it is without memory it does not say for which dial, and that one would never end. */
+static void act(struct dialer *d, curl_socket_t fd, int bits)
+{
+	int running;
+
+	loop_defer(d->loop, &d->collect);
+	if (curl_multi_socket_action(d->multi, fd, bits, &running) == CURLM_OK)
+		return;
+	LIST_FOREACH (n, &d->under_way)
+		loop_defer(d->loop, &CONTAINER_OF(n, struct dial, link)->starved);
+}
+
 static void on_socket(evutil_socket_t fd, short what, void *arg)
 {
-	struct dialer *d = arg;
-	int running;
-	int bits = (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0);
+	act(arg, fd, (what & EV_READ ? CURL_CSELECT_IN : 0) | (what & EV_WRITE ? CURL_CSELECT_OUT : 0));
+}
 
-	curl_multi_socket_action(d->multi, fd, bits, &running);
-	loop_defer(d->loop, &d->collect);
+/* Wakes libcurl after this time; negative: not before it says so. */
+static int set_timer(struct dialer *d, long ms)
+{
+	struct timeval tv = {.tv_sec = ms < 0 ? TIMER_IDLE_S : ms / 1000, .tv_usec = ms < 0 ? 0 : ms % 1000 * 1000};
+
+	return event_add(d->timer, &tv);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct dialer *d = arg;
-	int running;
 
 	(void)fd;
 	(void)what;
-	curl_multi_socket_action(d->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	loop_defer(d->loop, &d->collect);
+	(void)set_timer(d, -1);
+	act(d, CURL_SOCKET_TIMEOUT, 0);
+}
+
+/*
+ * A dial whose socket cannot be watched fails. To say so to libcurl by the callback's result would end every other dial of
+ * this multi handle too, for ever.
+ */
+static void starve(struct loop *loop, CURL *easy)
+{
+	struct dial *dial = NULL;
+
+	if (curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&dial) == CURLE_OK && dial)
+		loop_defer(loop, &dial->starved);
 }
 
 static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_data)
@@ -85,7 +131,6 @@ static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, vo
 	struct event *event = socket_data;
 	short bits = EV_PERSIST;
 
-	(void)easy;
 	/* The number may be another connection's as soon as libcurl has closed it: the event goes first. */
 	if (event)
 		event_free(event);
@@ -100,7 +145,8 @@ static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, vo
 	if (!event || event_add(event, NULL) < 0) {
 		if (event)
 			event_free(event);
-		return -1;
+		starve(d->loop, easy);
+		return 0;
 	}
 	curl_multi_assign(d->multi, fd, event);
 	return 0;
@@ -108,14 +154,8 @@ static int socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, vo
 
 static int timer_callback(CURLM *multi, long timeout_ms, void *arg)
 {
-	struct dialer *d = arg;
-	struct timeval tv = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
-
 	(void)multi;
-	if (timeout_ms < 0)
-		event_del(d->timer);
-	else
-		event_add(d->timer, &tv);
+	(void)set_timer(arg, timeout_ms);
 	return 0;
 }
 
@@ -131,25 +171,59 @@ static enum dial_outcome outcome_of(CURLcode code)
 }
 
 /*
- * Two things of a TLS connection that libcurl does not offer are asked of the library below it, where that is OpenSSL;
- * GnuTLS needs neither. OpenSSL is in the process for libcurl only and may be another library tomorrow, so its functions
- * are looked up and not linked.
+ * Where libcurl's TLS library is OpenSSL, a connection that has been spoken on is read and written past libcurl, and some
+ * things are asked that libcurl does not offer. OpenSSL is in the process for libcurl only and may be another library
+ * tomorrow, so its functions are looked up and not linked.
  */
 static struct {
 	int (*get_shutdown)(const void *ssl);
 	long (*ctrl)(void *ssl, int command, long larg, void *parg);
+	int (*set_fd)(void *ssl, int fd);
+	int (*read)(void *ssl, void *to, int n);
+	int (*write)(void *ssl, const void *from, int n);
+	int (*get_error)(const void *ssl, int rc);
+	int (*has_pending)(const void *ssl);
+	void *(*get_rbio)(const void *ssl);
+	uint64_t (*number_read)(void *bio);
+	void (*clear_error)(void);
+	bool complete;
 } openssl;
 
 enum {
 	OPENSSL_RECEIVED_SHUTDOWN = 2,
 	OPENSSL_CTRL_MODE = 33,
-	OPENSSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 2
+	OPENSSL_MODE_ACCEPT_MOVING_WRITE_BUFFER = 2,
+	OPENSSL_CTRL_SET_READ_AHEAD = 41,
+	OPENSSL_ERROR_WANT_READ = 2,
+	OPENSSL_ERROR_WANT_WRITE = 3,
+	OPENSSL_ERROR_ZERO_RETURN = 6,
+	OPENSSL_BUFFER_BYTES = 16384, /* that it reads at once, at least */
 };
 
 static void openssl_look_up(void)
 {
-	*(void **)&openssl.get_shutdown = dlsym(RTLD_DEFAULT, "SSL_get_shutdown");
-	*(void **)&openssl.ctrl = dlsym(RTLD_DEFAULT, "SSL_ctrl");
+	const struct {
+		const char *name;
+		void *to;
+	} functions[] = {
+		{"SSL_get_shutdown", &openssl.get_shutdown},
+		{"SSL_ctrl", &openssl.ctrl},
+		{"SSL_set_fd", &openssl.set_fd},
+		{"SSL_read", &openssl.read},
+		{"SSL_write", &openssl.write},
+		{"SSL_get_error", &openssl.get_error},
+		{"SSL_has_pending", &openssl.has_pending},
+		{"SSL_get_rbio", &openssl.get_rbio},
+		{"BIO_number_read", &openssl.number_read},
+		{"ERR_clear_error", &openssl.clear_error},
+	};
+
+	openssl.complete = true;
+	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {
+		void *function = dlsym(RTLD_DEFAULT, functions[i].name);
+		memcpy(functions[i].to, &function, sizeof(function));
+		openssl.complete = openssl.complete && function;
+	}
 }
 
 /* Its handle, or NULL; known from the first curl_easy_recv on. */
@@ -175,7 +249,7 @@ static bool tls_prepare(const struct dial *dial)
 
 	if (backend == CURLSSLBACKEND_GNUTLS)
 		return true;
-	if (backend != CURLSSLBACKEND_OPENSSL || !ssl || !openssl.ctrl || !openssl.get_shutdown)
+	if (backend != CURLSSLBACKEND_OPENSSL || !ssl || !openssl.complete)
 		return false;
 	openssl.ctrl(ssl, OPENSSL_CTRL_MODE, OPENSSL_MODE_ACCEPT_MOVING_WRITE_BUFFER, NULL);
 	return true;
@@ -229,6 +303,7 @@ static void report(struct dial *dial, CURLcode code)
 	const char *why = dial->error[0] ? dial->error : curl_easy_strerror(code);
 
 	dial->reported = true;
+	list_remove(&dial->link);
 	if (outcome == DIAL_OK) {
 		fd = claim_socket(dial);
 		if (fd < 0) {
@@ -242,6 +317,14 @@ static void report(struct dial *dial, CURLcode code)
 	}
 	dial->fd = fd;
 	dial->on_done(dial->arg, outcome, fd, why);
+}
+
+static void on_starved(struct deferred *deferred)
+{
+	struct dial *dial = CONTAINER_OF(deferred, struct dial, starved);
+
+	if (!dial->reported)
+		report(dial, CURLE_OUT_OF_MEMORY);
 }
 
 static void collect(struct deferred *deferred)
@@ -269,17 +352,19 @@ struct dialer *dialer_new(struct loop *loop)
 {
 	struct dialer *d;
 
-	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
+	if (curl_global_init_mem(CURL_GLOBAL_ALL, reserve_malloc, reserve_free, reserve_realloc, reserve_strdup,
+				 reserve_calloc) != CURLE_OK)
 		return NULL;
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		return NULL;
 	d->loop = loop;
+	list_init(&d->under_way);
 	openssl_look_up();
 	deferred_init(&d->collect, collect);
 	d->timer = evtimer_new(loop_base(loop), on_timer, d);
 	d->multi = curl_multi_init();
-	if (!d->timer || !d->multi) {
+	if (!d->timer || !d->multi || set_timer(d, -1) < 0) {
 		dialer_free(d);
 		return NULL;
 	}
@@ -344,6 +429,7 @@ static bool set_options(struct dial *dial, const struct dial_target *target)
 	SET(CURLOPT_FRESH_CONNECT, 1L);
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_QUICK_EXIT, 1L);
+	SET(CURLOPT_BUFFERSIZE, 1024L); /* kept for the life of the connection; only a proxy answers into it */
 	/* Never the environment's. */
 	SET(CURLOPT_PROXY, target->proxy ? target->proxy : "");
 	SET(CURLOPT_NOPROXY, target->proxy ? "" : "*");
@@ -354,6 +440,8 @@ static bool set_options(struct dial *dial, const struct dial_target *target)
 	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1); /* ALPN offers http/1.1 only */
 	SET(CURLOPT_ERRORBUFFER, dial->error);
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
+	/* Long enough for dials at the same time; what a name means may change. */
+	SET(CURLOPT_DNS_CACHE_TIMEOUT, 1L);
 	SET(CURLOPT_TCP_NODELAY, 1L);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
 	SET(CURLOPT_SOCKOPTFUNCTION, on_socket_open);
@@ -389,7 +477,7 @@ static bool set_connect_to(struct dial *dial, const char *connect_to)
 struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 			void (*on_done)(void *arg, enum dial_outcome outcome, int fd, const char *why), void *arg)
 {
-	struct dial *dial = calloc(1, sizeof(*dial));
+	struct dial *dial = reserve_is_low() ? NULL : calloc(1, sizeof(*dial));
 
 	if (!dial)
 		return NULL;
@@ -397,6 +485,8 @@ struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 	dial->on_done = on_done;
 	dial->arg = arg;
 	d->dials++;
+	deferred_init(&dial->starved, on_starved);
+	list_init(&dial->link);
 	dial->fd = dial->ca_fd = -1;
 	dial->is_unix = target->unix_path;
 	dial->tls = strncmp(target->url, "https:", 6) == 0;
@@ -404,6 +494,7 @@ struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 	if (dial->easy && set_options(dial, target) && set_connect_to(dial, target->connect_to) &&
 	    curl_multi_add_handle(d->multi, dial->easy) == CURLM_OK) {
 		dial->in_multi = true;
+		list_add_tail(&d->under_way, &dial->link);
 		return dial;
 	}
 	dial_close(&dial);
@@ -417,6 +508,8 @@ void dial_close(struct dial **dial)
 	*dial = NULL;
 	if (!gone)
 		return;
+	list_remove(&gone->link);
+	deferred_cancel(&gone->starved);
 	if (gone->in_multi)
 		curl_multi_remove_handle(gone->dialer->multi, gone->easy);
 	if (gone->easy)
@@ -428,48 +521,184 @@ void dial_close(struct dial **dial)
 	free(gone);
 }
 
-static ssize_t tls_recv(struct dial *dial, void *to, size_t n)
+/*
+ * OpenSSL that was without memory once says for ever after that it waits, and moves no byte. Who waits with reason has left
+ * the socket unready; it is looked at only after many waits in a row, since that costs a system call.
+ */
+static bool is_stuck(const struct dial *dial, unsigned *waits, short readiness)
+{
+	struct pollfd p = {.fd = dial->fd, .events = readiness};
+
+	if (++*waits < STUCK_LOOKED_AT)
+		return false;
+	if (poll(&p, 1, 0) != 1)
+		*waits = 0;
+	return *waits >= STUCK_WAITS;
+}
+
+/*
+ * From the first answer on OpenSSL reads the socket itself and as much at once as there is: that spares a system call for
+ * the head of each record, and libcurl's own work. Not before, since tickets come ahead of the first answer and are kept
+ * by libcurl only when it reads them.
+ */
+static void go_direct(struct dial *dial)
+{
+	curl_sslbackend backend;
+	void *ssl = tls_handle(dial, &backend);
+
+	if (backend != CURLSSLBACKEND_OPENSSL || !ssl || openssl.set_fd(ssl, dial->fd) != 1)
+		return;
+	openssl.ctrl(ssl, OPENSSL_CTRL_SET_READ_AHEAD, 1, NULL);
+	dial->ssl = ssl;
+}
+
+/* What a call that moved nothing returns. */
+static ssize_t recv_waits(struct dial *dial)
+{
+	return dial->send_failed || is_stuck(dial, &dial->recv_waits, POLLIN) ? -EIO : -EAGAIN;
+}
+
+static ssize_t send_failed(struct dial *dial)
+{
+	dial->send_failed = true;
+	return -EIO;
+}
+
+static ssize_t send_waits(struct dial *dial)
+{
+	return is_stuck(dial, &dial->send_waits, POLLOUT) ? send_failed(dial) : -EAGAIN;
+}
+
+static ssize_t sent_some(struct dial *dial, ssize_t n)
+{
+	dial->send_waits = 0;
+	return n;
+}
+
+static ssize_t curl_recv(struct dial *dial, void *to, size_t n)
 {
 	size_t got = 0;
 	CURLcode code = curl_easy_recv(dial->easy, to, n, &got);
 
 	if (code == CURLE_AGAIN)
-		return -EAGAIN;
+		return recv_waits(dial);
+	dial->recv_waits = 0;
 	if (code != CURLE_OK || (got == 0 && !tls_ended(dial)))
 		return -EIO;
+	if (got)
+		go_direct(dial);
 	return (ssize_t)got;
+}
+
+static ssize_t curl_send(struct dial *dial, const void *from, size_t n)
+{
+	size_t sent = 0;
+	CURLcode code = curl_easy_send(dial->easy, from, n, &sent);
+
+	if (code == CURLE_AGAIN)
+		return send_waits(dial);
+	return code == CURLE_OK ? sent_some(dial, (ssize_t)sent) : send_failed(dial);
+}
+
+/* What an unsuccessful call means. A stream that ends without close_notify is an error of OpenSSL's, as it should be. */
+static ssize_t openssl_failure(const struct dial *dial, int rc)
+{
+	switch (openssl.get_error(dial->ssl, rc)) {
+	case OPENSSL_ERROR_WANT_READ:
+	case OPENSSL_ERROR_WANT_WRITE:
+		return -EAGAIN;
+	case OPENSSL_ERROR_ZERO_RETURN:
+		return 0;
+	default:
+		return -EIO;
+	}
+}
+
+static int at_most_int(size_t n)
+{
+	return n < INT_MAX ? (int)n : INT_MAX;
+}
+
+static ssize_t openssl_recv(struct dial *dial, void *to, size_t n)
+{
+	bool was_empty = !openssl.has_pending(dial->ssl);
+	void *bio = openssl.get_rbio(dial->ssl);
+	uint64_t before = openssl.number_read(bio);
+	int got;
+
+	openssl.clear_error(); /* get_error looks at what others left there */
+	got = openssl.read(dial->ssl, to, at_most_int(n));
+	/* Less came than there was room for, and nothing of it is left. */
+	dial->drained = was_empty && !openssl.has_pending(dial->ssl) &&
+			openssl.number_read(bio) - before < OPENSSL_BUFFER_BYTES;
+	if (got <= 0) {
+		ssize_t rc = openssl_failure(dial, got);
+		return rc == -EAGAIN ? recv_waits(dial) : rc;
+	}
+	dial->recv_waits = 0;
+	return got;
+}
+
+static ssize_t openssl_send(struct dial *dial, const void *from, size_t n)
+{
+	int sent;
+
+	openssl.clear_error();
+	sent = openssl.write(dial->ssl, from, at_most_int(n));
+	if (sent > 0)
+		return sent_some(dial, sent);
+	return openssl_failure(dial, sent) == -EAGAIN ? send_waits(dial) : send_failed(dial);
+}
+
+static ssize_t plain_recv(struct dial *dial, void *to, size_t n)
+{
+	ssize_t got;
+
+	do
+		got = recv(dial->fd, to, n, MSG_DONTWAIT);
+	while (got < 0 && errno == EINTR);
+	/* A socket gives less than it is asked for only when it has no more (recv(2)). */
+	dial->drained = got > 0 && (size_t)got < n;
+	return got < 0 ? -errno : got;
+}
+
+static ssize_t plain_send(struct dial *dial, const void *from, size_t n)
+{
+	ssize_t sent;
+
+	do
+		sent = send(dial->fd, from, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (sent < 0 && errno == EINTR);
+	return sent < 0 ? -errno : sent;
 }
 
 ssize_t dial_recv(struct dial *dial, void *to, size_t n)
 {
-	ssize_t plain;
-
-	if (dial->tls)
-		return tls_recv(dial, to, n);
-	do
-		plain = recv(dial->fd, to, n, MSG_DONTWAIT);
-	while (plain < 0 && errno == EINTR);
-	return plain < 0 ? -errno : plain;
+	if (dial->ssl)
+		return openssl_recv(dial, to, n);
+	return dial->tls ? curl_recv(dial, to, n) : plain_recv(dial, to, n);
 }
 
 ssize_t dial_send(struct dial *dial, const void *from, size_t n)
 {
-	size_t sent = 0;
-	ssize_t plain;
+	if (dial->ssl)
+		return openssl_send(dial, from, n);
+	return dial->tls ? curl_send(dial, from, n) : plain_send(dial, from, n);
+}
 
-	if (dial->tls) {
-		CURLcode code = curl_easy_send(dial->easy, from, n, &sent);
-		return code == CURLE_OK ? (ssize_t)sent : code == CURLE_AGAIN ? -EAGAIN : -EIO;
-	}
-	do
-		plain = send(dial->fd, from, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-	while (plain < 0 && errno == EINTR);
-	return plain < 0 ? -errno : plain;
+bool dial_is_tls(const struct dial *dial)
+{
+	return dial->tls;
 }
 
 bool dial_is_buffered(const struct dial *dial)
 {
-	return dial->tls;
+	return dial->ssl ? openssl.has_pending(dial->ssl) : dial->tls;
+}
+
+bool dial_is_drained(const struct dial *dial)
+{
+	return dial->drained;
 }
 
 struct dial_share *dial_share_new(void)

@@ -5,12 +5,13 @@
  *      |         |  +------+ (repeat)          |
  *      +---------+---------+-------------------+
  *
- * GATHER  a body that must go with a length is collected (most requests skip this)
- * LEASE   waits for a connection; body bytes that come meanwhile are kept, up to a bound
+ * GATHER  a body that must go with a length, or be judged, is collected (most requests skip this)
+ * LEASE   waits for leave to start, then for a connection; body bytes that come meanwhile are kept, up to a bound
  * HEAD    the request goes out as it comes in, and a response head is waited for
  * BODY    response bytes are passed on, framing and all, as the parser agrees to them
  *
- * TUNNEL  a WebSocket handshake was answered with 101: bytes pass both ways as they are, until either side is done
+ * TUNNEL  a WebSocket handshake was answered with 101: bytes pass both ways as they are. Each side's end is passed on when
+ *         all that it sent was; the other's bytes go on until it ends too, or leaves, or is silent for too long
  *
  * A client that leaves takes its exchange with it, so that the server ends its command. A spawn goes on: closing it could
  * leave a sandbox that nobody knows of. Its answer is read without the client, and the sandbox in it is destroyed.
@@ -26,6 +27,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +38,7 @@
 #include "common/http_write.h"
 #include "common/loop.h"
 #include "common/secret.h"
+#include "common/spares.h"
 #include "gateway/answer.h"
 #include "gateway/client.h"
 #include "gateway/keyring.h"
@@ -43,7 +46,6 @@
 #include "gateway/request_id.h"
 #include "gateway/rewrite.h"
 #include "gateway/route.h"
-#include "gateway/target.h"
 #include "gateway/upstream.h"
 
 enum exchange_state {
@@ -82,6 +84,7 @@ static const struct {
 	[EXCHANGE_END_CUT] = {"response-cut", true},
 	[EXCHANGE_END_CLIENT_GONE] = {"client-gone", false},
 	[EXCHANGE_END_REQUEST_FAULT] = {"request-fault", true},
+	[EXCHANGE_END_REFUSED] = {"refused", false},
 	[EXCHANGE_END_NO_MEMORY] = {"no-memory", true},
 };
 
@@ -90,9 +93,11 @@ enum {
 	UP_HIGH_WATER = 131072,
 	UP_LOW_WATER = 32768,
 	GATHER_MAX_BYTES = 2097152,
-	SPAWNED_MAX_BYTES = 65536,
+	GATHER_WINDOW_MIN_BYTES = 30720, /* in each window of 30 s: 1 KiB/s */
+	COPY_MAX_BYTES = 65536,
 	READS_PER_TURN = 8,
 	INTERIM_MAX = 32, /* 1xx responses before the real one */
+	SPARE_UP_MAX_BYTES = 2048,
 };
 
 /* How the response body must be framed for this client. */
@@ -117,16 +122,19 @@ struct exchange {
 	struct upstream_conn *conn; /* owned lease, in HEAD and BODY */
 	enum exchange_state state;
 	enum http_method method;
-	enum upstream_wait wait; /* which timeout bounds the response head */
-	bool has_body;           /* the request has one */
-	bool rechunk;            /* it goes out in chunks of ours */
-	bool body_done;          /* all of it is in `up` */
-	bool up_broken;          /* the upstream takes nothing more; an answer may still come */
-	struct buf up;           /* the request, from its head on; what was sent of a body is dropped */
-	size_t up_sent;          /* bytes at the start of `up` that were sent */
-	uint64_t sent_total;     /* on the present connection */
-	struct buf gathered;     /* GATHER: the body so far */
-	struct buf response;     /* an unfinished response head */
+	enum upstream_wait wait;                 /* which timeout bounds the response head */
+	bool started;                            /* exchange_start was called */
+	bool has_body;                           /* the request has one */
+	bool rechunk;                            /* it goes out in chunks of ours */
+	bool body_done;                          /* all of it is in `up` */
+	bool up_broken;                          /* the upstream takes nothing more; an answer may still come */
+	struct buf up;                           /* the request, from its head on; what was sent of a body is dropped */
+	size_t up_sent;                          /* bytes at the start of `up` that were sent */
+	uint64_t sent_total;                     /* on the present connection */
+	struct buf gathered;                     /* GATHER: the body so far */
+	size_t window_bytes;                     /* GATHER: how much of it there was at the last look */
+	struct deadline_queue *gather_deadlines; /* borrowed */
+	struct buf response;                     /* an unfinished response head */
 	struct http_parser parser;
 	unsigned interim;  /* 1xx responses so far */
 	bool server_keeps; /* the response head means to keep the connection */
@@ -136,28 +144,65 @@ struct exchange {
 	bool client_keeps;       /* said so in the head sent to the client */
 	bool websocket;          /* the request asks for the switch to it */
 	bool client_ended;       /* TUNNEL: the client sends nothing more */
+	bool server_ended;       /* TUNNEL: the server sends nothing more, and the client was told */
 	uint64_t heartbeat_ms;   /* on idle streams; 0: none */
 	bool sse;                /* the stream is text/event-stream */
 	bool whole_line;         /* the last body byte sent down ended a line */
 	struct event *heartbeat; /* owned; NULL unless this response is a stream that gets one */
 	struct event *timeout;   /* owned; of the whole exchange; NULL without Stacygate-Timeout */
 	struct deadline deadline;
+	struct deferred lease; /* put off by exchange_start */
 	struct deferred destroy;
 	struct exchange_report report;
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
-	const char *user_id;                  /* borrowed from the grant */
-	struct orphanage *orphanage;          /* borrowed; for a spawn whose client leaves; NULL for everything else */
-	struct key *keys[KEYS];               /* owned references; NULL: none */
-	struct secret *used[KEYS];            /* owned references; the values of them in `up` */
-	struct key_wait key_wait;             /* LEASE: for a key that is being read */
-	bool rekeyed;                         /* sent again after a 401 */
-	struct buf spawned;                   /* with orphanage: the response body so far, without its framing */
+	const char *user_id;                /* borrowed from the grant */
+	struct orphanage *orphanage;        /* borrowed; for a spawn whose client leaves; NULL for everything else */
+	struct key *keys[KEYS];             /* owned references; NULL: none */
+	struct secret *used[KEYS];          /* owned references; the values of them in `up` */
+	struct key_wait key_wait;           /* LEASE: for a key that is being read */
+	bool rekeyed;                       /* sent again after a 401 */
+	const struct exchange_shape *shape; /* borrowed; NULL: none */
+	void *shape_arg;
+	enum exchange_use use; /* of the response body */
+	bool held;             /* on_data waits for exchange_resume */
+	bool held_last;        /* and had seen the end */
+	struct buf copy;       /* with orphanage or EXCHANGE_COPY: the response body so far, without framing */
 	const struct exchange_events *events; /* borrowed */
 	void *arg;
 	unsigned long long id; /* the client's, for traces */
 };
 
 static char scratch[SCRATCH_BYTES];
+
+/* Some that have ended; only the memory of `up` survives in them, wiped. */
+static struct spares spares;
+
+static struct exchange *take_spare(void)
+{
+	struct exchange *e = spares_take(&spares);
+	struct buf up;
+
+	if (!e)
+		return calloc(1, sizeof(*e));
+	up = e->up;
+	memset(e, 0, sizeof(*e));
+	e->up = up;
+	return e;
+}
+
+/* Keeps it, or frees it: `up` may have grown with a body. */
+static void put_spare(struct exchange *e)
+{
+	if (e->up.cap <= SPARE_UP_MAX_BYTES) {
+		if (e->up.mem)
+			explicit_bzero(e->up.mem, e->up.cap);
+		buf_reset(&e->up);
+		if (spares_put(&spares, e))
+			return;
+	}
+	buf_wipe(&e->up);
+	free(e);
+}
 
 const char *exchange_end_text(enum exchange_end end)
 {
@@ -178,20 +223,20 @@ static void on_destroy(struct deferred *d)
 {
 	struct exchange *e = CONTAINER_OF(d, struct exchange, destroy);
 
+	deferred_cancel(&e->lease);
 	upstream_unref(e->upstream);
 	if (e->heartbeat)
 		event_free(e->heartbeat);
 	if (e->timeout)
 		event_free(e->timeout);
-	buf_wipe(&e->up);
 	buf_fini(&e->gathered);
 	buf_fini(&e->response);
 	for (int i = 0; i < KEYS; i++) {
 		key_unref(e->keys[i]);
 		secret_unref(e->used[i]);
 	}
-	buf_fini(&e->spawned);
-	free(e);
+	buf_fini(&e->copy);
+	put_spare(e);
 }
 
 static void move(struct exchange *e, enum exchange_state to)
@@ -220,14 +265,34 @@ static void end(struct exchange *e, enum exchange_end reason, bool reusable)
 }
 
 /* Answers the client with an error of ours and ends. Only before a response head was passed on. */
-static void fail(struct exchange *e, enum exchange_end reason, unsigned status, const char *why)
+static void refuse(struct exchange *e, enum exchange_end reason, unsigned status, const char *message)
 {
 	const struct answer_to to = {e->client, e->request_id, e->method == METHOD_HEAD};
 
 	CHECK(e->state != EXCHANGE_BODY && e->state != EXCHANGE_TUNNEL && e->state != EXCHANGE_ENDED);
 	e->report.status = status;
-	answer_error(&to, status, "upstream %s: %s", upstream_name(e->upstream), why);
+	answer_error(&to, status, "%s", message);
 	end(e, reason, false);
+}
+
+void exchange_refuse(struct exchange *e, unsigned status, const char *fmt, ...)
+{
+	char message[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(message, sizeof(message), fmt, ap);
+	va_end(ap);
+	refuse(e, EXCHANGE_END_REFUSED, status, message);
+}
+
+/* The same for what the upstream did or did not do. */
+static void fail(struct exchange *e, enum exchange_end reason, unsigned status, const char *why)
+{
+	char message[512];
+
+	snprintf(message, sizeof(message), "upstream %s: %s", upstream_name(e->upstream), why);
+	refuse(e, reason, status, message);
 }
 
 /* The answer has begun and cannot be completed: the client sees it break off. */
@@ -298,6 +363,9 @@ static void send_up(struct exchange *e)
 		if (n < 0) {
 			/* It may have answered already and closed: what it sent is still to be read. */
 			e->up_broken = true;
+			/* What broke may be TLS and not the socket, which then tells nothing. */
+			if (upstream_conn_is_buffered(e->conn))
+				upstream_conn_read_again(e->conn);
 			break;
 		}
 		e->up_sent += (size_t)n;
@@ -317,11 +385,29 @@ static void send_up(struct exchange *e)
 		client_pause_body(e->client, false);
 }
 
+/* TUNNEL: over for both sides. */
+static void end_tunnel(struct exchange *e)
+{
+	client_finish(e->client, false);
+	end(e, EXCHANGE_END_DONE, false);
+}
+
+/* TUNNEL: passes on what the client sent; when the server has ended, that is all that was left to do. */
+static void send_up_tunnel(struct exchange *e)
+{
+	send_up(e);
+	if (e->server_ended && (e->up_broken || (e->client_ended && unsent(e) == 0)))
+		end_tunnel(e);
+}
+
 static void on_conn_writable(void *arg)
 {
 	struct exchange *e = arg;
 
-	send_up(e);
+	if (e->state == EXCHANGE_TUNNEL)
+		send_up_tunnel(e);
+	else
+		send_up(e);
 }
 
 static void add_body(struct exchange *e, const char *p, size_t n)
@@ -337,17 +423,43 @@ static void add_body(struct exchange *e, const char *p, size_t n)
 		client_pause_body(e->client, true);
 }
 
+/* A part of the body found no memory: the request cannot be completed, and the exchange ends. */
+static bool body_is_lost(struct exchange *e)
+{
+	if (!e->up.failed)
+		return false;
+	if (e->state == EXCHANGE_BODY)
+		cut(e);
+	else
+		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+	return true;
+}
+
 static void gather(struct exchange *e, const char *p, size_t n)
 {
-	const struct answer_to to = {e->client, e->request_id, e->method == METHOD_HEAD};
-
-	buf_add(&e->gathered, p, n);
-	if (e->gathered.len <= GATHER_MAX_BYTES && !e->gathered.failed)
+	if (n > GATHER_MAX_BYTES || e->gathered.len > GATHER_MAX_BYTES - n) {
+		refuse(e, EXCHANGE_END_REQUEST_FAULT, 413, "the request body is larger than the 2 MiB allowed here");
 		return;
-	e->report.status = e->gathered.failed ? 503 : 413;
-	answer_error(&to, e->report.status,
-		     e->gathered.failed ? "out of memory" : "the request body is larger than the 2 MiB allowed here");
-	end(e, e->gathered.failed ? EXCHANGE_END_NO_MEMORY : EXCHANGE_END_REQUEST_FAULT, false);
+	}
+	if (e->shape && e->shape->on_gather && !e->shape->on_gather(e->shape_arg, n)) {
+		refuse(e, EXCHANGE_END_REFUSED, 503,
+		       "too many request bodies are being read at the same time; try again");
+		return;
+	}
+	buf_add(&e->gathered, p, n);
+	if (e->gathered.failed)
+		refuse(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+}
+
+/* A window has passed: a body that hardly came takes memory and makes nobody happy. */
+static void check_gathering(struct exchange *e)
+{
+	if (e->gathered.len - e->window_bytes < GATHER_WINDOW_MIN_BYTES) {
+		refuse(e, EXCHANGE_END_REQUEST_FAULT, 408, "the request body comes too slowly: less than 1 KiB/s");
+		return;
+	}
+	e->window_bytes = e->gathered.len;
+	deadline_set(e->gather_deadlines, &e->deadline);
 }
 
 /* TUNNEL: bytes from the client. */
@@ -363,7 +475,7 @@ static void tunnel_up(struct exchange *e, const char *p, size_t n)
 	}
 	if (unsent(e) > UP_HIGH_WATER)
 		client_pause_body(e->client, true);
-	send_up(e);
+	send_up_tunnel(e);
 }
 
 void exchange_body(struct exchange *e, const char *p, size_t n)
@@ -380,7 +492,7 @@ void exchange_body(struct exchange *e, const char *p, size_t n)
 	}
 	e->report.bytes_up += n;
 	add_body(e, p, n);
-	if (e->conn)
+	if (!body_is_lost(e) && e->conn)
 		send_up(e);
 }
 
@@ -390,28 +502,43 @@ void exchange_body_end(struct exchange *e)
 		return;
 	if (e->state == EXCHANGE_TUNNEL) {
 		e->client_ended = true;
-		send_up(e);
+		send_up_tunnel(e);
 		return;
 	}
 	e->body_done = true;
 	if (e->state == EXCHANGE_GATHER) {
-		e->report.bytes_up = e->gathered.len;
-		http_write_header_u64(&e->up, STR("Content-Length"), e->gathered.len);
-		http_write_end(&e->up);
-		buf_add_str(&e->up, buf_str(&e->gathered));
-		buf_fini(&e->gathered);
-		if (e->up.failed) {
-			fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
-			return;
-		}
-		move(e, EXCHANGE_LEASE);
-		begin_lease(e, false);
+		struct buf whole = e->gathered;
+
+		e->gathered = BUF_EMPTY;
+		e->report.bytes_up = whole.len;
+		deadline_clear(&e->deadline);
+		if (e->shape && e->shape->on_whole_body)
+			e->shape->on_whole_body(e->shape_arg, buf_str(&whole));
+		else
+			exchange_send_body(e, buf_str(&whole));
+		buf_fini(&whole);
 		return;
 	}
 	if (e->rechunk && !drops_body(e))
 		buf_add_str(&e->up, STR("0\r\n\r\n"));
-	if (e->conn)
+	if (!body_is_lost(e) && e->conn)
 		send_up(e);
+}
+
+void exchange_send_body(struct exchange *e, struct str body)
+{
+	CHECK(e->state == EXCHANGE_GATHER && e->body_done);
+	e->has_body = true;
+	http_write_header_u64(&e->up, STR("Content-Length"), body.n);
+	http_write_end(&e->up);
+	buf_add_str(&e->up, body);
+	if (e->up.failed) {
+		refuse(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+		return;
+	}
+	move(e, EXCHANGE_LEASE);
+	if (e->started)
+		exchange_start(e);
 }
 
 /* --- getting a connection ------------------------------------------------------------------------------------------- */
@@ -429,8 +556,10 @@ static void use_conn(struct exchange *e, struct upstream_conn *c)
 	upstream_conn_listen(c, &conn_events, e);
 	move(e, EXCHANGE_HEAD);
 	http_parser_init(&e->parser, HTTP_RESPONSE);
-	set_head_deadline(e);
 	send_up(e);
+	/* Else sending has set it. */
+	if (e->sent_total == 0)
+		set_head_deadline(e);
 }
 
 static void on_lease(struct upstream_ticket *t, struct upstream_conn *c)
@@ -481,17 +610,30 @@ static void begin_lease(struct exchange *e, bool fresh)
 		why = upstream_trouble(e->upstream);
 		fail(e, EXCHANGE_END_NO_UPSTREAM, 502, why ? why : "cannot be reached");
 		return;
+	case UPSTREAM_LEASE_NO_MEMORY:
+		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+		return;
 	}
+}
+
+static void on_start(struct deferred *d)
+{
+	struct exchange *e = CONTAINER_OF(d, struct exchange, lease);
+
+	if (e->state == EXCHANGE_LEASE)
+		begin_lease(e, false);
 }
 
 /* --- the answer's way down ------------------------------------------------------------------------------------------- */
 
 static bool is_of_type(const struct http_head *head, struct str type)
 {
-	const struct http_header *h = http_head_find(head, STR("content-type"));
-	struct str rest = h ? h->value : str_of(NULL, 0);
+	struct str value = head->content_type;
 
-	return str_eq_nocase(str_trim(str_cut(&rest, ';')), type);
+	if (value.n < type.n || !str_eq_nocase(str_of(value.p, type.n), type))
+		return false;
+	value = str_trim(str_of(value.p + type.n, value.n - type.n));
+	return value.n == 0 || value.p[0] == ';';
 }
 
 static bool is_sse(const struct http_head *head)
@@ -513,8 +655,13 @@ static void write_framing(struct exchange *e, const struct http_head *head, stru
 {
 	bool old_client = client_minor(e->client) == 0;
 
+	enum http_framing framing = head->framing;
+
 	e->down = DOWN_AS_IS;
-	switch (head->framing) {
+	/* What is left of a filtered body has another length. */
+	if (e->use == EXCHANGE_FILTER && framing == HTTP_BODY_LENGTH)
+		framing = HTTP_BODY_CHUNKED;
+	switch (framing) {
 	case HTTP_BODY_NONE:
 		return;
 	case HTTP_BODY_LENGTH:
@@ -526,7 +673,7 @@ static void write_framing(struct exchange *e, const struct http_head *head, stru
 			return;
 		if (old_client)
 			e->down = DOWN_PLAIN;
-		else if (head->framing == HTTP_BODY_UNTIL_CLOSE || e->heartbeat)
+		else if (head->framing == HTTP_BODY_UNTIL_CLOSE || e->heartbeat || e->use == EXCHANGE_FILTER)
 			e->down = DOWN_CHUNK;
 		if (!old_client)
 			http_write_header(out, STR("Transfer-Encoding"), STR("chunked"));
@@ -542,9 +689,10 @@ static void begin_response_head(const struct exchange *e, const struct http_head
 }
 
 /* The head for the client: the upstream's, with our framing and ours behind it. */
-static void write_response_head(struct exchange *e, const struct http_head *head, struct buf *out)
+static void write_response_head(struct exchange *e, const struct http_head *head, struct str extra, struct buf *out)
 {
 	begin_response_head(e, head, false, out);
+	buf_add_str(out, extra);
 	write_framing(e, head, out);
 	e->client_keeps = client_may_keep_alive(e->client) && e->down != DOWN_PLAIN && e->body_done;
 	answer_add_common(out, e->client, e->request_id, e->client_keeps);
@@ -619,8 +767,8 @@ static void pause_response(struct exchange *e)
 	e->response_paused = true;
 }
 
-/* Sends head (may be empty) and body bytes that were agreed to, framed as this client needs it. */
-static void send_down(struct exchange *e, struct str head, struct str wire, const struct buf *data, bool last)
+/* Sends head (may be empty) and body bytes that were agreed to, framed as this client needs it; false without memory. */
+static bool send_down(struct exchange *e, struct str head, struct str wire, const struct buf *data, bool last)
 {
 	struct buf framed = BUF_EMPTY;
 	bool more = true;
@@ -640,42 +788,60 @@ static void send_down(struct exchange *e, struct str head, struct str wire, cons
 		}
 		if (last)
 			buf_add_str(&framed, STR("0\r\n\r\n"));
+		if (framed.failed)
+			break;
 		more = client_send(e->client, head, buf_str(&framed));
 		break;
 	}
-	if (framed.failed)
-		client_cut(e->client, CLIENT_END_NO_MEMORY);
-	buf_fini(&framed);
 	if (!more && !last)
 		pause_response(e);
+	more = !framed.failed;
+	buf_fini(&framed);
+	return more;
 }
 
-/* Body bytes from the upstream; `head` goes out before them in the same send. */
-static void relay(struct exchange *e, struct str head, const char *p, size_t n)
+/* The response body is complete: all of it has been sent. */
+static void complete(struct exchange *e)
 {
-	struct buf data = BUF_EMPTY;
-	bool convert = e->down != DOWN_AS_IS || e->orphanage;
-	size_t used;
-	enum http_result rc = http_parse_body(&e->parser, p, n, &used, convert ? collect_data : NULL, &data);
+	if (e->use == EXCHANGE_COPY && e->shape->on_copy)
+		e->shape->on_copy(e->shape_arg, buf_str(&e->copy));
+	finish(e);
+}
 
-	e->report.bytes_down += used;
-	if (e->orphanage && e->spawned.len + data.len <= SPAWNED_MAX_BYTES)
-		buf_add_str(&e->spawned, buf_str(&data));
-	if (e->heartbeat && data.len) {
-		e->whole_line = buf_data(&data)[data.len - 1] == '\n';
+/* Passes on what the filter lets through; returns how parsing has ended as far as the client is to know. */
+static enum http_result filter_down(struct exchange *e, struct str head, struct str data, bool last)
+{
+	struct buf out = BUF_EMPTY;
+	enum exchange_filtered rc = e->shape->on_data(e->shape_arg, data, last, &out);
+
+	e->held = rc == EXCHANGE_FILTER_HOLD;
+	e->held_last = last;
+	if (out.failed)
+		rc = EXCHANGE_FILTER_BAD;
+	if ((rc != EXCHANGE_FILTER_BAD || head.n) &&
+	    !send_down(e, head, str_of(NULL, 0), &out, last && rc == EXCHANGE_FILTER_MORE))
+		rc = EXCHANGE_FILTER_BAD;
+	if (e->heartbeat && out.len) {
+		e->whole_line = buf_data(&out)[out.len - 1] == '\n';
 		arm_heartbeat(e);
 	}
-	send_down(e, head, str_of(p, used), &data, rc == HTTP_DONE);
-	if (data.failed)
-		rc = HTTP_BAD;
-	buf_fini(&data);
+	buf_fini(&out);
+	if (rc == EXCHANGE_FILTER_BAD)
+		return HTTP_BAD;
+	if (e->held)
+		pause_response(e);
+	return last && !e->held ? HTTP_DONE : HTTP_MORE;
+}
+
+/* After body bytes were passed on. */
+static void after_relay(struct exchange *e, enum http_result rc)
+{
 	switch (rc) {
 	case HTTP_MORE:
 		set_body_deadline(e);
 		return;
 	case HTTP_DONE:
-		e->left_over = used < n;
-		finish(e);
+		complete(e);
 		return;
 	case HTTP_BAD:
 		cut(e);
@@ -742,22 +908,77 @@ static bool begins_anew_with_key(struct exchange *e)
 	return true;
 }
 
+static bool relay_plainly(struct exchange *e, struct str head, struct str wire, const struct buf *data, bool last)
+{
+	if (e->heartbeat && data->len) {
+		e->whole_line = buf_data(data)[data->len - 1] == '\n';
+		arm_heartbeat(e);
+	}
+	return send_down(e, head, wire, data, last);
+}
+
+/* Body bytes from the upstream; `head` goes out before them in the same send. */
+static void relay(struct exchange *e, struct str head, const char *p, size_t n)
+{
+	struct buf data = BUF_EMPTY;
+	bool copies = e->orphanage || e->use == EXCHANGE_COPY;
+	bool convert = e->down != DOWN_AS_IS || copies || e->use == EXCHANGE_FILTER;
+	size_t used;
+	enum http_result rc = http_parse_body(&e->parser, p, n, &used, convert ? collect_data : NULL, &data);
+
+	e->report.bytes_down += used;
+	e->left_over = rc == HTTP_DONE && used < n;
+	if (copies && e->copy.len + data.len <= COPY_MAX_BYTES)
+		buf_add_str(&e->copy, buf_str(&data));
+	/* What is lost for want of memory must not look like the end. */
+	if (data.failed)
+		rc = HTTP_BAD;
+	else if (e->use == EXCHANGE_FILTER)
+		rc = rc == HTTP_BAD ? rc : filter_down(e, head, buf_str(&data), rc == HTTP_DONE);
+	else if (!relay_plainly(e, head, str_of(p, used), &data, rc == HTTP_DONE))
+		rc = HTTP_BAD;
+	buf_fini(&data);
+	after_relay(e, rc);
+}
+
+/* Asks what is to be done to the response; false when that has ended the exchange. */
+static bool shape_response(struct exchange *e, const struct http_head *head, struct buf *extra)
+{
+	if (!e->shape || !e->shape->on_head)
+		return true;
+	e->use = e->shape->on_head(e->shape_arg, head, extra);
+	if (e->use == EXCHANGE_REFUSED)
+		return false;
+	/* What is encoded cannot be looked into; and an answer without a body has none to filter. */
+	if (e->use == EXCHANGE_FILTER && http_head_find(head, STR("content-encoding"))) {
+		fail(e, EXCHANGE_END_BROKEN, 502, "encoded an answer that must be filtered");
+		return false;
+	}
+	if (e->use == EXCHANGE_FILTER && (e->method == METHOD_HEAD || head->framing == HTTP_BODY_NONE))
+		e->use = EXCHANGE_PASS;
+	return true;
+}
+
 /* A complete response head; the bytes behind it are body. */
 static void on_head(struct exchange *e, const struct http_head *head, const char *p, size_t n)
 {
-	static struct buf out; /* used within this call only; its memory is kept for the next head */
+	static struct buf out;   /* used within this call only; its memory is kept for the next head */
+	static struct buf extra; /* the same */
 
 	if (head->status == 401 && begins_anew_with_key(e))
 		return;
 	buf_reset(&out);
+	buf_reset(&extra);
 	e->report.upstream_status = head->status;
 	e->report.status = head->status;
 	e->server_keeps = head->keep_alive;
 	if (e->method == METHOD_HEAD)
 		http_parser_no_body(&e->parser);
-	if (prepare_heartbeat(e, head))
+	if (!shape_response(e, head, &extra))
+		return;
+	if (prepare_heartbeat(e, head) || extra.failed)
 		out.failed = true;
-	write_response_head(e, head, &out);
+	write_response_head(e, head, buf_str(&extra), &out);
 	if (out.failed) {
 		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
 		return;
@@ -803,6 +1024,23 @@ static void begin_tunnel(struct exchange *e, const struct http_head *head, const
 	set_body_deadline(e);
 	if (n)
 		tunnel_down(e, p, n);
+}
+
+/*
+ * The server has finished sending. What the client still sends is passed on for as long as some comes: like a body, since
+ * a server that is gone altogether may not look different.
+ */
+static void on_tunnel_eof(struct exchange *e)
+{
+	if (upstream_conn_is_gone(e->conn) || e->up_broken || (e->client_ended && unsent(e) == 0)) {
+		end_tunnel(e);
+		return;
+	}
+	e->server_ended = true;
+	upstream_conn_pause_read(e->conn, true);
+	client_end_output(e->client);
+	e->wait = UPSTREAM_WAIT_BODY;
+	set_body_deadline(e);
 }
 
 /* Whether this 101 is the one that was asked for (RFC 6455 4.1); the key's digest is the client's to check. */
@@ -890,16 +1128,19 @@ static void on_response_eof(struct exchange *e, const char *why)
 		return;
 	}
 	if (e->state == EXCHANGE_TUNNEL) {
-		client_finish(e->client, false);
-		end(e, EXCHANGE_END_DONE, false);
+		on_tunnel_eof(e);
 		return;
 	}
 	if (http_parse_eof(&e->parser) != HTTP_DONE) {
 		cut(e);
 		return;
 	}
-	send_down(e, str_of(NULL, 0), str_of(NULL, 0), &nothing, true);
-	finish(e);
+	if (e->use == EXCHANGE_FILTER)
+		after_relay(e, filter_down(e, str_of(NULL, 0), str_of(NULL, 0), true));
+	else if (send_down(e, str_of(NULL, 0), str_of(NULL, 0), &nothing, true))
+		complete(e);
+	else
+		cut(e);
 }
 
 /* One read; false when there was nothing. */
@@ -933,12 +1174,19 @@ static void on_deadline(struct deadline *d)
 {
 	struct exchange *e = CONTAINER_OF(d, struct exchange, deadline);
 
+	if (e->state == EXCHANGE_GATHER) {
+		check_gathering(e);
+		return;
+	}
 	if (e->state == EXCHANGE_HEAD) {
 		fail(e, EXCHANGE_END_TIMEOUT, 504, "did not answer in time (timeouts)");
 		return;
 	}
 	CHECK(e->state == EXCHANGE_BODY || e->state == EXCHANGE_TUNNEL);
-	cut(e);
+	if (e->server_ended)
+		end_tunnel(e);
+	else
+		cut(e);
 }
 
 /* Stacygate-Timeout has passed, wherever the exchange is. */
@@ -972,9 +1220,20 @@ void exchange_drained(struct exchange *e)
 {
 	if (e->state != EXCHANGE_BODY && e->state != EXCHANGE_TUNNEL)
 		return;
-	e->response_paused = false;
+	e->response_paused = e->held;
+	if (e->held)
+		return;
 	set_body_deadline(e);
 	upstream_conn_pause_read(e->conn, false);
+}
+
+void exchange_resume(struct exchange *e)
+{
+	if (e->state != EXCHANGE_BODY || !e->held)
+		return;
+	e->response_paused = false;
+	upstream_conn_pause_read(e->conn, false);
+	after_relay(e, filter_down(e, str_of(NULL, 0), str_of(NULL, 0), e->held_last));
 }
 
 /* The spawn is under way at the server: somebody must see what comes of it. */
@@ -987,7 +1246,7 @@ static void leave_to_orphanage(struct exchange *e)
 		.request_id = e->request_id,
 		.parser = &e->parser,
 		.status = e->report.upstream_status,
-		.received = e->state == EXCHANGE_BODY ? buf_str(&e->spawned) : buf_str(&e->response),
+		.received = e->state == EXCHANGE_BODY ? buf_str(&e->copy) : buf_str(&e->response),
 	};
 
 	orphanage_adopt(e->orphanage, &c, &e->conn);
@@ -1020,7 +1279,7 @@ static int write_request_head(struct exchange *e, const struct exchange_grant *g
 {
 	const struct rewrite_request r = {
 		.head = request->head,
-		.target = request->target->origin,
+		.target = request->target,
 		.authority = upstream_authority(grant->upstream),
 		.key = e->used[KEY_ORDINARY],
 		.admin_key = e->used[KEY_ADMIN],
@@ -1053,14 +1312,14 @@ static void take_key(struct exchange *e, int which, struct key *key)
 	e->used[which] = secret_ref(key_secret(key));
 }
 
-static enum upstream_wait wait_of(enum route_class class)
+static enum upstream_wait wait_of(enum route_wait wait)
 {
-	switch (class) {
-	case ROUTE_CLASS_PLAIN:
+	switch (wait) {
+	case ROUTE_WAIT_RESPONSE:
 		return UPSTREAM_WAIT_RESPONSE;
-	case ROUTE_CLASS_SPAWN:
+	case ROUTE_WAIT_SPAWN:
 		return UPSTREAM_WAIT_SPAWN;
-	case ROUTE_CLASS_EXEC:
+	case ROUTE_WAIT_EXEC:
 		return UPSTREAM_WAIT_EXEC;
 	}
 	return UPSTREAM_WAIT_RESPONSE;
@@ -1070,7 +1329,7 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 		 const struct exchange_request *request, const struct exchange_events *events, void *arg,
 		 struct exchange **out)
 {
-	struct exchange *e = calloc(1, sizeof(*e));
+	struct exchange *e = take_spare();
 	const struct http_head *head = request->head;
 	int rc;
 
@@ -1083,12 +1342,18 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	e->id = client_id(client);
 	e->upstream = upstream_ref(grant->upstream);
 	e->method = head->method;
-	e->wait = wait_of(request->route->class);
+	e->wait = wait_of(request->route->wait);
 	e->has_body = head->framing != HTTP_BODY_NONE;
-	e->rechunk = head->framing == HTTP_BODY_CHUNKED && !request->route->read_whole;
-	e->state = head->framing == HTTP_BODY_CHUNKED && !e->rechunk ? EXCHANGE_GATHER : EXCHANGE_LEASE;
+	bool gathers = request->gather ||
+		       (head->framing == HTTP_BODY_CHUNKED && (request->route->read_whole || request->route->unchunk));
+	e->rechunk = head->framing == HTTP_BODY_CHUNKED && !gathers;
+	e->state = gathers ? EXCHANGE_GATHER : EXCHANGE_LEASE;
+	e->shape = request->shape;
+	e->shape_arg = request->shape_arg;
+	e->gather_deadlines = grant->gather_deadlines;
 	memcpy(e->request_id, request->request_id, strlen(request->request_id) + 1);
 	deadline_init(&e->deadline, on_deadline);
+	deferred_init(&e->lease, on_start);
 	deferred_init(&e->destroy, on_destroy);
 	list_init(&e->ticket.link);
 	key_wait_init(&e->key_wait, on_key_settled);
@@ -1096,7 +1361,7 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	take_key(e, KEY_ADMIN, grant->admin_key);
 	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body;
 	e->heartbeat_ms = grant->heartbeat_ms;
-	if (request->route->class == ROUTE_CLASS_SPAWN)
+	if (request->route->wait == ROUTE_WAIT_SPAWN)
 		e->orphanage = grant->orphanage;
 	e->user_id = grant->user_id;
 	e->body_done = !e->has_body;
@@ -1111,12 +1376,19 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 		on_destroy(&e->destroy);
 		return rc;
 	}
+	if (gathers && e->has_body && e->gather_deadlines)
+		deadline_set(e->gather_deadlines, &e->deadline);
 	*out = e;
 	return 0;
 }
 
+/*
+ * The connection is taken at the end of the turn, when every idle one that has closed or spoken is known, and all that were
+ * given back in it are at hand.
+ */
 void exchange_start(struct exchange *e)
 {
+	e->started = true;
 	if (e->state == EXCHANGE_LEASE)
-		begin_lease(e, false);
+		loop_defer(e->loop, &e->lease);
 }

@@ -18,12 +18,18 @@
 #include "common/loop.h"
 #include "common/units.h"
 #include "gateway/answer.h"
+#include "gateway/audit.h"
 #include "gateway/config.h"
+#include "gateway/enforce.h"
 #include "gateway/exchange.h"
 #include "gateway/identity.h"
 #include "gateway/keyring.h"
+#include "gateway/limiter.h"
+#include "gateway/logs.h"
+#include "gateway/owner_query.h"
 #include "gateway/peer.h"
 #include "gateway/policy.h"
+#include "gateway/prune.h"
 #include "gateway/request_id.h"
 #include "gateway/route.h"
 #include "gateway/snapshot.h"
@@ -34,6 +40,7 @@ enum {
 	LOGGED_PATH_MAX_BYTES = 255,
 	OWN_BODY_MAX_BYTES = 65536, /* read of a request that is answered here */
 	TIMEOUT_MAX_MS = 86400000,
+	GATHER_WINDOW_MS = 30000,
 };
 
 /* What is to be answered by ourselves when the request has been read. */
@@ -42,6 +49,8 @@ enum pending {
 	PENDING_CONTROL,
 	PENDING_OPTIONS,
 	PENDING_REFUSAL,
+	PENDING_DESTROYED, /* of a sandbox that the caller destroyed before */
+	PENDING_PRUNE,
 };
 
 struct front {
@@ -49,21 +58,30 @@ struct front {
 	struct list link;            /* on front_shared.fronts */
 	struct client *client;       /* owned by itself; valid until on_closed */
 	struct identity peer;
-	char *listener;                 /* owned */
+	const char *listener;           /* owned reference to a shared text */
 	struct snapshot *snapshot;      /* owned reference; what rule and user_id belong to */
 	const struct config_rule *rule; /* borrowed from the snapshot; NULL: none matches */
-	bool user_id_bad;               /* the rule's user_id comes out unusable for this peer */
-	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
-	struct exchange *exchange; /* the present one, until its on_end; NULL otherwise */
+	const char *user_id;            /* owned reference to a shared text; NULL: none, or without memory */
+	struct limiter_owner *limits;   /* owned reference; of user_id; NULL: unusable, or without memory */
+	struct exchange *exchange;      /* the present one, until its on_end; NULL otherwise */
+	struct enforce *enforce;        /* owned; what shapes that exchange; NULL: nothing does */
+	struct prune *prune;            /* owned; the present request, while it runs */
+	bool connection_counted;        /* in limits */
+	bool request_counted;           /* in limits, the present one */
 	uint64_t requests;
 	/* of the present request */
 	enum pending pending;
 	unsigned refusal_status;
+	unsigned retry_after_s; /* of a refusal; 0: none is told */
+	char *open_ended;       /* owned; the path of a request for a tunnel or the events, which a reload may end */
 	enum http_method method;
+	bool user_id_bad;   /* the rule's user_id comes out unusable for this peer */
 	char *pending_text; /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
 	char method_text[8];
-	char *path; /* owned; for the log, cut, never the query; NULL when it is not logged */
-	char request_id[REQUEST_ID_MAX_BYTES + 1];
+	char *path;           /* owned; for the log, cut, never the query; NULL when it is not logged */
+	char *sandbox;        /* owned; for the audit; NULL when there is none, or no audit */
+	const char *template; /* literal; of the route; NULL until it is known */
+	char *request_id;     /* owned; NULL between requests, and without memory */
 	uint64_t started_ns;
 };
 
@@ -111,38 +129,82 @@ static void count_out(struct front_shared *s, uid_t uid)
 	free(u);
 }
 
+/* --- texts that many connections have ------------------------------------------------------------------------------------ */
+
+struct front_text {
+	struct list link; /* on front_shared.texts */
+	size_t refs;
+	char text[]; /* terminated */
+};
+
+/* A reference to a shared copy; NULL without memory. */
+static const char *text_ref(struct front_shared *s, const char *text)
+{
+	size_t n = strlen(text) + 1;
+	struct front_text *t;
+
+	LIST_FOREACH (node, &s->texts) {
+		t = CONTAINER_OF(node, struct front_text, link);
+		if (strcmp(t->text, text) == 0) {
+			t->refs++;
+			return t->text;
+		}
+	}
+	t = malloc(sizeof(*t) + n);
+	if (!t)
+		return NULL;
+	t->refs = 1;
+	memcpy(t->text, text, n);
+	list_add_head(&s->texts, &t->link);
+	return t->text;
+}
+
+static void text_unref(const char *text)
+{
+	struct front_text *t = text ? CONTAINER_OF(text, struct front_text, text) : NULL;
+
+	if (!t || --t->refs)
+		return;
+	list_remove(&t->link);
+	free(t);
+}
+
 /* --- which rule ------------------------------------------------------------------------------------------------------------ */
+
+/* Lets go of what is counted for the owner that this connection had. */
+static void leave_limits(struct front *f)
+{
+	if (!f->limits)
+		return;
+	if (f->request_counted)
+		limiter_request_give(f->limits, clock_ns());
+	if (f->connection_counted)
+		limiter_connection_give(f->limits, clock_ns());
+	f->request_counted = f->connection_counted = false;
+	limiter_owner_unref(f->limits, clock_ns());
+	f->limits = NULL;
+}
 
 static void choose_rule(struct front *f)
 {
+	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
 	const struct config *c;
 
 	if (f->snapshot == f->shared->snapshot)
 		return;
+	leave_limits(f);
 	snapshot_unref(f->snapshot);
 	f->snapshot = snapshot_ref(f->shared->snapshot);
 	c = snapshot_config(f->snapshot);
 	f->rule = policy_match(c, &f->peer, f->listener);
-	f->user_id_bad = f->rule && policy_user_id(c, f->rule, &f->peer, f->user_id) != 0;
+	f->user_id_bad = f->rule && policy_user_id(c, f->rule, &f->peer, user_id) != 0;
+	text_unref(f->user_id);
+	f->user_id = f->rule && !f->user_id_bad ? text_ref(f->shared, user_id) : NULL;
+	if (f->user_id)
+		f->limits = limiter_owner_ref(f->shared->limiter, f->user_id, clock_ns());
 }
 
 /* --- the end of a request ----------------------------------------------------------------------------------------------------- */
-
-static bool access_is_logged(const struct front *f)
-{
-	return snapshot_config(f->shared->snapshot)->access == CONFIG_OUTPUT_STDERR;
-}
-
-static void log_request(const struct front *f, const struct exchange_report *r)
-{
-	if (!access_is_logged(f))
-		return;
-	log_info("c%llu uid=%u pid=%d \"%s %s\" status=%u upstream_status=%u up=%llu down=%llu ms=%llu end=%s%s id=%s",
-		 client_id(f->client), (unsigned)f->peer.uid, (int)f->peer.pid, f->method_text, f->path ? f->path : "?",
-		 r->status, r->upstream_status, (unsigned long long)r->bytes_up, (unsigned long long)r->bytes_down,
-		 (unsigned long long)((clock_ns() - f->started_ns) / 1000000), exchange_end_text(r->end),
-		 r->repeated ? " repeated" : "", f->request_id);
-}
 
 /* Texts of a request are kept only while it needs them: an idle client is to cost little. */
 static void set_text(char **text, char *to)
@@ -151,14 +213,72 @@ static void set_text(char **text, char *to)
 	*text = to;
 }
 
-static void request_done(struct front *f, const struct exchange_report *r)
+/* What is known of the connection. */
+static struct audit_record caller_record(const struct front *f)
 {
+	return (struct audit_record){
+		.connection = client_id(f->client),
+		.has_peer = true,
+		.uid = f->peer.uid,
+		.gid = f->peer.gid,
+		.pid = f->peer.pid,
+		.rule = f->rule ? f->rule->name : NULL,
+		.user_id = f->rule && !f->user_id_bad ? f->user_id : NULL,
+		.listener = f->listener,
+	};
+}
+
+/* Whether the server may have acted on the request: only these ends say that it cannot have. */
+static bool may_have_run(enum exchange_end end)
+{
+	return end != EXCHANGE_END_NO_UPSTREAM && end != EXCHANGE_END_DIAL_TIMEOUT && end != EXCHANGE_END_NO_PLACE &&
+	       end != EXCHANGE_END_REFUSED;
+}
+
+static void log_request(const struct front *f, const struct exchange_report *r, bool own)
+{
+	struct audit_record record;
+
+	if (!logs_access_on(f->shared->logs) && !logs_audit_on(f->shared->logs))
+		return;
+	record = caller_record(f);
+	record.method = f->method;
+	record.method_text = f->method_text;
+	record.template = f->template;
+	record.path = f->path;
+	record.sandbox = f->sandbox;
+	record.status = r->status;
+	record.upstream_status = r->upstream_status;
+	record.latency_ms = (clock_ns() - f->started_ns) / 1000000;
+	record.bytes_up = r->bytes_up;
+	record.bytes_down = r->bytes_down;
+	record.repeated = r->repeated;
+	record.request_id = f->request_id;
+	if (!own) {
+		record.upstream = upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream));
+		record.end = exchange_end_text(r->end);
+		record.is_error = exchange_end_is_error(r->end);
+		record.reached = may_have_run(r->end);
+	}
+	if (r->status >= 400 && !r->upstream_status)
+		record.code = answer_code(r->status);
+	logs_request(f->shared->logs, &record);
+}
+
+static void request_done(struct front *f, const struct exchange_report *r, bool own)
+{
+	if (f->request_counted)
+		limiter_request_give(f->limits, clock_ns());
+	f->request_counted = false;
+	set_text(&f->open_ended, NULL);
 	struct control_stats *stats = &f->shared->stats;
 	unsigned class = r->status / 100;
 
 	stats->statuses[class < 6 ? class : 0]++;
-	log_request(f, r);
+	log_request(f, r, own);
 	set_text(&f->path, NULL);
+	set_text(&f->sandbox, NULL);
+	set_text(&f->request_id, NULL);
 }
 
 /* A request that was answered here. */
@@ -166,7 +286,7 @@ static void own_answer_done(struct front *f, unsigned status)
 {
 	const struct exchange_report report = {.end = EXCHANGE_END_DONE, .status = status};
 
-	request_done(f, &report);
+	request_done(f, &report, true);
 }
 
 static void on_exchange_end(void *arg, const struct exchange_report *report)
@@ -174,9 +294,18 @@ static void on_exchange_end(void *arg, const struct exchange_report *report)
 	struct front *f = arg;
 
 	f->exchange = NULL;
+	enforce_free(f->enforce);
+	f->enforce = NULL;
 	f->shared->stats.exchange_ends[report->end]++;
 	f->shared->stats.repeated += report->repeated;
-	request_done(f, report);
+	if (report->end == EXCHANGE_END_REQUEST_FAULT && report->status == 0) {
+		/* on_fault answers, when the exchange has let go of the client. */
+		struct exchange_report answered = *report;
+		answered.status = f->refusal_status;
+		request_done(f, &answered, false);
+	} else {
+		request_done(f, report, false);
+	}
 }
 
 static const struct exchange_events exchange_events = {.on_end = on_exchange_end};
@@ -200,6 +329,14 @@ static char *logged_path(struct str target)
 	return str_dup(str_of(path.p, path.n < LOGGED_PATH_MAX_BYTES ? path.n : LOGGED_PATH_MAX_BYTES));
 }
 
+static char *new_request_id(void)
+{
+	char id[REQUEST_ID_MAX_BYTES + 1];
+
+	request_id_make(id);
+	return str_dup(str_from(id));
+}
+
 static void note_request(struct front *f, const struct http_head *head)
 {
 	const struct http_header *id = http_head_find(head, STR("x-request-id"));
@@ -210,16 +347,14 @@ static void note_request(struct front *f, const struct http_head *head)
 	f->pending = PENDING_NOTHING;
 	f->method = head->method;
 	copy_text(f->method_text, sizeof(f->method_text), head->method_text);
-	set_text(&f->path, access_is_logged(f) ? logged_path(head->target) : NULL);
-	if (id && request_id_is_good(id->value))
-		copy_text(f->request_id, sizeof(f->request_id), id->value);
-	else
-		request_id_make(f->request_id);
+	f->template = NULL;
+	set_text(&f->path, logs_access_on(f->shared->logs) ? logged_path(head->target) : NULL);
+	set_text(&f->request_id, id && request_id_is_good(id->value) ? str_dup(id->value) : new_request_id());
 }
 
 static struct answer_to answer_to(const struct front *f)
 {
-	return (struct answer_to){f->client, f->request_id[0] ? f->request_id : NULL, f->method == METHOD_HEAD};
+	return (struct answer_to){f->client, f->request_id, f->method == METHOD_HEAD};
 }
 
 /* Refuses when the body has been read, or at once if it is not going to be. */
@@ -237,6 +372,7 @@ static void refuse(struct front *f, unsigned status, const char *fmt, ...)
 	set_text(&f->pending_text, text);
 	f->pending = PENDING_REFUSAL;
 	f->refusal_status = status;
+	f->retry_after_s = 1;
 }
 
 /* Stacygate-Timeout in milliseconds, 0 without one. False when it is none that can be kept. */
@@ -254,15 +390,49 @@ static bool read_timeout(const struct http_head *head, uint64_t *ms)
 	return true;
 }
 
-static bool is_admin_route(const struct route *route)
-{
-	return route->rest.n >= 7 && memcmp(route->rest.p, "/admin/", 7) == 0;
-}
-
 /* A key that no rule needs, or that has a value. */
 static bool is_loaded(const struct key *key)
 {
 	return !key || key_secret(key);
+}
+
+/* An admin route without its key would be answered by the server as to anybody. A rule without a credential sends no key. */
+static bool lacks_admin_key(const struct front *f, const struct route *route)
+{
+	return route->class == ROUTE_ADMIN && f->rule->has_credential && !snapshot_admin_key(f->snapshot, f->rule);
+}
+
+/* The target with the caller as owner in its query, whoever it names; admin rules may ask for anybody's things. */
+static struct str own_target(const struct front *f, const struct target *target, struct buf *out)
+{
+	if (!target->query.n || f->rule->admin)
+		return target->origin;
+	buf_reset(out);
+	buf_add_str(out, target->path);
+	buf_add_char(out, '?');
+	if (!owner_query_rewrite(target->query, f->user_id, out))
+		return target->origin;
+	return buf_str(out);
+}
+
+/* What the rule makes of the request beyond letting it pass. */
+static enum enforce_verdict begin_enforce(struct front *f, const struct http_head *head, const struct route *route,
+					  struct exchange_request *request)
+{
+	const struct enforce_case c = {
+		.rule = f->rule,
+		.shared_vm_accepted = snapshot_config(f->snapshot)->upstreams[f->rule->upstream].shared_vm,
+		.upstream = snapshot_upstream(f->snapshot, f->rule->upstream),
+		.key = snapshot_key(f->snapshot, f->rule),
+		.user_id = f->user_id,
+		.request_id = f->request_id,
+		.head = head,
+		.route = route,
+		.uid_bodies_bytes = &find_uid(f->shared, f->peer.uid)->bodies_bytes,
+		.limits = f->limits,
+	};
+
+	return enforce_new(&f->shared->enforce, &c, request, &f->enforce);
 }
 
 static void begin_exchange(struct front *f, const struct http_head *head, const struct target *target,
@@ -271,14 +441,28 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 	const struct exchange_grant grant = {
 		.upstream = snapshot_upstream(f->snapshot, f->rule->upstream),
 		.key = snapshot_key(f->snapshot, f->rule),
-		.admin_key = is_admin_route(route) ? snapshot_admin_key(f->snapshot, f->rule) : NULL,
+		.admin_key = route->class == ROUTE_ADMIN ? snapshot_admin_key(f->snapshot, f->rule) : NULL,
 		.user_id = f->user_id,
 		.heartbeat_ms = f->rule->heartbeat_ms,
 		.orphanage = &f->shared->orphanage,
+		.gather_deadlines = &f->shared->gather_deadlines,
 	};
-	struct exchange_request request = {head, target, route, f->request_id, 0};
+	static struct buf rewritten; /* used within this call only */
+	struct exchange_request request = {
+		.head = head,
+		.target = own_target(f, target, &rewritten),
+		.route = route,
+		.request_id = f->request_id,
+	};
 	int rc;
 
+	if (lacks_admin_key(f, route)) {
+		refuse(f, 403,
+		       "rule \"%s\": this route (class admin) needs an admin_api_key in the rule's credential, which "
+		       "has none",
+		       f->rule->name);
+		return;
+	}
 	if (!is_loaded(grant.key) || !is_loaded(grant.admin_key)) {
 		refuse(f, 503, "credential not loaded: it could not be read yet (/gateway/v1/health says why)");
 		return;
@@ -287,14 +471,71 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		refuse(f, 400, "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s");
 		return;
 	}
-
+	if (rewritten.failed) {
+		refuse(f, 503, "out of memory");
+		return;
+	}
+	if (head->upgrade_websocket || route->id == ROUTE_EVENTS_STREAM)
+		set_text(&f->open_ended, str_dup(target->path));
+	switch (begin_enforce(f, head, route, &request)) {
+	case ENFORCE_PLAIN:
+	case ENFORCE_SHAPED:
+		break;
+	case ENFORCE_NOT_FOUND:
+		refuse(f, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(route->sandbox));
+		return;
+	case ENFORCE_DESTROYED:
+		f->pending = PENDING_DESTROYED;
+		return;
+	case ENFORCE_NO_MEMORY:
+		refuse(f, 503, "out of memory");
+		return;
+	}
 	rc = exchange_new(f->shared->loop, f->client, &grant, &request, &exchange_events, f, &f->exchange);
-	if (rc == 0)
-		exchange_start(f->exchange);
-	else if (rc == -E2BIG)
+	if (rc == 0) {
+		if (f->enforce)
+			enforce_start(f->enforce, f->exchange);
+		else
+			exchange_start(f->exchange);
+		return;
+	}
+	enforce_free(f->enforce);
+	f->enforce = NULL;
+	if (rc == -E2BIG)
 		refuse(f, 400, "the Connection header names more than anybody means");
 	else
 		refuse(f, 503, "out of memory");
+}
+
+static void note_route(struct front *f, const struct route *route)
+{
+	if (!logs_audit_on(f->shared->logs))
+		return;
+	f->template = route->template;
+	if (route->sandbox.n && !route->sandbox_bad)
+		set_text(&f->sandbox, str_dup(route->sandbox));
+}
+
+/* Whether the owner's limits leave room for this request; refuses it otherwise. */
+static bool take_request(struct front *f)
+{
+	const struct config_limits *limits = &f->rule->limits;
+	struct limiter_refusal why;
+
+	if (!f->limits) {
+		refuse(f, 503, "out of memory");
+		return false;
+	}
+	/* The connection counts from its first request on; before, it has cost nobody anything. */
+	if (!f->connection_counted)
+		f->connection_counted = limiter_connection_take(f->limits, limits, &why);
+	if (f->connection_counted)
+		f->request_counted = limiter_request_take(f->limits, limits, clock_ns(), &why);
+	if (f->request_counted)
+		return true;
+	refuse(f, 429, "rule \"%s\": %s is reached", f->rule->name, why.limit);
+	f->retry_after_s = why.retry_after_s;
+	return false;
 }
 
 /* Decides what becomes of a request. */
@@ -302,9 +543,14 @@ static void judge(struct front *f, const struct http_head *head)
 {
 	struct target target;
 	struct route route;
+	struct policy_refusal refusal;
 	const char *why;
 	unsigned status;
 
+	if (!f->request_id) {
+		refuse(f, 503, "out of memory");
+		return;
+	}
 	if (!f->rule) {
 		/* One text for everybody: it must not tell which rules there are. */
 		refuse(f, 403, "no client rule admits this caller");
@@ -316,17 +562,25 @@ static void judge(struct front *f, const struct http_head *head)
 		return;
 	}
 	route = route_of(head->method, target.path);
-	if (route.place == ROUTE_GATEWAY) {
+	note_route(f, &route);
+	if (head->method == METHOD_OPTIONS && route.place != ROUTE_GATEWAY) {
+		f->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
+	} else if (!policy_allows(f->rule, f->user_id ? f->user_id : "", head->method, &route, target.path, &refusal)) {
+		refuse(f, 403, "%s", refusal.text);
+	} else if (route.place == ROUTE_GATEWAY) {
 		f->pending = PENDING_CONTROL;
 		set_text(&f->pending_text, str_dup(route.rest));
-	} else if (head->method == METHOD_OPTIONS) {
-		f->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
-	} else if (route.place != ROUTE_API) {
-		refuse(f, 403, "rule \"%s\" allows what is below /api/v1 and /gateway/v1%s", f->rule->name,
-		       route.place == ROUTE_WORKER ? ", except /api/v1/worker" : "");
 	} else if (f->user_id_bad) {
 		refuse(f, 403, "rule \"%s\": user_id comes out empty, too long or unusable for this caller",
 		       f->rule->name);
+	} else if (!f->user_id) {
+		refuse(f, 503, "out of memory");
+	} else if (route.sandbox_bad) {
+		refuse(f, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(route.sandbox));
+	} else if (!take_request(f)) {
+		return;
+	} else if (route.id == ROUTE_PRUNE_ALL && f->rule->isolation == CONFIG_ISOLATION_OWNER) {
+		f->pending = PENDING_PRUNE;
 	} else {
 		begin_exchange(f, head, &target, &route);
 	}
@@ -370,7 +624,8 @@ static unsigned answer_control(struct front *f)
 {
 	const struct answer_to to = answer_to(f);
 	const struct front_uid *own = find_uid(f->shared, f->peer.uid);
-	const struct control_caller caller = {&f->peer, f->listener, f->rule, f->user_id, own ? own->connections : 0};
+	const struct control_caller caller = {&f->peer, f->listener, f->rule, f->user_id ? f->user_id : "",
+					      own ? own->connections : 0};
 
 	return control_answer(&to, f->method, str_from(f->pending_text), f->snapshot, &f->shared->stats,
 			      &f->shared->clients, &caller);
@@ -382,8 +637,53 @@ static void answer_refusal(struct front *f)
 	const struct answer_to to = answer_to(f);
 	unsigned status = f->pending_text ? f->refusal_status : 503;
 
-	answer_error(&to, status, "%s", f->pending_text ? f->pending_text : "out of memory");
+	answer_error_later(&to, status, f->retry_after_s, "%s", f->pending_text ? f->pending_text : "out of memory");
 	own_answer_done(f, status);
+}
+
+/* The caller has destroyed it before: the same answer as the server's own to a repeated DELETE. */
+static void answer_destroyed(struct front *f)
+{
+	const struct answer_to to = answer_to(f);
+	struct buf json = BUF_EMPTY;
+
+	buf_add_str(&json, STR("{\"status\":\"destroyed\"}"));
+	answer_json(&to, &json);
+	own_answer_done(f, 200);
+}
+
+static void on_pruned(void *arg, unsigned status, const char *why, size_t destroyed)
+{
+	struct front *f = arg;
+	const struct answer_to to = answer_to(f);
+	struct buf json = BUF_EMPTY;
+
+	f->prune = NULL;
+	if (status) {
+		answer_error(&to, status, "upstream %s: %s",
+			     upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream)), why);
+		own_answer_done(f, status);
+		return;
+	}
+	buf_addf(&json, "{\"pruned\":%zu}", destroyed);
+	answer_json(&to, &json);
+	own_answer_done(f, 200);
+}
+
+static void begin_prune(struct front *f)
+{
+	const struct answer_to to = answer_to(f);
+	const struct ownership_asker asker = {
+		.upstream = snapshot_upstream(f->snapshot, f->rule->upstream),
+		.key = snapshot_key(f->snapshot, f->rule),
+		.user_id = f->user_id,
+		.request_id = f->request_id,
+	};
+
+	if (prune_start(f->shared->loop, &f->shared->enforce.ownership, &asker, on_pruned, f, &f->prune) == 0)
+		return;
+	answer_error(&to, 503, "out of memory");
+	own_answer_done(f, 503);
 }
 
 static void on_body_end(void *arg)
@@ -410,6 +710,12 @@ static void on_body_end(void *arg)
 	case PENDING_REFUSAL:
 		answer_refusal(f);
 		break;
+	case PENDING_DESTROYED:
+		answer_destroyed(f);
+		break;
+	case PENDING_PRUNE:
+		begin_prune(f);
+		break;
 	}
 	set_text(&f->pending_text, NULL);
 }
@@ -417,10 +723,13 @@ static void on_body_end(void *arg)
 static void on_fault(void *arg, unsigned status, const char *why)
 {
 	struct front *f = arg;
+	char id[REQUEST_ID_MAX_BYTES + 1]; /* it ends with the exchange */
 	struct answer_to to;
 
 	if (f->exchange) {
+		copy_text(id, sizeof(id), str_from(f->request_id));
 		/* Its own report is this request's line in the log. */
+		f->refusal_status = status;
 		if (!exchange_abort(f->exchange))
 			return;
 	} else {
@@ -428,14 +737,18 @@ static void on_fault(void *arg, unsigned status, const char *why)
 		f->shared->stats.requests++;
 		if (f->pending == PENDING_NOTHING) {
 			snprintf(f->method_text, sizeof(f->method_text), "?");
+			f->template = NULL;
 			set_text(&f->path, NULL);
-			request_id_make(f->request_id);
+			set_text(&f->sandbox, NULL);
+			set_text(&f->request_id, new_request_id());
 		}
+		copy_text(id, sizeof(id), str_from(f->request_id));
 		own_answer_done(f, status);
 	}
 	f->pending = PENDING_NOTHING;
 	log_debug("c%llu: refused with %u: %s", client_id(f->client), status, why);
 	to = answer_to(f);
+	to.request_id = id[0] ? id : NULL;
 	answer_error(&to, status, "%s", why);
 }
 
@@ -453,6 +766,8 @@ static void on_gone(void *arg)
 
 	if (f->exchange)
 		exchange_gone(f->exchange);
+	prune_cancel(f->prune);
+	f->prune = NULL;
 	f->pending = PENDING_NOTHING;
 }
 
@@ -460,11 +775,16 @@ static void on_gone(void *arg)
 
 static void front_free(struct front *f)
 {
+	leave_limits(f);
 	snapshot_unref(f->snapshot);
 	identity_fini(&f->peer);
+	free(f->open_ended);
 	free(f->pending_text);
 	free(f->path);
-	free(f->listener);
+	free(f->sandbox);
+	free(f->request_id);
+	text_unref(f->user_id);
+	text_unref(f->listener);
 	free(f);
 }
 
@@ -481,6 +801,29 @@ static void tell_if_idle(void *arg)
 		s->on_idle(s->arg);
 }
 
+static void log_closed(const struct front *f, enum client_end end)
+{
+	struct audit_record record = caller_record(f);
+	char more[80];
+
+	if (!logs_access_on(f->shared->logs))
+		return;
+	record.is_error = client_end_is_error(end);
+	snprintf(more, sizeof(more), "%s after %llu requests", client_end_text(end), (unsigned long long)f->requests);
+	logs_connection(f->shared->logs, &record, "closed", more);
+}
+
+static void log_connected(const struct front *f)
+{
+	const struct audit_record record = caller_record(f);
+	char more[512];
+
+	if (!logs_access_on(f->shared->logs))
+		return;
+	snprintf(more, sizeof(more), "on %s: rule %s", f->listener, f->rule ? f->rule->name : "none");
+	logs_connection(f->shared->logs, &record, "connected", more);
+}
+
 static void on_closed(void *arg, enum client_end end)
 {
 	struct front *f = arg;
@@ -488,10 +831,9 @@ static void on_closed(void *arg, enum client_end end)
 
 	if (f->exchange)
 		exchange_gone(f->exchange);
-	if (access_is_logged(f))
-		log_info("c%llu uid=%u pid=%d closed: %s after %llu requests", client_id(f->client),
-			 (unsigned)f->peer.uid, (int)f->peer.pid, client_end_text(end),
-			 (unsigned long long)f->requests);
+	prune_cancel(f->prune);
+	f->prune = NULL;
+	log_closed(f, end);
 	list_remove(&f->link);
 	count_out(s, f->peer.uid);
 	front_free(f);
@@ -508,10 +850,21 @@ static const struct client_events client_events = {
 	.on_closed = on_closed,
 };
 
-static void turn_away(struct front_shared *s, int fd, const char *why)
+/* `peer` is NULL when it is not known. */
+static void turn_away(struct front_shared *s, int fd, const struct identity *peer, const char *listener,
+		      const char *why)
 {
+	struct audit_record record = {.listener = listener, .code = why};
+
 	s->clients.ends[CLIENT_END_REFUSED]++;
 	log_warn("a connection was turned away: %s", why);
+	if (peer) {
+		record.has_peer = true;
+		record.uid = peer->uid;
+		record.gid = peer->gid;
+		record.pid = peer->pid;
+	}
+	logs_turned_away(s->logs, &record);
 	close(fd);
 }
 
@@ -523,12 +876,13 @@ void front_accept(struct front_shared *s, int fd, const char *listener)
 
 	s->stats.accepted++;
 	if (rc) {
-		turn_away(s, fd, "the kernel does not say who it is");
+		turn_away(s, fd, NULL, listener, "the kernel does not say who it is");
 		return;
 	}
 	rc = count_in(s, peer.uid);
 	if (rc) {
-		turn_away(s, fd, rc == -ENOMEM ? "out of memory" : "bounds.connections or bounds.connections_per_uid");
+		turn_away(s, fd, &peer, listener,
+			  rc == -ENOMEM ? "out of memory" : "bounds.connections or bounds.connections_per_uid");
 		identity_fini(&peer);
 		return;
 	}
@@ -537,7 +891,7 @@ void front_accept(struct front_shared *s, int fd, const char *listener)
 		f->shared = s;
 		f->peer = peer;
 		list_init(&f->link);
-		f->listener = strdup(listener);
+		f->listener = text_ref(s, listener);
 		f->client = f->listener ? client_new(&s->clients, fd, ++s->next_id, &client_events, f) : NULL;
 	}
 	if (!f || !f->client) {
@@ -554,29 +908,60 @@ void front_accept(struct front_shared *s, int fd, const char *listener)
 	}
 	list_add_tail(&s->fronts, &f->link);
 	choose_rule(f);
-	if (access_is_logged(f))
-		log_info("c%llu uid=%u pid=%d connected on %s: rule %s", client_id(f->client), (unsigned)f->peer.uid,
-			 (int)f->peer.pid, listener, f->rule ? f->rule->name : "none");
+	log_connected(f);
 }
 
-void front_shared_init(struct front_shared *s, struct loop *loop)
+int front_shared_init(struct front_shared *s, struct loop *loop)
 {
 	memset(s, 0, sizeof(*s));
 	s->loop = loop;
 	s->stats.started_ms = clock_ms();
 	list_init(&s->fronts);
 	list_init(&s->uids);
+	list_init(&s->texts);
 	client_shared_init(&s->clients, loop);
+	deadline_queue_init(&s->gather_deadlines, loop, GATHER_WINDOW_MS);
 	orphanage_init(&s->orphanage, loop);
 	s->orphanage.on_empty = tell_if_idle;
 	s->orphanage.arg = s;
 	s->stats.orphanage = &s->orphanage;
+	s->limiter = limiter_new();
+	return enforce_shared_init(&s->enforce, loop) || !s->limiter ? -ENOMEM : 0;
 }
 
 void front_shared_fini(struct front_shared *s)
 {
 	snapshot_unref(s->snapshot);
 	client_shared_fini(&s->clients);
+	deadline_queue_fini(&s->gather_deadlines);
+	enforce_shared_fini(&s->enforce);
+	limiter_free(s->limiter);
+}
+
+/* Whether what this connection asked for without an end would be granted under another snapshot as well. */
+static bool is_still_admitted(const struct front *f, const struct snapshot *next)
+{
+	const struct config *c = snapshot_config(next);
+	const struct config_rule *rule = policy_match(c, &f->peer, f->listener);
+	const struct config_upstream *before = &snapshot_config(f->snapshot)->upstreams[f->rule->upstream];
+	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
+	struct policy_refusal refusal;
+	struct str path = str_from(f->open_ended);
+	struct route route = route_of(METHOD_GET, path);
+
+	return rule && policy_user_id(c, rule, &f->peer, user_id) == 0 && strcmp(user_id, f->user_id) == 0 &&
+	       rule->isolation == f->rule->isolation && strcmp(c->upstreams[rule->upstream].url, before->url) == 0 &&
+	       policy_allows(rule, user_id, METHOD_GET, &route, path, &refusal);
+}
+
+/* Other requests end by themselves, and the next on their connection is judged anew. */
+static void end_what_is_revoked(struct front_shared *s)
+{
+	LIST_FOREACH_SAFE (n, &s->fronts) {
+		struct front *f = CONTAINER_OF(n, struct front, link);
+		if (f->exchange && f->open_ended && !is_still_admitted(f, s->snapshot))
+			client_cut(f->client, CLIENT_END_REVOKED);
+	}
 }
 
 void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
@@ -592,6 +977,8 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 	s->clients.body_deadlines.span_ms = b->client_body_idle_ms;
 	s->clients.idle_deadlines.span_ms = b->idle_client_ms;
 	s->clients.body_max_bytes = b->body_bytes;
+	if (old)
+		end_what_is_revoked(s);
 }
 
 void front_drain_all(struct front_shared *s)

@@ -41,11 +41,13 @@
 #include "gateway/launcher_process.h"
 #include "gateway/listener.h"
 #include "gateway/local_server.h"
+#include "gateway/logs.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
 
 enum {
 	LOCAL_START_MS = 10000,
+	WHY_MAX_BYTES = 512, /* of what a failed start or reload says */
 	SIGNALS = 4
 };
 
@@ -80,6 +82,7 @@ struct gateway {
 	char *local_state;              /* owned */
 	struct launcher *launcher;      /* owned */
 	struct loop *loop;              /* owned */
+	struct logs *logs;              /* owned */
 	struct dialer *dialer;          /* owned */
 	struct keyring *keyring;        /* owned */
 	struct local_server *local;     /* owned; NULL while no upstream is `local` */
@@ -420,10 +423,13 @@ static int apply(struct gateway *g, struct config *config, char *why, size_t why
 	struct listener **set = calloc(config->nlisteners, sizeof(*set));
 	struct snapshot *snapshot = NULL;
 	struct snapshot_local local;
+	struct logs_outputs outputs = {0};
 	bool new_local = has_local(config) && !g->local;
 	int rc = set ? 0 : -ENOMEM;
 
 	snprintf(why, why_size, "out of memory");
+	if (rc == 0)
+		rc = logs_open(g->logs, config, &outputs, why, why_size);
 	if (rc == 0 && new_local)
 		rc = make_local(g);
 	local = local_of(g);
@@ -433,9 +439,10 @@ static int apply(struct gateway *g, struct config *config, char *why, size_t why
 	if (rc == 0)
 		rc = make_listeners(g, config, true, set, why, why_size);
 	if (rc) {
+		logs_outputs_fini(&outputs);
 		snapshot_unref(snapshot);
 		free(set);
-		if (new_local) {
+		if (new_local && g->local) {
 			local_server_free(g->local);
 			g->local = NULL;
 		}
@@ -445,6 +452,7 @@ static int apply(struct gateway *g, struct config *config, char *why, size_t why
 		local_server_start(g->local);
 	else if (g->local && !has_local(config))
 		log_info("no upstream is local any more: the embedded server runs on until this daemon stops");
+	logs_use(g->logs, &outputs);
 	use_listeners(g, set, config->nlisteners);
 	front_use_snapshot(&g->fronts, snapshot);
 	snapshot_unref(snapshot);
@@ -458,11 +466,12 @@ static void reload(struct gateway *g)
 {
 	struct config *config = NULL;
 	struct buf faults = BUF_EMPTY;
-	char why[256];
+	char why[WHY_MAX_BYTES];
 	int rc = config_load(g->options->file, g->options->places, &config, &faults);
 
 	if (rc == 0) {
 		config_warnings(config, &faults);
+		logs_warnings(config, &faults);
 		log_lines(LOG_LEVEL_WARN, &faults);
 		rc = apply(g, config, why, sizeof(why));
 		if (rc)
@@ -559,7 +568,8 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 			reload(g);
 		return;
 	case SIGUSR1:
-		return; /* reopens log files; this version writes none */
+		logs_reopen(g->logs);
+		return;
 	default:
 		if (g->state == GATEWAY_RUNNING)
 			drain(g);
@@ -570,14 +580,35 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 
 /* --- the whole ------------------------------------------------------------------------------------------------------------------ */
 
+/* Before the signals, one of which has the files opened anew. */
+static bool build_logs(struct gateway *g)
+{
+	struct logs_outputs outputs;
+	char why[WHY_MAX_BYTES];
+
+	g->logs = logs_new(g->loop);
+	if (!g->logs)
+		return start_failed(g, "log", strerror(ENOMEM));
+	if (logs_open(g->logs, g->config, &outputs, why, sizeof(why)))
+		return start_failed(g, "log", why);
+	logs_use(g->logs, &outputs);
+	return true;
+}
+
 static bool build_loop(struct gateway *g)
 {
 	static const int numbers[SIGNALS] = {SIGHUP, SIGUSR1, SIGTERM, SIGINT};
 
 	g->loop = loop_new();
-	g->dialer = g->loop ? dialer_new(g->loop) : NULL;
-	if (!g->dialer || launcher_attach(g->launcher, g->loop) || keyring_new(g->loop, g->launcher, &g->keyring))
+	if (!g->loop)
 		return start_failed(g, "event loop", strerror(ENOMEM));
+	if (!build_logs(g))
+		return false;
+	g->dialer = dialer_new(g->loop);
+	if (!g->dialer)
+		return start_failed(g, "dialler", strerror(ENOMEM));
+	if (launcher_attach(g->launcher, g->loop) || keyring_new(g->loop, g->launcher, &g->keyring))
+		return start_failed(g, "keyring", strerror(ENOMEM));
 	for (size_t i = 0; i < SIGNALS; i++) {
 		g->signals[i] = evsignal_new(loop_base(g->loop), numbers[i], on_signal, g);
 		if (!g->signals[i] || event_add(g->signals[i], NULL) < 0)
@@ -586,10 +617,13 @@ static bool build_loop(struct gateway *g)
 	g->timer = evtimer_new(loop_base(g->loop), on_timer, g);
 	if (!g->timer)
 		return start_failed(g, "timer", strerror(ENOMEM));
-	front_shared_init(&g->fronts, g->loop);
+	g->fronts_made = true;
+	if (front_shared_init(&g->fronts, g->loop))
+		return start_failed(g, "tables", strerror(ENOMEM));
+	g->fronts.logs = g->logs;
+	g->fronts.stats.logs = g->logs;
 	g->fronts.on_idle = on_fronts_idle;
 	g->fronts.arg = g;
-	g->fronts_made = true;
 	return true;
 }
 
@@ -648,6 +682,7 @@ static void take_down(struct gateway *g)
 		if (g->signals[i])
 			event_free(g->signals[i]);
 	launcher_free(g->launcher);
+	logs_free(g->logs);
 	loop_free(g->loop);
 	config_unref(g->config);
 	fd_close(&g->lock_fd);

@@ -2,6 +2,7 @@
 #include "gateway/headers.h"
 
 #include <errno.h>
+#include <stdint.h>
 
 #include "common/check.h"
 #include "common/http_parse.h"
@@ -56,6 +57,7 @@ struct drops {
 	const struct str *patterns; /* borrowed */
 	unsigned char n;
 	unsigned char start[27]; /* of 'a' to 'z', and the end; filled at the first use */
+	uint64_t lengths[26];    /* of those of each letter: bit N is set when a name of N bytes may match */
 	bool indexed;
 };
 
@@ -83,10 +85,21 @@ static bool matches(struct str name, struct str pattern)
 	/* The last byte tells most of those apart that begin alike. */
 	if (!is_same(name.p[n - 1], pattern.p[n - 1]))
 		return false;
+	if (str_eq_nocase_n(name.p, pattern.p, n))
+		return true;
 	for (size_t i = 0; i + 1 < n; i++)
 		if (!is_same(name.p[i], pattern.p[i]))
 			return false;
 	return true;
+}
+
+/* Names of 63 bytes and more share a bit. */
+static uint64_t lengths_of(struct str pattern)
+{
+	bool prefix = pattern.p[pattern.n - 1] == '*';
+
+	CHECK(pattern.n < 63);
+	return prefix ? ~UINT64_C(0) << (pattern.n - 1) : UINT64_C(1) << pattern.n;
 }
 
 static void make_index(struct drops *d)
@@ -95,29 +108,34 @@ static void make_index(struct drops *d)
 
 	for (int letter = 0; letter < 26; letter++) {
 		d->start[letter] = at;
-		while (at < d->n && d->patterns[at].p[0] == 'a' + letter)
-			at++;
+		for (; at < d->n && d->patterns[at].p[0] == 'a' + letter; at++)
+			d->lengths[letter] |= lengths_of(d->patterns[at]);
 	}
 	CHECK(at == d->n); /* the list is in order */
 	d->start[26] = at;
 	d->indexed = true;
 }
 
-static bool listed(struct str name, struct drops *d)
+static __attribute__((noinline)) bool is_one_of(struct str name, const struct drops *d, int letter)
 {
-	int letter = (name.p[0] | 0x20) - 'a';
-
-	if (!d->indexed)
-		make_index(d);
-	if (letter < 0 || letter > 25)
-		return false;
 	for (int i = d->start[letter]; i < d->start[letter + 1]; i++)
 		if (matches(name, d->patterns[i]))
 			return true;
 	return false;
 }
 
-static bool is_hop(struct str name, const struct headers_hop *hop)
+/* Most names are of another length than those that begin like them. */
+static inline bool listed(struct str name, struct drops *d)
+{
+	int letter = (name.p[0] | 0x20) - 'a';
+
+	if (!d->indexed)
+		make_index(d);
+	return letter >= 0 && letter < 26 && (d->lengths[letter] >> (name.n < 63 ? name.n : 63) & 1) &&
+	       is_one_of(name, d, letter);
+}
+
+static inline bool is_hop(struct str name, const struct headers_hop *hop)
 {
 	for (size_t i = 0; i < hop->n; i++)
 		if (str_eq_nocase(name, hop->names[i]))
@@ -128,6 +146,8 @@ static bool is_hop(struct str name, const struct headers_hop *hop)
 int headers_hop_collect(const struct http_head *head, struct headers_hop *out)
 {
 	out->n = 0;
+	if (!head->has_connection)
+		return 0;
 	for (size_t i = 0; i < head->nheaders; i++) {
 		if (!str_eq_nocase(head->headers[i].name, STR("connection")))
 			continue;

@@ -47,8 +47,9 @@ static void pause_accepting(struct listener *l, int error)
 	struct timeval tv = {.tv_usec = PAUSE_MS * 1000};
 
 	log_warn("listener %s: accept: %s; paused for %d ms", l->name, strerror(error), PAUSE_MS);
-	event_del(l->event);
-	event_add(l->pause, &tv);
+	/* Without memory for the timer there is no pause: it goes on trying. */
+	if (event_add(l->pause, &tv) == 0)
+		event_del(l->event);
 }
 
 static void on_pause_over(evutil_socket_t fd, short what, void *arg)

@@ -21,6 +21,7 @@
 #include "gateway/credential.h"
 #include "gateway/dial.h"
 #include "gateway/gateway.h"
+#include "gateway/logs.h"
 
 static void print_help(void)
 {
@@ -35,7 +36,8 @@ static void print_help(void)
 	     "  -V       print the version and those of the libraries\n"
 	     "  -h       print this\n"
 	     "\n"
-	     "Signals: SIGHUP reloads, SIGTERM and SIGINT drain and stop, a second one stops at once.\n"
+	     "Signals: SIGHUP reloads, SIGTERM and SIGINT drain and stop, a second one stops at once,\n"
+	     "SIGUSR1 opens log files anew.\n"
 	     "Exit status: 0 clean stop, 1 configuration, 2 usage, 3 could not start.");
 }
 
@@ -121,10 +123,12 @@ static int check_or_dump(const struct arguments *a, struct config *c)
 
 	if (a->check) {
 		check_credentials(c, &out);
+		logs_check(c, &out);
 		status = out.len ? GATEWAY_EXIT_CONFIG : GATEWAY_EXIT_OK;
 		print_all(stderr, &out);
 		buf_reset(&out);
 		config_warnings(c, &out);
+		logs_warnings(c, &out);
 		for (struct str rest = buf_str(&out); rest.n;) {
 			struct str line = str_cut(&rest, '\n');
 			fprintf(stderr, "%s: warning: %.*s\n", c->file ? c->file : "defaults", STR_ARG(line));
@@ -163,7 +167,9 @@ static int start(const struct arguments *a, const struct config_places *places)
 		config_unref(config);
 	} else {
 		log_set_level(a->verbose ? LOG_LEVEL_DEBUG : config->log_level);
+		log_set_format(config->log_format);
 		config_warnings(config, &faults);
+		logs_warnings(config, &faults);
 		for (struct str rest = buf_str(&faults); rest.n;) {
 			struct str line = str_cut(&rest, '\n');
 			log_warn("%.*s", STR_ARG(line));
@@ -182,6 +188,7 @@ int main(int argc, char **argv)
 	int status;
 	int rc = process_harden(NULL, 0);
 
+	process_own_stderr();
 	log_init("stacygated", LOG_LEVEL_INFO);
 	if (rc) {
 		log_error("cannot start: %s", strerror(-rc));

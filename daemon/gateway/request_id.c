@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/request_id.h"
 
+#include <endian.h>
 #include <errno.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -39,19 +41,39 @@ static void random_bytes(unsigned char out[16])
 	memcpy(out, pool + left, 16);
 }
 
+/*
+ * Four bytes as eight digits, all at once: each of the eight bytes of x is a digit's value, and the letters are those that
+ * carry into the upper half when 6 is added.
+ */
+static inline void put_hex(char *out, const unsigned char *raw)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+	uint32_t four;
+	uint64_t x;
+
+	memcpy(&four, raw, sizeof(four));
+	x = le32toh(four);
+	x = (x | x << 16) & UINT64_C(0x0000ffff0000ffff);
+	x = (x | x << 8) & UINT64_C(0x00ff00ff00ff00ff);
+	x = (x >> 4 & UINT64_C(0x000f000f000f000f)) | (x & UINT64_C(0x000f000f000f000f)) << 8;
+	x += ones * '0' + ((x + ones * 6) >> 4 & ones) * ('a' - '0' - 10);
+	x = htole64(x);
+	memcpy(out, &x, sizeof(x));
+}
+
 void request_id_make(char out[REQUEST_ID_MAX_BYTES + 1])
 {
-	static const char hex[] = "0123456789abcdef";
-	static const unsigned char places[16] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
 	unsigned char raw[16];
 
 	random_bytes(raw);
 	raw[6] = (unsigned char)(0x40 | (raw[6] & 0x0f));
 	raw[8] = (unsigned char)(0x80 | (raw[8] & 0x3f));
-	for (size_t i = 0; i < 16; i++) {
-		out[places[i]] = hex[raw[i] >> 4];
-		out[places[i] + 1] = hex[raw[i] & 15];
-	}
+	put_hex(out, raw);
+	put_hex(out + 9, raw + 4);
+	put_hex(out + 14, raw + 6);
+	put_hex(out + 19, raw + 8);
+	put_hex(out + 24, raw + 10);
+	put_hex(out + 28, raw + 12);
 	out[8] = out[13] = out[18] = out[23] = '-';
 	out[36] = '\0';
 }

@@ -110,10 +110,13 @@ void rewrite_response_head(const struct rewrite_response *r, struct buf *out)
 	size_t shortest = shortest_key(r);
 	struct headers_hop hop;
 
+	char status[] = "HTTP/1.1 000 ";
+
 	(void)buf_reserve(out, ROOM_BYTES);
-	buf_add_str(out, STR("HTTP/1.1 "));
-	buf_add_u64(out, head->status);
-	buf_add_char(out, ' ');
+	status[9] = (char)('0' + head->status / 100);
+	status[10] = (char)('0' + head->status / 10 % 10);
+	status[11] = (char)('0' + head->status % 10);
+	buf_add(out, status, sizeof(status) - 1);
 	buf_add_str(out, shows_key(r, shortest, head->reason) ? str_from(http_reason(head->status)) : head->reason);
 	buf_add_str(out, STR("\r\n"));
 	if (headers_hop_collect(head, &hop))

@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,7 @@ struct upstream_owner {
 
 struct upstream {
 	unsigned refs;
+	uint64_t serial;
 	struct loop *loop;                 /* borrowed */
 	struct dialer *dialer;             /* borrowed */
 	struct config_upstream config;     /* own copy; only the values, name and url are owned copies below */
@@ -104,8 +106,9 @@ struct upstream {
 	struct deadline_queue exchange_deadlines[UPSTREAM_WAITS]; /* of those who hold leases */
 	struct deferred deliver;                                  /* matches idle connections with tickets */
 	struct upstream_counters counters;
-	char trouble[128]; /* the last dial's error; empty: none */
-	unsigned failures; /* dials that failed in a row */
+	char trouble[128];           /* the last dial's error; empty: none */
+	struct upstream_owner *last; /* who was looked up last, kept for the next; or NULL */
+	unsigned failures;           /* dials that failed in a row */
 	bool circuit_open;
 	bool abandoned;      /* nobody holds a reference but its own connections */
 	unsigned circuit_ms; /* until the next try */
@@ -126,6 +129,8 @@ struct upstream_conn {
 	struct deferred destroy;
 	uint64_t born_ms;
 	uint64_t idle_since_ms;               /* clock_ms() of the last move to idle */
+	uint64_t idle_turn;                   /* loop_turn() of it */
+	uint64_t drained_turn;                /* loop_turn() in which it was last read to the end of what had come */
 	uint64_t served;                      /* leases so far */
 	bool read_paused;                     /* `readable` is not pending */
 	bool wants_write;                     /* `writable` is pending */
@@ -134,6 +139,7 @@ struct upstream_conn {
 };
 
 static unsigned long long next_conn_id = 1;
+static uint64_t next_serial = 1;
 
 const struct sm *upstream_conn_sm(void)
 {
@@ -151,17 +157,41 @@ static struct list *bucket_of(struct upstream *u, const char *name)
 	return &u->owners[hash % OWNER_BUCKETS];
 }
 
+/* Forgets an identity that neither holds nor waits, but for the one that was looked up last. */
+static void owner_maybe_free(const struct upstream *u, struct upstream_owner *o)
+{
+	if (!o || o->held || o->nwaiting || o == u->last)
+		return;
+	list_remove(&o->turn);
+	list_remove(&o->link);
+	free(o);
+}
+
+static struct upstream_owner *keep_owner(struct upstream *u, struct upstream_owner *o)
+{
+	struct upstream_owner *before = u->last;
+
+	u->last = o;
+	owner_maybe_free(u, before);
+	return o;
+}
+
 static struct upstream_owner *owner_of(struct upstream *u, const char *name)
 {
-	struct list *bucket = bucket_of(u, name);
+	struct list *bucket;
 	struct upstream_owner *o;
-	size_t n = strlen(name) + 1;
+	size_t n;
 
+	/* Often it is the same as before. */
+	if (u->last && strcmp(u->last->name, name) == 0)
+		return u->last;
+	bucket = bucket_of(u, name);
 	LIST_FOREACH (node, bucket) {
 		o = CONTAINER_OF(node, struct upstream_owner, link);
 		if (strcmp(o->name, name) == 0)
-			return o;
+			return keep_owner(u, o);
 	}
+	n = strlen(name) + 1;
 	o = calloc(1, sizeof(*o) + n);
 	if (!o)
 		return NULL;
@@ -169,17 +199,7 @@ static struct upstream_owner *owner_of(struct upstream *u, const char *name)
 	list_init(&o->turn);
 	list_init(&o->waiting);
 	list_add_head(bucket, &o->link);
-	return o;
-}
-
-/* Forgets an identity that neither holds nor waits. */
-static void owner_maybe_free(struct upstream_owner *o)
-{
-	if (!o || o->held || o->nwaiting)
-		return;
-	list_remove(&o->turn);
-	list_remove(&o->link);
-	free(o);
+	return keep_owner(u, o);
 }
 
 /* How many of its tickets could be served now if there were connections. */
@@ -208,7 +228,7 @@ static void leave_state(struct upstream_conn *c)
 	case CONN_LEASED:
 		u->nleased--;
 		c->owner->held--;
-		owner_maybe_free(c->owner);
+		owner_maybe_free(u, c->owner);
 		c->owner = NULL;
 		break;
 	case CONN_CLOSED:
@@ -227,7 +247,8 @@ static void conn_move(struct upstream_conn *c, enum conn_state to)
 	case CONN_IDLE:
 		list_add_head(&u->idle, &c->link);
 		u->nidle++;
-		c->idle_since_ms = clock_ms();
+		c->idle_since_ms = loop_now_ms(u->loop);
+		c->idle_turn = loop_turn(u->loop);
 		deadline_set(&u->idle_deadlines, &c->deadline);
 		loop_defer(u->loop, &u->deliver);
 		break;
@@ -284,13 +305,16 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	/* With TLS it may be upstream_conn_read_again that calls. */
+	if (!dial_is_tls(c->dial))
+		loop_saw_ready(c->upstream->loop);
 	if (c->state == CONN_LEASED) {
 		if (c->events)
 			c->events->on_readable(c->arg);
 		return;
 	}
 	CHECK(c->state == CONN_IDLE);
-	if (dial_is_buffered(c->dial) && is_silent(c))
+	if (dial_is_tls(c->dial) && is_silent(c))
 		return;
 	c->upstream->counters.evicted++;
 	log_debug("upstream %s: idle connection %llu closed or spoke: evicted", c->upstream->name, c->id);
@@ -340,7 +364,7 @@ static void ticket_done(struct upstream_ticket *t)
 	o->nwaiting--;
 	if (o->nwaiting == 0)
 		list_remove(&o->turn);
-	owner_maybe_free(o);
+	owner_maybe_free(t->upstream, o);
 }
 
 static void fail_ticket(struct upstream_ticket *t, enum upstream_failure failure, const char *why)
@@ -376,7 +400,9 @@ static void arm_retry(struct upstream *u)
 	unsigned ms = u->circuit_ms + (unsigned)(clock_ns() / 1000 % (u->circuit_ms / 5 + 1));
 	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
 
-	event_add(u->retry, &tv);
+	/* Without memory for the timer the next request tries. */
+	if (event_add(u->retry, &tv) < 0)
+		u->circuit_open = false;
 	u->circuit_ms = u->circuit_ms * 2 < CIRCUIT_MAX_MS ? u->circuit_ms * 2 : CIRCUIT_MAX_MS;
 }
 
@@ -425,7 +451,7 @@ static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char 
 	if (outcome == DIAL_OK) {
 		circuit_close(u);
 		c->fd = fd;
-		c->born_ms = clock_ms();
+		c->born_ms = loop_now_ms(u->loop);
 		if (watch(c) == 0) {
 			conn_move(c, CONN_IDLE);
 			return;
@@ -481,26 +507,35 @@ static int conn_dial(struct upstream *u)
 
 /* --- leasing ------------------------------------------------------------------------------------------------------------ */
 
-/*
- * Whether nothing has come on an idle connection. The loop tells of it too, but perhaps later in the same turn, behind
- * the client whose request would then be answered with those bytes.
- */
+/* Asks whether nothing has come on an idle connection. */
 static bool is_silent(const struct upstream_conn *c)
 {
 	char byte;
 
-	/* A TLS connection may be readable with nothing to say, as after its handshake (session tickets). */
-	if (dial_is_buffered(c->dial))
+	if (dial_is_tls(c->dial))
 		return dial_recv(c->dial, &byte, 1) == -EAGAIN;
 	return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
+/*
+ * Whether nothing had come on it when this turn began, or later. Then it need not be asked, which would be a system call
+ * for every request. Before the turn is settled it must be: the loop may yet tell, behind the client whose request would
+ * be answered with what came before it was sent.
+ */
+static bool is_known_silent(const struct upstream_conn *c)
+{
+	uint64_t turn = loop_turn(c->upstream->loop);
+
+	return turn && !dial_is_buffered(c->dial) &&
+	       (c->drained_turn == turn || (c->idle_turn != turn && loop_is_settled(c->upstream->loop)));
 }
 
 /* Too old ones are not used again (a lifetime of 0 is none), nor those that the server has closed or spoken on. */
 static bool evict_unusable(struct upstream *u, struct upstream_conn *c)
 {
-	if (u->config.pool.lifetime_ms && clock_ms() - c->born_ms > u->config.pool.lifetime_ms)
+	if (u->config.pool.lifetime_ms && loop_now_ms(u->loop) - c->born_ms > u->config.pool.lifetime_ms)
 		u->counters.idle_expired++;
-	else if (!is_silent(c))
+	else if (!is_known_silent(c) && !is_silent(c))
 		u->counters.evicted++;
 	else
 		return false;
@@ -664,7 +699,7 @@ enum upstream_lease upstream_lease(struct upstream *u, struct upstream_ticket *t
 	t->fresh = fresh;
 	*out = NULL;
 	if (!o)
-		return UPSTREAM_LEASE_FULL;
+		return UPSTREAM_LEASE_NO_MEMORY;
 	if (!fresh && u->nwaiting == 0 && o->held < u->config.pool.max_per_identity) {
 		*out = lease_idle(u, o, false);
 		if (*out)
@@ -672,12 +707,12 @@ enum upstream_lease upstream_lease(struct upstream *u, struct upstream_ticket *t
 	}
 	if (u->circuit_open && u->nidle == 0 && u->nleased == 0) {
 		u->counters.circuit_refused++;
-		owner_maybe_free(o);
+		owner_maybe_free(u, o);
 		return UPSTREAM_LEASE_DOWN;
 	}
 	if (queue_is_full(u, o)) {
 		u->counters.refused++;
-		owner_maybe_free(o);
+		owner_maybe_free(u, o);
 		return UPSTREAM_LEASE_FULL;
 	}
 	/* A fresh one is asked for after a kept one failed: the others were kept by the same server, so they go too. */
@@ -703,7 +738,11 @@ void upstream_conn_listen(struct upstream_conn *c, const struct upstream_events 
 
 ssize_t upstream_conn_recv(struct upstream_conn *c, void *to, size_t n)
 {
-	return dial_recv(c->dial, to, n);
+	ssize_t got = dial_recv(c->dial, to, n);
+
+	if (dial_is_drained(c->dial))
+		c->drained_turn = loop_turn(c->upstream->loop);
+	return got;
 }
 
 ssize_t upstream_conn_send(struct upstream_conn *c, const void *from, size_t n)
@@ -724,6 +763,13 @@ void upstream_conn_read_again(struct upstream_conn *c)
 void upstream_conn_shutdown(struct upstream_conn *c)
 {
 	shutdown(c->fd, SHUT_WR);
+}
+
+bool upstream_conn_is_gone(const struct upstream_conn *c)
+{
+	struct pollfd p = {.fd = c->fd};
+
+	return poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR));
 }
 
 void upstream_conn_want_write(struct upstream_conn *c, bool want)
@@ -833,6 +879,7 @@ struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const st
 	if (!u)
 		return NULL;
 	u->refs = 1;
+	u->serial = next_serial++;
 	u->loop = loop;
 	u->dialer = dialer;
 	u->config = *config;
@@ -889,6 +936,7 @@ void upstream_unref(struct upstream *u)
 	CHECK(u->refs > 0);
 	u->refs--;
 	if (u->refs == 0) {
+		keep_owner(u, NULL);
 		deferred_cancel(&u->deliver);
 		deadline_queue_fini(&u->idle_deadlines);
 		deadline_queue_fini(&u->wait_deadlines);
@@ -923,6 +971,11 @@ void upstream_unref(struct upstream *u)
 const char *upstream_name(const struct upstream *u)
 {
 	return u->name;
+}
+
+uint64_t upstream_serial(const struct upstream *u)
+{
+	return u->serial;
 }
 
 const char *upstream_authority(const struct upstream *u)

@@ -58,6 +58,7 @@ int main(int argc, char **argv)
 		log_error("cannot harden the process");
 		return EXIT_NOT_STARTED;
 	}
+	process_own_stderr();
 	switch (options_read(argc, argv, &options)) {
 	case OPTIONS_OK:
 		if (options.verbose)

@@ -21,8 +21,17 @@ struct buf {
 
 #define BUF_EMPTY ((struct buf){0})
 
-/* Frees the memory and makes it empty; the buffer may be used again. */
-void buf_fini(struct buf *b);
+/* The slow half of buf_fini. */
+void buf_free_memory(struct buf *b);
+
+/* Frees the memory and makes it empty; the buffer may be used again. Most never had any. */
+static inline void buf_fini(struct buf *b)
+{
+	if (b->mem)
+		buf_free_memory(b);
+	else
+		*b = BUF_EMPTY;
+}
 
 /* The same, the memory overwritten first: for what held a credential. */
 void buf_wipe(struct buf *b);

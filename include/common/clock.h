@@ -21,4 +21,7 @@ void clock_set_source(uint64_t (*source)(void));
 /* Writes wall time as RFC 3339 in UTC, trailing zeros of the fraction cut: "2026-01-02T03:04:05.5Z". */
 void clock_format_rfc3339(int64_t wall_ns, char out[40]);
 
+/* The same with three digits of the fraction, always 24 bytes and a NUL: "2026-01-02T03:04:05.500Z". Years 0 to 9999. */
+void clock_format_ms(int64_t wall_ns, char out[25]);
+
 #endif

@@ -22,6 +22,13 @@ MUST_CHECK int fd_read_all(int fd, size_t limit, struct buf *out);
 /* Writes all of it, blocking. 0 or negative errno. */
 MUST_CHECK int fd_write_all(int fd, const void *p, size_t n);
 
+/*
+ * Writes what a pipe, terminal, socket or file takes without waiting, whatever the flags of the descriptor are: how many bytes,
+ * or -errno when not one (-EAGAIN: it would have to wait). On a blocking pipe another writer can still come in between;
+ * process_own_stderr is the way out.
+ */
+MUST_CHECK ssize_t fd_write_now(int fd, const void *p, size_t n);
+
 /* Sends n bytes (at least 1) and up to FD_PASS_MAX descriptors as one message; the caller keeps his. Bytes or -errno. */
 enum {
 	FD_PASS_MAX = 8

@@ -63,6 +63,8 @@ struct http_head {
 	bool keep_alive;         /* the sender means to keep the connection */
 	bool expect_continue;    /* requests: Expect: 100-continue */
 	bool upgrade_websocket;  /* requests: Upgrade: websocket, and Connection names upgrade */
+	bool has_connection;     /* there is a Connection line */
+	struct str content_type; /* the first Content-Type's value; p NULL without */
 	size_t nheaders;
 	struct http_header headers[HTTP_HEADERS_MAX];
 };
@@ -78,13 +80,11 @@ enum http_trailer {
 };
 
 struct http_parser {
-	llhttp_t ll;
 	llhttp_type_t kind;
 	enum http_framing framing;
-	struct http_head *head; /* borrowed while http_parse_head runs, else NULL */
-	uint64_t left;          /* HTTP_BODY_LENGTH: body bytes still to come */
-	size_t scanned;         /* head bytes already found free of an end, so that no byte is scanned twice */
-	size_t overhead;        /* bytes since the last body byte, that is of chunk lines, or bytes of trailers */
+	uint64_t left;   /* HTTP_BODY_LENGTH: body bytes still to come */
+	size_t scanned;  /* head bytes already found free of an end, so that they are not looked at for it again */
+	size_t overhead; /* bytes since the last body byte, that is of chunk lines, or bytes of trailers */
 	enum http_trailer trailer;
 	bool bodiless; /* a response that has no body whatever it says (RFC 9112 6.3, 1) */
 	bool done;
@@ -93,6 +93,7 @@ struct http_parser {
 	const char *mark; /* within one call: behind the last byte accounted for */
 	void (*on_data)(void *arg, const char *p, size_t n);
 	void *on_data_arg;
+	llhttp_t ll; /* from the head on: of a chunked body, and of a head with an unusual target; else never touched */
 };
 
 /* Begins a message; also between two messages of one connection. */

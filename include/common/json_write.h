@@ -12,11 +12,18 @@
 struct json_writer {
 	struct buf *out; /* borrowed */
 	bool comma;      /* the next element needs a comma before it */
+	bool ascii;      /* strings are written by json_add_ascii */
 };
 
 static inline struct json_writer json_writer(struct buf *out)
 {
-	return (struct json_writer){out, false};
+	return (struct json_writer){out, false, false};
+}
+
+/* For lines of a log: whatever the strings hold, one line of printable ASCII comes out. */
+static inline struct json_writer json_writer_ascii(struct buf *out)
+{
+	return (struct json_writer){out, false, true};
 }
 
 /* Objects and arrays; `key` is NULL inside an array and for the outermost value. Keys are literals of ours. */
@@ -41,5 +48,14 @@ void json_member(struct json_writer *w, struct str key, struct str value);
  * byte of invalid UTF-8 \ufffd.
  */
 void json_add_quoted(struct buf *out, struct str s);
+
+/* The same in printable ASCII only: control bytes as \u00xx, what is beyond ASCII as \uXXXX, in pairs where needed. */
+void json_add_ascii(struct buf *out, struct str s);
+
+/* What json_add_ascii writes between the quotes; `out` has room for JSON_ASCII_GROWTH bytes per byte. How many it took. */
+enum {
+	JSON_ASCII_GROWTH = 6
+};
+size_t json_escape_ascii(char *out, struct str s);
 
 #endif

@@ -22,6 +22,19 @@ struct event_base *loop_base(struct loop *loop);
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
+/* The clock, asked once in a turn of loop_run: turns are short. */
+uint64_t loop_now_ms(struct loop *loop);
+
+/*
+ * What was ready when a turn began is known to all when its callbacks have run. loop_turn numbers the turns of loop_run
+ * from 1; it is 0 outside of them. loop_is_settled says that the callbacks of this turn have run and that they were for
+ * every descriptor that was ready: so in deferred work, but for a few turns in which more of them were ready than ever
+ * before. loop_saw_ready is for the callbacks of sockets, once for each descriptor that the kernel called ready.
+ */
+uint64_t loop_turn(const struct loop *loop);
+bool loop_is_settled(const struct loop *loop);
+void loop_saw_ready(struct loop *loop);
+
 /*
  * Work put off until no callback of this turn is on the stack: the one way in which objects are freed in reaction
  * to an event. Embedded in the object that it destroys.

@@ -19,6 +19,13 @@ MUST_CHECK int process_harden(const int *keep, size_t nkeep);
 void process_clean_environment(void);
 
 /*
+ * A daemon's log must not wait for its reader, but O_NONBLOCK on an inherited descriptor would change it for everybody who
+ * shares it. So a pipe or terminal on descriptor 2 is opened once more, for this program and its children alone. Where that
+ * cannot be done it stays as it is.
+ */
+void process_own_stderr(void);
+
+/*
  * Last thing in main, after every secret is wiped. A build with LeakSanitizer becomes dumpable again here, since
  * that sanitizer traces the process; otherwise nothing happens.
  */

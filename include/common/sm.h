@@ -6,6 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/check.h"
+#include "common/log.h"
+
 struct sm {
 	const char *name;          /* of the machine, for the trace */
 	const char *const *states; /* names, indexed by state */
@@ -17,7 +20,19 @@ struct sm {
 
 bool sm_allows(const struct sm *sm, unsigned from, unsigned to);
 
-/* Asserts that the move is allowed, traces it at debug level, and returns `to`. `id` names the object. */
-unsigned sm_move(const struct sm *sm, unsigned long long id, unsigned from, unsigned to);
+/* Writes a move to the log, at debug level. */
+void sm_trace(const struct sm *sm, unsigned long long id, unsigned from, unsigned to);
+
+/*
+ * Asserts that the move is allowed, traces it at debug level, and returns `to`. `id` names the object. In the header
+ * because a request makes ten moves, most of them between constants.
+ */
+static inline unsigned sm_move(const struct sm *sm, unsigned long long id, unsigned from, unsigned to)
+{
+	CHECK(from < sm->nstates && to < sm->nstates && (sm->edges[from] & SM_TO(to)));
+	if (log_enabled(LOG_LEVEL_DEBUG))
+		sm_trace(sm, id, from, to);
+	return to;
+}
 
 #endif

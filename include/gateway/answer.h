@@ -24,6 +24,9 @@ const char *answer_code(unsigned status);
  * Retry-After.
  */
 void answer_error(const struct answer_to *to, unsigned status, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* The same with so many seconds in the Retry-After of 503 and 429. */
+void answer_error_later(const struct answer_to *to, unsigned status, unsigned retry_after_s, const char *fmt, ...)
+	PRINTF_LIKE(4, 5);
 
 /* Answers 200 with that JSON text and a newline, and finishes; empties the buffer. */
 void answer_json(const struct answer_to *to, struct buf *json);

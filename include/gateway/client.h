@@ -25,6 +25,7 @@ enum client_end {
 	CLIENT_END_BODY_TIMEOUT, /* bounds.client_body_idle */
 	CLIENT_END_NOT_READING,  /* it did not take its answer */
 	CLIENT_END_CUT,          /* the answer broke off upstream, so it breaks off here */
+	CLIENT_END_REVOKED,      /* a reload no longer admits what was under way */
 	CLIENT_END_DRAIN,        /* the daemon stops, or the listener went away */
 	CLIENT_END_REFUSED,      /* over a bound on connections, or the kernel did not say who it is */
 	CLIENT_END_NO_MEMORY,
@@ -32,6 +33,7 @@ enum client_end {
 };
 
 const char *client_end_text(enum client_end end);
+/* Whether its line in the log is a warning. */
 bool client_end_is_error(enum client_end end);
 
 /* What all connections share: the queues of their deadlines and the counters of their ends. */
@@ -43,6 +45,8 @@ struct client_shared {
 	struct deadline_queue linger_deadlines;
 	struct deadline_queue probe_deadlines; /* half-closed clients are asked now and then whether they left */
 	uint64_t body_max_bytes;
+	size_t open;      /* clients that are not freed */
+	size_t most_open; /* since memory was given back last */
 	uint64_t ends[CLIENT_ENDS];
 };
 
@@ -108,6 +112,12 @@ void client_finish(struct client *c, bool keep_alive);
  * the other direction, client_finish at its end. Called with the request complete and its answer (101) sent.
  */
 void client_tunnel(struct client *c);
+
+/*
+ * Within a tunnel: client_send has been called for the last time. When all is sent the client sees the end; what it sends
+ * itself goes on as before.
+ */
+void client_end_output(struct client *c);
 
 /* Ends the connection now, whatever was not sent: the answer is cut where it stands. */
 void client_cut(struct client *c, enum client_end end);

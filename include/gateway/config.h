@@ -11,6 +11,7 @@
 #include "common/buf.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "common/str.h"
 
 /* Where something stands in the file; line 0: nowhere, it is a default. */
 struct config_mark {
@@ -76,6 +77,7 @@ struct config_upstream {
 	struct config_tls tls; /* CONFIG_HTTPS */
 	char *proxy;           /* owned; NULL: dialled directly */
 	bool allow_plaintext;
+	bool shared_vm; /* rules under isolation owner may use it although its pool mode puts users into one VM */
 	struct config_pool pool;
 	struct config_timeouts timeouts;
 };
@@ -129,6 +131,20 @@ enum config_isolation {
 	CONFIG_ISOLATION_NONE,
 };
 
+/* "METHOD /path" of an allow or deny list: '*' stands for one segment, '**' at the end for any number of them. */
+struct config_pattern {
+	char *text;       /* owned; as written */
+	uint32_t methods; /* 1 << enum http_method; HEAD goes with GET */
+	const char *path; /* borrowed from text; canonical, without a slash at its end */
+};
+
+struct config_route_set {
+	bool written;     /* in the file */
+	uint32_t classes; /* ROUTE_CLASS_BIT; with ROUTE_UNKNOWN it is `all` */
+	size_t npatterns;
+	struct config_pattern *patterns; /* owned */
+};
+
 struct config_rule {
 	struct config_mark at;
 	char *name;      /* owned */
@@ -146,14 +162,25 @@ struct config_rule {
 	uint64_t heartbeat_ms; /* on idle streams; 0: none */
 	bool admin;            /* may use admin routes, with the admin key */
 	enum config_isolation isolation;
+	struct config_route_set allow; /* holds what needs no leave as well, so that one look at a bit decides */
+	struct config_route_set deny;  /* beats allow */
 	struct config_limits limits;
 	char *spawn_defaults; /* owned; a JSON object of spawn fields for what a client leaves out; NULL: none */
 	char **user_names;    /* owned; what {user} is for each of uids; NULL when the template has no {user} */
 };
 
-enum config_output {
+enum config_output_kind {
 	CONFIG_OUTPUT_OFF,
 	CONFIG_OUTPUT_STDERR,
+	CONFIG_OUTPUT_JOURNAL,
+	CONFIG_OUTPUT_FILE,
+};
+
+/* Where lines of a log go. */
+struct config_output {
+	struct config_mark at;
+	enum config_output_kind kind;
+	char *path; /* owned; absolute path of a file; NULL unless CONFIG_OUTPUT_FILE */
 };
 
 /* What bounds memory and descriptors; always on. */
@@ -181,7 +208,9 @@ struct config {
 	size_t nrules;
 	struct config_rule *rules;
 	enum log_level log_level;
-	enum config_output access;
+	enum log_format log_format;
+	struct config_output access;
+	struct config_output audit;
 	struct config_bounds bounds;
 };
 
@@ -221,6 +250,18 @@ MUST_CHECK int config_complete(struct config *c, const struct config_places *pla
 
 /* Fills user_names where the rule's user_id has {user}. 0, -ENOMEM, or -EIO when the name service fails. Blocking. */
 MUST_CHECK int config_rule_resolve_users(struct config_rule *r);
+
+/*
+ * Gives the rule what it allows without a word, and what it allows when `allow` was not written; `admin` and
+ * `isolation` are known.
+ */
+void config_rule_complete_allow(struct config_rule *r);
+
+/* Calls `each` for every entry of the list as the file would have it: `all`, words, patterns. */
+void config_route_set_each(const struct config_route_set *set, void (*each)(void *arg, const char *entry), void *arg);
+
+/* Whether the limits admit an image: it fits one of `images`, or there are none. */
+bool config_limits_image(const struct config_limits *l, struct str image);
 
 /* Writes the effective configuration as YAML; secrets are not in it, so none can be shown. */
 void config_dump(const struct config *c, struct buf *out);

@@ -12,6 +12,7 @@ struct answer_to;
 struct client_shared;
 struct config_rule;
 struct identity;
+struct logs;
 struct orphanage;
 struct route;
 struct snapshot;
@@ -30,6 +31,7 @@ struct control_stats {
 	const char *local_trouble;         /* borrowed; why the embedded server does not run, or NULL */
 	const char *listener_trouble;      /* borrowed; a listener that could not be bound, or NULL */
 	const struct orphanage *orphanage; /* borrowed; spawns whose client left */
+	const struct logs *logs;           /* borrowed; NULL: there are none to speak of */
 	bool draining;
 };
 

@@ -63,8 +63,15 @@ struct dial *dial_start(struct dialer *d, const struct dial_target *target,
 MUST_CHECK ssize_t dial_recv(struct dial *dial, void *to, size_t n);
 MUST_CHECK ssize_t dial_send(struct dial *dial, const void *from, size_t n);
 
-/* Whether bytes may have been read from the socket that dial_recv has not given yet: then only -EAGAIN tells its end. */
+/*
+ * Whether bytes may have been read from the socket that dial_recv has not given yet: then only -EAGAIN tells its end. Of a
+ * plain connection never; of a TLS connection always until its first answer.
+ */
 bool dial_is_buffered(const struct dial *dial);
+/* A TLS connection may be readable with nothing to say, as after its handshake (session tickets). */
+bool dial_is_tls(const struct dial *dial);
+/* Whether the last dial_recv is known to have taken all that had come. */
+bool dial_is_drained(const struct dial *dial);
 
 /*
  * Closes the socket, or gives up the attempt, and frees the dial; *dial becomes NULL. The caller's own events on the

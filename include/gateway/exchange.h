@@ -11,14 +11,15 @@
 #include "common/sm.h"
 #include "common/str.h"
 
+struct buf;
 struct client;
+struct deadline_queue;
 struct exchange;
 struct http_head;
 struct key;
 struct loop;
 struct orphanage;
 struct route;
-struct target;
 struct upstream;
 
 /* How an exchange ended. One row each in exchange.c: text, whether it is an error, and a counter. */
@@ -32,11 +33,13 @@ enum exchange_end {
 	EXCHANGE_END_CUT,          /* broke off, or stood still too long, after its head */
 	EXCHANGE_END_CLIENT_GONE,
 	EXCHANGE_END_REQUEST_FAULT, /* the request broke down within its body */
+	EXCHANGE_END_REFUSED,       /* by what shapes it */
 	EXCHANGE_END_NO_MEMORY,
 	EXCHANGE_ENDS,
 };
 
 const char *exchange_end_text(enum exchange_end end);
+/* Whether its line in the log is a warning. */
 bool exchange_end_is_error(enum exchange_end end);
 
 /* What the client is entitled to; borrowed for the call of exchange_new. */
@@ -47,15 +50,48 @@ struct exchange_grant {
 	const char *user_id;         /* sent as X-User-ID; borrowed until on_end */
 	uint64_t heartbeat_ms;       /* on idle NDJSON and SSE; 0: none */
 	struct orphanage *orphanage; /* for spawns whose client leaves; outlives the exchange; NULL: they end with it */
+	struct deadline_queue
+		*gather_deadlines; /* of windows in which a body that is read whole must make way; outlives it */
+};
+
+/* What becomes of a response's body. */
+enum exchange_use {
+	EXCHANGE_PASS,
+	EXCHANGE_COPY,    /* it passes, and on_copy gets it as well */
+	EXCHANGE_FILTER,  /* on_data decides what passes */
+	EXCHANGE_REFUSED, /* nothing: exchange_refuse has been called */
+};
+
+enum exchange_filtered {
+	EXCHANGE_FILTER_MORE, /* go on */
+	EXCHANGE_FILTER_HOLD, /* nothing is read until exchange_resume, which asks again with no data */
+	EXCHANGE_FILTER_BAD,  /* the body cannot be filtered: it is cut */
+};
+
+/* What is done to an exchange's messages on their way; each may be NULL. */
+struct exchange_shape {
+	/* The request's body will be n bytes longer in memory; false: there is no room for it (503). */
+	bool (*on_gather)(void *arg, size_t n);
+	/* It is whole. Whoever shapes it calls exchange_send_body or exchange_refuse, now or later. */
+	void (*on_whole_body)(void *arg, struct str body);
+	/* The head of the final response, before anything of it is passed on; `extra` takes further header lines. */
+	enum exchange_use (*on_head)(void *arg, const struct http_head *head, struct buf *extra);
+	/* Body bytes without their framing, appended to `out` as far as they pass. */
+	enum exchange_filtered (*on_data)(void *arg, struct str data, bool last, struct buf *out);
+	/* The body has passed whole; of a larger one only the first 64 KiB. */
+	void (*on_copy)(void *arg, struct str body);
 };
 
 /* The request; borrowed for the call of exchange_new. */
 struct exchange_request {
 	const struct http_head *head;
-	const struct target *target;
+	struct str target; /* origin form */
 	const struct route *route;
 	const char *request_id;
-	uint64_t timeout_ms; /* for the whole exchange, waiting included; 0: none */
+	uint64_t timeout_ms;                /* for the whole exchange, waiting included; 0: none */
+	bool gather;                        /* the body is read whole, at most 2 MiB, and given to on_whole_body */
+	const struct exchange_shape *shape; /* borrowed until on_end; NULL: nothing is done to it */
+	void *shape_arg;
 };
 
 struct exchange_report {
@@ -80,8 +116,20 @@ MUST_CHECK int exchange_new(struct loop *loop, struct client *client, const stru
 			    const struct exchange_request *request, const struct exchange_events *events, void *arg,
 			    struct exchange **out);
 
-/* Begins; on_end may be called from within. */
+/*
+ * Lets it go upstream at the end of the turn, once it is known that it may; until then it takes what its client sends, up
+ * to the usual bounds.
+ */
 void exchange_start(struct exchange *e);
+
+/* After on_whole_body: what is sent as its body. on_end may be called from within. */
+void exchange_send_body(struct exchange *e, struct str body);
+
+/* It may not go on: the client is answered with that error. Before a response head was passed on. Ends it. */
+void exchange_refuse(struct exchange *e, unsigned status, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* What on_data held back for is there. on_end may be called from within. */
+void exchange_resume(struct exchange *e);
 
 void exchange_body(struct exchange *e, const char *p, size_t n);
 void exchange_body_end(struct exchange *e);

@@ -9,7 +9,6 @@
 #include "common/err.h"
 #include "common/http_parse.h"
 #include "common/list.h"
-#include "common/sm.h"
 #include "common/str.h"
 
 struct key;
@@ -48,8 +47,5 @@ void orphanage_adopt(struct orphanage *o, const struct orphan_case *c, struct up
 
 /* Gives all of them up; each counts as lost. */
 void orphanage_abandon(struct orphanage *o);
-
-/* The table of an orphan's states, for the test that walks it. */
-const struct sm *orphan_sm(void);
 
 #endif

@@ -1,19 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which rule is a peer's, and what that rule makes of it. Pure: no socket, no clock. */
+/* Which rule is a peer's, what that rule makes of it and lets it do. Pure: no socket, no clock. */
 #ifndef GATEWAY_POLICY_H
 #define GATEWAY_POLICY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/err.h"
+#include "common/http_parse.h"
 #include "common/str.h"
 
 struct config;
 struct config_rule;
 struct identity;
+struct route;
 
 enum {
 	POLICY_USER_ID_MAX_BYTES = 128
+};
+
+struct policy_refusal {
+	char text[384]; /* for the caller: his own rule, the route, what to change; nothing of other rules */
 };
 
 /* The first rule that matches the peer on the listener of that name, borrowed from the configuration; NULL for none. */
@@ -25,5 +32,12 @@ const struct config_rule *policy_match(const struct config *c, const struct iden
  */
 MUST_CHECK int policy_user_id(const struct config *c, const struct config_rule *rule, const struct identity *peer,
 			      char out[POLICY_USER_ID_MAX_BYTES + 1]);
+
+/*
+ * Whether the rule lets its client `user_id` make a request with this method and path, whose route is `route`; the path
+ * is canonical (target_parse) and what goes upstream. *why is written only when not.
+ */
+bool policy_allows(const struct config_rule *rule, const char *user_id, enum http_method method,
+		   const struct route *route, struct str path, struct policy_refusal *why);
 
 #endif

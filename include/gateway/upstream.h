@@ -95,6 +95,8 @@ struct upstream *upstream_ref(struct upstream *u);
 void upstream_unref(struct upstream *u);
 
 const char *upstream_name(const struct upstream *u);
+/* A number that no other upstream of this process has had: what is remembered of it is remembered by that. */
+uint64_t upstream_serial(const struct upstream *u);
 /* What Host says to it. */
 const char *upstream_authority(const struct upstream *u);
 const struct config_upstream *upstream_config(const struct upstream *u);
@@ -111,6 +113,7 @@ enum upstream_lease {
 	UPSTREAM_LEASE_WAIT, /* the ticket waits */
 	UPSTREAM_LEASE_FULL, /* pool and queue, or the identity's part of them, are full; the ticket does not wait */
 	UPSTREAM_LEASE_DOWN, /* the circuit is open: see upstream_trouble; the ticket does not wait */
+	UPSTREAM_LEASE_NO_MEMORY, /* the ticket does not wait */
 };
 
 /*
@@ -135,6 +138,8 @@ bool upstream_conn_is_buffered(const struct upstream_conn *c);
 void upstream_conn_read_again(struct upstream_conn *c);
 /* No more will be sent; the other direction goes on. For tunnels only: the connection cannot be used again. */
 void upstream_conn_shutdown(struct upstream_conn *c);
+/* After an end was received: whether the other side takes nothing more either, as far as the kernel knows. */
+bool upstream_conn_is_gone(const struct upstream_conn *c);
 void upstream_conn_want_write(struct upstream_conn *c, bool want);
 void upstream_conn_pause_read(struct upstream_conn *c, bool paused);
 /* Whether it had served an exchange before this lease. */

@@ -23,7 +23,7 @@ POOL = f"""
 upstreams:
   main: {{ url: local, pool: {{ max_connections: 4, max_per_identity: 4 }} }}
 clients:
-  - {{ name: me, match: {{ uid: {os.getuid()} }}, upstream: main, user_id: "me", allow: [all], isolation: none }}
+  - {{ name: me, match: {{ uid: {os.getuid()} }}, upstream: main, user_id: "me", admin: true }}
 """
 
 

@@ -31,15 +31,21 @@ static struct buf read_file(const char *dir, const char *name)
 	return content;
 }
 
-/* Every seed holds the property; there are seeds. */
-Test(replay_http_parse, seeds)
+static void seeds_dir(char *dir, size_t size)
 {
 	const char *top = getenv("SG_SRCDIR");
+
+	cr_assert_not_null(top, "SG_SRCDIR is not set");
+	snprintf(dir, size, "%s/tests/fuzz/seeds/http_parse", top);
+}
+
+/* P29: every seed holds the property; there are seeds. */
+Test(replay_http_parse, P29_seeds)
+{
 	char dir[4096];
 	unsigned seen = 0;
 
-	cr_assert_not_null(top, "SG_SRCDIR is not set");
-	snprintf(dir, sizeof(dir), "%s/tests/fuzz/seeds/http_parse", top);
+	seeds_dir(dir, sizeof(dir));
 	DIR *d = opendir(dir);
 	cr_assert_not_null(d, "%s", dir);
 	for (struct dirent *e; (e = readdir(d));) {
@@ -52,6 +58,70 @@ Test(replay_http_parse, seeds)
 	}
 	closedir(d);
 	cr_assert_geq(seen, 20, "only %u seeds", seen);
+}
+
+static uint32_t next_random(uint32_t *x)
+{
+	*x ^= *x << 13;
+	*x ^= *x >> 17;
+	return *x ^= *x << 5;
+}
+
+/* Changes a few bytes, and leaves out, repeats or inserts a few: mostly of those that mean something in HTTP. */
+static void mutate(struct buf *b, uint32_t *x)
+{
+	static const char telling[] = "\r\n :,;0123456789abcdef+-/\t\"#%";
+	struct buf out = BUF_EMPTY;
+
+	for (size_t i = 0; i < b->len; i++) {
+		uint32_t r = next_random(x);
+		char c = r & 0x400 ? telling[r % (sizeof(telling) - 1)] : (char)(r >> 24);
+
+		switch (r % 97) {
+		case 0:
+			break;
+		case 1:
+			buf_add_char(&out, buf_data(b)[i]);
+			buf_add_char(&out, c);
+			break;
+		case 2:
+			buf_add_char(&out, c);
+			break;
+		case 3:
+			buf_add(&out, buf_data(b) + i, b->len - i < 7 ? b->len - i : 7);
+			buf_add_char(&out, buf_data(b)[i]);
+			break;
+		default:
+			buf_add_char(&out, buf_data(b)[i]);
+		}
+	}
+	buf_fini(b);
+	*b = out;
+}
+
+/* P29: what is written anew of a message is read again as the same, also when the seeds are changed at random. */
+Test(replay_http_parse, P29_changed_seeds)
+{
+	char dir[4096];
+	uint32_t x = 2463534242;
+
+	seeds_dir(dir, sizeof(dir));
+	for (unsigned round = 0; round < 40; round++) {
+		DIR *d = opendir(dir);
+
+		cr_assert_not_null(d, "%s", dir);
+		for (struct dirent *e; (e = readdir(d));) {
+			if (e->d_name[0] == '.')
+				continue;
+			struct buf seed = read_file(dir, e->d_name);
+			if (seed.len < 4096) {
+				mutate(&seed, &x);
+				cr_expect_eq(LLVMFuzzerTestOneInput((const uint8_t *)buf_data(&seed), seed.len), 0);
+			}
+			buf_fini(&seed);
+		}
+		closedir(d);
+	}
 }
 
 static const char *corpus_dir(char *path, size_t size)

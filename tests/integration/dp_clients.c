@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* F19, K2, K4-K7, K11-K13: clients that are slow, silent, greedy or gone cost a bounded amount for a bounded time. */
+/* F19, K2, K4-K7, K11-K13, K15: clients that are slow, silent, greedy or gone cost a bounded amount for a bounded time. */
 #include <criterion/criterion.h>
+#include <criterion/logging.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "integration/dp_lib.h"
@@ -447,6 +450,96 @@ Test(dp_clients, F19_early_answer)
 	}
 	dp_ask_ok(gw);
 	cr_expect_eq(upstream_requests(gw->up), 1);
+	gw_stop(gw);
+}
+
+static double now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1000 + (double)t.tv_nsec / 1e6;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The 99th percentile of what a request on a connection of its own takes, in ms. */
+static double p99_of_requests(struct gw *gw)
+{
+	static double took[400];
+
+	for (unsigned i = 0; i < COUNT(took); i++) {
+		took[i] = now_ms();
+		dp_ask_ok(gw);
+		took[i] = now_ms() - took[i];
+	}
+	qsort(took, COUNT(took), sizeof(took[0]), by_size);
+	return took[COUNT(took) * 99 / 100];
+}
+
+/* How many idle clients this process can hold. */
+static unsigned idle_clients(unsigned want)
+{
+	struct rlimit limit;
+
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = limit.rlim_max;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	if (limit.rlim_cur >= want + 200)
+		return want;
+	cr_log_info("SKIPPED in part: %u idle clients do not fit into %llu descriptors", want,
+		    (unsigned long long)limit.rlim_cur);
+	return (unsigned)limit.rlim_cur - 200;
+}
+
+/* K15: thousands of idle clients, each of whom has asked once: they cost next to nothing, and delay nobody. */
+Test(dp_clients, K15_idle_clients)
+{
+#ifdef __SANITIZE_ADDRESS__
+	const double slowest_ms = 25, kib_each = 16;
+#else
+	const double slowest_ms = 5, kib_each = 1.2;
+#endif
+	struct gw_options options = {.top = "bounds: { connections: 5000, connections_per_uid: 5000 }",
+				     .log = "level: info"};
+	struct gw *gw = gw_start(&options);
+	unsigned n = idle_clients(4000);
+	struct raw *r = calloc(n, sizeof(*r));
+	double p99, each;
+	long before;
+
+	cr_assert_not_null(r);
+	(void)p99_of_requests(gw);
+	before = daemon_rss_kib(gw->daemon);
+	for (unsigned i = 0; i < n; i++) {
+		struct answer a;
+
+		r[i] = gw_connect(gw);
+		cr_assert(raw_text(&r[i], GET_X));
+		a = raw_answer(&r[i], false, WAIT_MS);
+		expect_status(&a, 200);
+		answer_fini(&a);
+	}
+	cr_expect_eq(dp_status(gw, "clients.connections"), n + 1);
+	each = (double)(daemon_rss_kib(gw->daemon) - before) / n;
+	/* What else the machine does may spoil a round, and not all of them. */
+	p99 = p99_of_requests(gw);
+	for (unsigned i = 0; i < 4 && p99 >= slowest_ms; i++)
+		p99 = p99_of_requests(gw);
+	cr_log_info("%u idle clients: %.2f KiB each, p99 of a new request %.2f ms", n, each, p99);
+	cr_expect_lt(each, kib_each, "%.2f KiB for each", each);
+	cr_expect_lt(p99, slowest_ms, "p99 %.2f ms", p99);
+	for (unsigned i = 0; i < n; i++) {
+		cr_expect(raw_silent(&r[i], 0), "closed");
+		raw_close(&r[i]);
+	}
+	free(r);
+	cr_expect(dp_wait_status(gw, "clients.connections", 1));
 	gw_stop(gw);
 }
 

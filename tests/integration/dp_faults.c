@@ -254,6 +254,32 @@ Test(dp_faults, F15_large_heads)
 	gw_stop(gw);
 }
 
+/* Among the access lines the ends that are errors are warnings, and only those. */
+Test(dp_faults, ends_that_are_errors_are_warnings)
+{
+	const struct up_step *const scripts[] = {SCRIPT({UP_ECHO, NULL, 0}, {UP_READ, NULL, 0},
+							UP_TEXT(OK "Content-Length: 9\r\n\r\nshort"),
+							{UP_CLOSE, NULL, 0})};
+	struct gw_options options = {.scripts = scripts, .nscripts = 1, .log = "level: warn, access: stderr"};
+	struct gw *gw = gw_start(&options);
+	struct answer a;
+
+	dp_ask_ok(gw);
+	a = gw_ask(gw, "GET /api/v1/cut HTTP/1.1\r\nHost: h\r\n\r\n");
+	cr_expect_eq(a.end, ANSWER_CUT);
+	answer_fini(&a);
+	cr_expect(daemon_wait_log(gw->daemon, "warning stacygated: c"), "no line at level warning");
+	cr_expect(daemon_wait_log(gw->daemon, "closed: answer-cut after 1 requests"));
+	cr_expect_eq(daemon_count_log(gw->daemon, "end=response-cut"), 1);
+	cr_expect_eq(daemon_count_log(gw->daemon, "warning stacygated: c"), 2);
+	cr_expect_eq(daemon_count_log(gw->daemon, "end=done"), 1);
+	a = gw_ask(gw, "GET /api/v1/x HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n");
+	expect_error(&a, 400, "BAD_REQUEST");
+	answer_fini(&a);
+	cr_expect(daemon_wait_log(gw->daemon, "closed: bad-request"));
+	gw_stop(gw);
+}
+
 /*
  * F20, F4: the upstream closes idle connections just when the next request goes out: no GET fails for it, no POST is sent
  * twice, whatever the race. Each connection answers a few and closes as soon as it has.
@@ -261,10 +287,10 @@ Test(dp_faults, F15_large_heads)
 Test(dp_faults, F20_keep_alive_race)
 {
 	enum {
-		REQUESTS = 1500,
 		SCRIPTS = 40
 	};
-	static struct up_step steps[SCRIPTS][7];
+	const unsigned requests = dp_rounds(1500, 10000);
+	static struct up_step steps[SCRIPTS][11];
 	static const struct up_step *scripts[UP_MAX_CONNECTIONS];
 	struct gw_options options = {.scripts = scripts, .nscripts = COUNT(scripts), .log = "level: warn"};
 	unsigned posts = 0, seen = 0;
@@ -273,7 +299,7 @@ Test(dp_faults, F20_keep_alive_race)
 	struct raw r;
 
 	for (unsigned i = 0; i < SCRIPTS; i++) {
-		unsigned good = 1 + i % 4, n = 0;
+		unsigned good = 1 + i % 8, n = 0;
 
 		while (n < good)
 			steps[i][n++] = (struct up_step){UP_ECHO, NULL, 0};
@@ -281,13 +307,13 @@ Test(dp_faults, F20_keep_alive_race)
 		if (i % 3)
 			steps[i][n++] = (struct up_step){UP_DELAY, NULL, i % 3};
 		steps[i][n] = (struct up_step){UP_CLOSE, NULL, 0};
-		steps[i][6] = (struct up_step){UP_END, NULL, 0};
+		steps[i][10] = (struct up_step){UP_END, NULL, 0};
 	}
 	for (unsigned i = 0; i < COUNT(scripts); i++)
 		scripts[i] = steps[i % SCRIPTS];
 	gw = gw_start(&options);
 	r = gw_connect(gw);
-	for (unsigned i = 0; i < REQUESTS; i++) {
+	for (unsigned i = 0; i < requests; i++) {
 		bool post = i % 4 == 0;
 		char request[120];
 		struct answer a;

@@ -35,6 +35,9 @@ bool dp_wait_status_least(struct gw *gw, const char *path, json_int_t value);
 /* Waits until the daemon has at most n descriptors; true where this may not be looked at. */
 bool dp_wait_fds(struct gw *gw, int n);
 
+/* How many rounds: the second, which is what the row of threats says, in the long form of the tests (SG_LONG). */
+unsigned dp_rounds(unsigned usually, unsigned in_full);
+
 /* Numbers that are the same in every run. */
 unsigned dp_random(uint32_t *state, unsigned below);
 

@@ -11,7 +11,7 @@
 TestSuite(dp_stream, .fini = gw_fini);
 
 #define HEARTBEAT_RULE                                                                                                 \
-	"[ { name: me, match: {}, upstream: main, credential: team, user_id: alice, allow: [all], isolation: none, "   \
+	"[ { name: me, match: {}, upstream: main, credential: team, user_id: alice, admin: true, "                     \
 	"heartbeat: 100ms } ]"
 #define NDJSON  "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson; charset=utf-8\r\n"
 #define SSE     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -147,7 +147,7 @@ Test(dp_stream, heartbeat_only_when_silent)
 {
 	struct gw_options options = {
 		.clients = "[ { name: me, match: {}, upstream: main, credential: team, user_id: alice, "
-			   "allow: [all], isolation: none, heartbeat: 600ms } ]"};
+			   "admin: true, heartbeat: 600ms } ]"};
 	int listener;
 	struct gw *gw = dp_by_hand(&options, &listener);
 	struct stream s = stream_open(gw, listener, GET_X, NDJSON CHUNKED);

@@ -155,14 +155,14 @@ Test(dp_tunnel, F33_early_bytes)
 	gw_stop(gw);
 }
 
-/* F33: some MB both ways at once, in pieces of all sizes. */
+/* F33: 12 MiB both ways at once, 64 in full, in pieces of all sizes. */
 Test(dp_tunnel, F33_fragments)
 {
 	int listener;
 	struct gw *gw = dp_by_hand(NULL, &listener);
 	struct tunnel t = tunnel_open(gw, listener);
 
-	dp_exchange_bytes(&t.client, 12 << 20, &t.server, 12 << 20);
+	dp_exchange_bytes(&t.client, (size_t)dp_rounds(12, 64) << 20, &t.server, (size_t)dp_rounds(12, 64) << 20);
 	dp_exchange_bytes(&t.client, 4 << 20, &t.server, 1000);
 	dp_exchange_bytes(&t.client, 1000, &t.server, 4 << 20);
 	tunnel_close(&t);
@@ -294,6 +294,126 @@ Test(dp_tunnel, F33_upstream_closes)
 	cr_expect_not(t.client.reset);
 	tunnel_close(&t);
 	close(listener);
+	gw_stop(gw);
+}
+
+/* F33: an upstream that only has finished sending: all of it arrives, then the end; the other way goes on to its own end. */
+Test(dp_tunnel, F33_upstream_half_close)
+{
+	int listener;
+	struct gw *gw = dp_by_hand(NULL, &listener);
+	struct tunnel t = tunnel_open(gw, listener);
+	size_t down = fill(&t.server, false, 2 << 20), up;
+
+	raw_half_close(&t.server);
+	cr_expect(raw_silent(&t.server, 100), "closed although the client has not finished");
+	drain(&t.client, false, down);
+	cr_expect(raw_closes(&t.client, WAIT_MS), "the end does not arrive");
+	cr_expect_not(t.client.reset);
+	up = fill(&t.client, true, 4 << 20);
+	drain(&t.server, true, up);
+	cr_assert(raw_text(&t.client, "last words"));
+	expect_text(&t.server, "last words");
+	raw_half_close(&t.client);
+	cr_expect(raw_closes(&t.server, WAIT_MS), "the client's end does not arrive");
+	cr_expect_not(t.server.reset);
+	cr_expect(daemon_wait_log(gw->daemon, "status=101 upstream_status=101"));
+	cr_expect_eq(daemon_count_log(gw->daemon, "client-gone"), 0, "an end like any other");
+	cr_expect(dp_wait_status(gw, "upstreams.0.pool.connections", 0));
+	tunnel_close(&t);
+	close(listener);
+	gw_stop(gw);
+}
+
+/* F33: a client that is told the end may send its rest and close, read or not: the rest arrives. */
+Test(dp_tunnel, F33_close_behind_the_end)
+{
+	int listener;
+	struct gw *gw = dp_by_hand(NULL, &listener);
+	struct tunnel t = tunnel_open(gw, listener);
+	size_t up;
+
+	raw_half_close(&t.server);
+	cr_expect(raw_closes(&t.client, WAIT_MS));
+	up = fill(&t.client, true, 4 << 20);
+	cr_expect_lt(up, 4u << 20);
+	raw_close(&t.client);
+	/* Longer than the gateway waits before it asks whether a client whom it does not read is there. */
+	for (uint64_t begin = wait_now_ms(); wait_now_ms() - begin < 700;)
+		cr_assert_eq(dp_status(gw, "upstreams.0.pool.leased"), 1, "given up with bytes to pass on");
+	drain(&t.server, true, up);
+	cr_expect(raw_closes(&t.server, WAIT_MS));
+	cr_expect_not(t.server.reset);
+	cr_expect(dp_wait_status(gw, "upstreams.0.pool.connections", 0));
+	cr_expect(daemon_wait_log(gw->daemon, "status=101 upstream_status=101"));
+	cr_expect_eq(daemon_count_log(gw->daemon, "client-gone"), 0, "an end like any other");
+	tunnel_close(&t);
+	close(listener);
+	gw_stop(gw);
+}
+
+/* F33: what is open to the client only is bounded like a body; its bytes keep it, its silence ends it. */
+Test(dp_tunnel, F33_half_closed_idle)
+{
+	struct gw_options options = {.timeouts = "body_idle: 600ms"};
+	int listener;
+	struct gw *gw = dp_by_hand(&options, &listener);
+	struct tunnel t = tunnel_open(gw, listener);
+	uint64_t begin = wait_now_ms();
+
+	raw_half_close(&t.server);
+	cr_expect(raw_closes(&t.client, WAIT_MS));
+	while (wait_now_ms() - begin < 1500) {
+		cr_assert(raw_text(&t.client, "."), "closed in spite of traffic");
+		expect_text(&t.server, ".");
+		cr_assert(raw_silent(&t.server, 50), "closed in spite of traffic");
+	}
+	begin = wait_now_ms();
+	cr_expect(raw_closes(&t.server, WAIT_MS), "left open for ever");
+	cr_expect(wait_now_ms() - begin >= 400 && wait_now_ms() - begin < 3000);
+	cr_expect(dp_wait_status(gw, "upstreams.0.pool.connections", 0));
+	tunnel_close(&t);
+	close(listener);
+	gw_stop(gw);
+}
+
+/* F33: the same over TCP, where an upstream that has closed altogether is known by what it says to further bytes. */
+Test(dp_tunnel, F33_upstream_ends_over_tcp)
+{
+	const struct up_step *const scripts[] = {
+		SCRIPT({UP_READ_HEAD, NULL, 0}, UP_TEXT(SWITCH "bye"), {UP_HALF_CLOSE, NULL, 0},
+		       {UP_READ_EOF, NULL, 0}),
+		SCRIPT({UP_READ_HEAD, NULL, 0}, UP_TEXT(SWITCH "bye"), {UP_CLOSE, NULL, 0})};
+	struct gw_options options = {.scripts = scripts, .nscripts = 2, .tcp = true};
+	struct gw *gw = gw_start(&options);
+
+	for (unsigned gone = 0; gone < 2; gone++) {
+		struct raw r = gw_connect(gw);
+		struct answer a;
+		struct buf seen;
+
+		cr_assert(raw_text(&r, WS_GET));
+		a = take_switch(&r);
+		answer_fini(&a);
+		expect_text(&r, "bye");
+		cr_expect(raw_closes(&r, WAIT_MS));
+		if (gone) {
+			uint64_t begin = wait_now_ms();
+
+			/* The first bytes are answered by a reset, which the next ones find. */
+			while (wait_now_ms() - begin < WAIT_MS && dp_status(gw, "upstreams.0.pool.connections"))
+				(void)raw_text(&r, ".");
+			cr_expect_eq(dp_status(gw, "upstreams.0.pool.connections"), 0);
+		} else {
+			cr_assert(raw_text(&r, "up they go"));
+			raw_half_close(&r);
+			cr_expect(upstream_wait_closed(gw->up, 0));
+			seen = upstream_received(gw->up, 0);
+			cr_expect(buf_contains(&seen, "\r\n\r\nup they go"));
+			buf_fini(&seen);
+		}
+		raw_close(&r);
+	}
 	gw_stop(gw);
 }
 

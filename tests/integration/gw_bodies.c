@@ -163,6 +163,8 @@ static const struct response_case responses[] = {
 	 ANSWER_COMPLETE, 200, 0, 0, 0},
 	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "0\r\n\r\n", ANSWER_COMPLETE, 200, 0,
 	 0, 0},
+	{"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n",
+	 NULL, ANSWER_COMPLETE, 200, 0, 0, 0},
 	{"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "", ANSWER_COMPLETE, 200, 0, 0, 0},
 	{"HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "", ANSWER_COMPLETE, 200, 0, 0, 0},
 	{"GET", "HTTP/1.1 204 No Content\r\n\r\n", "", ANSWER_COMPLETE, 204, 0, 0, 0},

@@ -125,8 +125,7 @@ static const struct bad_config bad[] = {
 	{TEAM("command: [/bin/echo, x], ttl: 0s"), "2:", "ttl"},
 	{TEAM("command: [/bin/echo, x], timeout: 1h"), "2:", "timeout"},
 #undef TEAM
-	/* An admin rule needs the key for it, and the key needs such a rule. */
-	{UP KEY "clients:\n  - " ME(", admin: true") "\n", "4:", "admin_api_key"},
+	/* The key for admin routes needs a rule with admin: true. */
 	{UP "credentials: { team: { api_key: { file: $/team.key }, admin_api_key: { file: $/team.key } } }\n"
 	    "clients:\n  - " ME("") "\n",
 	 "2:", "admin_api_key"},

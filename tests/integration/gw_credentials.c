@@ -187,9 +187,10 @@ static void configure(const char *keys, const char *more)
 	int n = snprintf(text, sizeof(text),
 			 "listen: [ { path: %s } ]\nupstreams: { main: { url: \"unix://%s\" } }\n"
 			 "credentials: { team: { %s } }\nclients: [ { name: me, match: { uid: %u }, upstream: main, "
-			 "credential: team, user_id: alice, allow: [all], isolation: none%s } ]\n"
+			 "credential: team, user_id: alice, allow: [all]%s%s } ]\n"
 			 "log: { level: debug, access: stderr }\n",
-			 socket_path, scratch_path(&dir, "server.sock"), keys, (unsigned)getuid(), more);
+			 socket_path, scratch_path(&dir, "server.sock"), keys, (unsigned)getuid(),
+			 strstr(more, "isolation: owner") ? "" : ", isolation: none", more);
 
 	scratch_file(&dir, "c.yaml", 0644, text, (size_t)n);
 }
@@ -841,5 +842,49 @@ Test(credentials, admin_key)
 	cr_expect_eq(atomic_load(&server.with_admin), 0);
 	cr_expect_eq(ask("GET /api/v1/admin/metrics HTTP/1.1\r\nHost: h\r\nX-Admin-API-Key: mine\r\n\r\n"), 200);
 	cr_expect_eq(atomic_load(&server.with_admin), 1);
+	stop();
+}
+
+/* Without one, admin routes are refused here and say what is missing; the rule's other rights are as ever. */
+Test(credentials, no_admin_key)
+{
+	prepare();
+	start(from_file(KEY_A), ", admin: true", NULL);
+	cr_expect_eq(ask(GET_X), 200);
+	cr_expect_eq(ask("GET /gateway/v1/status HTTP/1.1\r\nHost: h\r\n\r\n"), 200);
+	cr_expect_eq(ask("GET /api/v1/admin/metrics HTTP/1.1\r\nHost: h\r\n\r\n"), 403);
+	cr_expect_eq(atomic_load(&server.requests), 1);
+	stop();
+}
+
+/* --- the gateway's own requests ---------------------------------------------------------------------------------------------- */
+
+/* They wait for no key either, carry the one of the moment, and a refusal of it has it read again. */
+Test(credentials, requests_of_the_gateway)
+{
+	char keys[400];
+	struct answer a;
+
+	prepare();
+	script("helper", "#!/bin/sh\ncd \"${0%/*}\" && cat team.key\n");
+	snprintf(keys, sizeof(keys), "api_key: { command: [%s], ttl: 24h }", scratch_path(&dir, "helper"));
+	start(keys, ", isolation: owner", NULL);
+	cr_assert(wait_health(0, true));
+	a = raw_once(socket_path, "DELETE /api/v1/sandboxes HTTP/1.1\r\nHost: h\r\n\r\n");
+	expect_error(&a, 503, "UNAVAILABLE");
+	cr_expect(buf_contains(&a.body, "credential not loaded"));
+	answer_fini(&a);
+	cr_expect_eq(atomic_load(&server.requests), 0);
+	scratch_text(&dir, "team.key", 0600, KEY_A);
+	cr_assert(wait_health(0, false));
+	/* The look at whose the sandbox is: the server says nothing of use, or refuses the key. */
+	cr_expect_eq(ask("GET /api/v1/sandboxes/sb-1 HTTP/1.1\r\nHost: h\r\n\r\n"), 502);
+	cr_expect_geq(atomic_load(&server.requests), 1);
+	cr_expect_eq(atomic_load(&server.refused), 0);
+	scratch_text(&dir, "team.key", 0600, KEY_B);
+	atomic_store(&server.takes, TAKES_B);
+	cr_expect_eq(ask("GET /api/v1/sandboxes/sb-1 HTTP/1.1\r\nHost: h\r\n\r\n"), 502);
+	cr_expect_geq(atomic_load(&server.refused), 1);
+	cr_expect(wait_health(1, false));
 	stop();
 }

@@ -27,7 +27,7 @@ static void ask_ok(struct gw *gw)
 
 static bool says(const struct answer *a, const char *text)
 {
-	return a->body.len && memmem(buf_data(&a->body), a->body.len, text, strlen(text));
+	return buf_contains(&a->body, text);
 }
 
 /* F1: nobody listens: 502, soon, on both kinds of socket; and when somebody does, it recovers by itself. */
@@ -273,6 +273,35 @@ Test(faults, response_timeout)
 		cr_expect(upstream_wait_open(gw->up, 0));
 	}
 	ask_ok(gw);
+	gw_stop(gw);
+}
+
+/* F11: how long a response head may take is a matter of the route: plain ones, commands and spawns have their own bounds. */
+Test(faults, timeouts_by_class)
+{
+	static const struct {
+		const char *request;
+		unsigned ms;
+	} cases[] = {
+		{"GET /api/v1/sandboxes/sb-1 HTTP/1.1\r\nHost: h\r\n\r\n", 300},
+		{"POST /api/v1/sandboxes/sb-1/exec HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}", 900},
+		{"POST /api/v1/sandboxes HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}", 1500},
+	};
+	const struct up_step *const scripts[] = {SCRIPT({UP_READ, NULL, 0}, {UP_READ_EOF, NULL, 0})};
+	struct gw_options options = {
+		.scripts = scripts, .nscripts = 1, .timeouts = "response: 300ms, exec: 900ms, spawn: 1500ms"};
+	struct gw *gw = gw_start(&options);
+
+	for (unsigned i = 0; i < COUNT(cases); i++) {
+		uint64_t begin = wait_now_ms(), took;
+		struct answer a = gw_ask(gw, "%s", cases[i].request);
+
+		took = wait_now_ms() - begin;
+		expect_error(&a, 504, "UPSTREAM_TIMEOUT");
+		cr_expect(took >= cases[i].ms - 50 && took < cases[i].ms + 500, "case %u: %llu ms", i,
+			  (unsigned long long)took);
+		answer_fini(&a);
+	}
 	gw_stop(gw);
 }
 

@@ -5,6 +5,7 @@ import http.client
 import os
 import random
 import shutil
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -66,6 +67,7 @@ def refused(settings_of, server, status, *words, forbid=b"HTTP"):
             assert any(word in text for word in words + GNUTLS_WORDS), f"none of {words} in {text}"
         assert server.plain == 0 and not server.requests, "HTTP reached the server"
         assert server.connections == 1, f"{server.connections} connections for one POST"
+        wait_for("the connection is closed", lambda: not server.live)
     server.close()
     return took
 
@@ -109,8 +111,9 @@ def test_f24_system_authorities():
 
 
 def test_f24_old_versions():
-    server = Upstream(server_context(GOOD, lowest=ssl.TLSVersion.TLSv1_1, highest=ssl.TLSVersion.TLSv1_1))
-    refused(https(server), server, 502, "alert protocol version", "unsupported protocol", "version")
+    for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+        server = Upstream(server_context(GOOD, lowest=version, highest=version))
+        refused(https(server), server, 502, "alert protocol version", "unsupported protocol", "version")
 
 
 def raw_server(what):
@@ -132,7 +135,6 @@ def test_f25_handshake_stall():
     took = refused(https(server, "timeouts: { connect: 700ms }"), server, 504, "timed out", "timeout", "Timeout")
     assert 0.5 < took < 4, took
     assert server.got[:1] == b"\x16" and b"HTTP/" not in server.got and KEY.encode() not in server.got
-    wait_for("the connection is closed", lambda: not server.live)
 
 
 def test_f25_reset_in_handshake():
@@ -164,8 +166,11 @@ def test_f25_closes_in_handshake():
 
 
 def test_f26_truncation():
-    """A body that ends with the connection is whole only when TLS says that it ends."""
+    """A body that ends with the connection is whole only when TLS says that it ends: of its first answer or a later one."""
     def until_close(connection, request):
+        if request.target.endswith("first"):
+            echo(connection, request)
+            return False
         connection.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" + b"x" * 5000)
         if request.target.endswith("cut"):
             connection.close()
@@ -175,11 +180,15 @@ def test_f26_truncation():
     for highest in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         server = Upstream(server_context(GOOD, highest=highest), until_close)
         with Gateway({"up": https(server)}) as g:
-            whole = g.ask("up", target="/api/v1/whole")
-            assert whole.status == 200 and whole.whole and whole.body == b"x" * 5000, whole
-            short = g.ask("up", target="/api/v1/cut")
-            assert short.status == 200 and not short.whole, f"{highest}: a cut body passed for a whole one: {short}"
-            assert g.get("up", "/api/v1/whole").body == b"x" * 5000
+            for later in (False, True):
+                connections = server.connections
+                for end in ("whole", "cut", "whole"):
+                    if later:
+                        g.get("up", "/api/v1/first")
+                    answer = g.ask("up", target="/api/v1/" + end)
+                    assert answer.status == 200 and answer.whole == (end == "whole"), f"{highest}, {later}, {end}: {answer}"
+                    assert not answer.whole or answer.body == b"x" * 5000
+                assert server.connections == connections + 3
 
 
 def test_f26_lengths_cut_short():
@@ -201,7 +210,8 @@ def test_f26_lengths_cut_short():
 
 
 def test_f27_authority_changed():
-    """A reload takes the new authorities; connections made under the old ones serve nobody any more."""
+    """A reload takes the new authorities; connections made under the old ones serve nobody any more. And a server that
+    shows another certificate of an authority that is trusted is the same server."""
     server = good_server()
     work = tempfile.mkdtemp(prefix="sg-ca.", dir=CERTIFICATES)
     ca = os.path.join(work, "ca.pem")
@@ -213,6 +223,9 @@ def test_f27_authority_changed():
         assert server.connections == 1
         g.reload()
         assert g.ask("up").status == 502, "the old authority is still trusted"
+        server.context.load_cert_chain(OTHER.issue("rotated"))
+        g.get("up")
+        server.context.load_cert_chain(GOOD)
         shutil.copy(OWN.certificate, ca)
         g.reload()
         g.get("up")
@@ -445,6 +458,24 @@ def test_c15_bytes_behind_an_answer():
         assert server.connections == 5
 
 
+def test_c15_record_behind_an_answer():
+    """C15: what comes in a record of its own behind an answer, the first or a later one, is nobody's."""
+    evil = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+
+    def answers(connection, request):
+        # Corked, both records come at once.
+        connection.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        echo(connection, request)
+        if request.target.endswith("evil"):
+            connection.send(evil)
+        connection.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+    server = good_server(answers)
+    with Gateway({"up": https(server)}) as g:
+        for n in range(20):
+            for target in ("/api/v1/evil", "/api/v1/a", "/api/v1/b", "/api/v1/evil")[n % 3:]:
+                assert g.get("up", target).json()["target"] == target
+
+
 def test_large_record_in_pieces():
     """An answer longer than a read, in one TLS record and in many, with the reader's end in the middle of one."""
     body = random.Random(2).randbytes(300000)
@@ -528,7 +559,8 @@ if __name__ == "__main__":
               test_f27_authority_changed, test_client_certificate, test_server_name,
               test_sessions_are_used_again, test_big_bodies, test_f32_chunks_at_once, test_many_on_a_pool,
               test_tickets_do_not_evict, test_idle_ends, test_c15_unasked_bytes,
-              test_c15_bytes_behind_an_answer, test_large_record_in_pieces, test_tunnel, test_x6_key_log,
+              test_c15_bytes_behind_an_answer, test_c15_record_behind_an_answer,
+              test_large_record_in_pieces, test_tunnel, test_x6_key_log,
               test_parallel_dials_fail_alike])
     finally:
         shutil.rmtree(CERTIFICATES, ignore_errors=True)

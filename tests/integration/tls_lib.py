@@ -229,7 +229,7 @@ class Upstream:
     requests. `answer` returns true when it has closed or finished the connection. `raw` has the accepted socket instead.
     """
 
-    def __init__(self, context=None, answer=echo, host="127.0.0.1", raw=None, before_body=None):
+    def __init__(self, context=None, answer=echo, host="127.0.0.1", raw=None, before_body=None, port=0):
         self.context, self.on_request, self.raw, self.before_body = context, answer, raw, before_body
         self.connections = self.handshakes = self.resumed = self.plain = 0
         self.requests, self.faults, self.names, self.peers, self.live = [], [], [], [], []
@@ -237,7 +237,7 @@ class Upstream:
         if context:
             context.sni_callback = lambda _, name, __: self.names.append(name)
         self.listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        self.listener.bind((host, 0))
+        self.listener.bind((host, port))
         self.listener.listen(1024)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -401,12 +401,12 @@ class Gateway:
     and `users` further listeners: name to (upstream, user id).
     """
 
-    def __init__(self, upstreams, users=None, env=None, program="stacygated", drain="1s", wrapper=()):
+    def __init__(self, upstreams, users=None, env=None, program="stacygated", drain="1s", wrapper=(), rule=None, level="debug"):
         self.directory = tempfile.mkdtemp(prefix="sg-tls.")
         self.config = os.path.join(self.directory, "stacygate.yaml")
         self.users = {name: (name, name + "-user") for name in upstreams}
         self.users.update(users or {})
-        self.drain = drain
+        self.drain, self.rule, self.level = drain, rule, level
         with open(os.open(self.path("key"), os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
             file.write(KEY + "\n")
         self.configure(upstreams)
@@ -443,9 +443,9 @@ class Gateway:
         lines += ["credentials:", f"  team: {{ api_key: {{ file: {self.path('key')} }} }}", "clients:"]
         for name, (upstream, user) in self.users.items():
             lines += [f"  - name: {name}", f"    match: {{ uid: {os.getuid()}, listener: {name} }}",
-                      f"    upstream: {upstream}", "    credential: team", f"    user_id: {user}", "    allow: [all]",
-                      "    isolation: none"]
-        lines.append("log: { level: debug, access: stderr }")
+                      f"    upstream: {upstream}", "    credential: team", f"    user_id: {user}", "    admin: true",
+                      *([f"    {self.rule}"] if self.rule else ())]
+        lines.append(f"log: {{ level: {self.level}, access: stderr }}")
         with open(self.config, "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
 

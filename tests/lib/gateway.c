@@ -37,7 +37,7 @@ void gw_configure(struct gw *gw, const struct gw_options *options)
 	else
 		buf_addf(&text,
 			 "clients:\n  - name: me\n    match: { uid: %u }\n    upstream: main\n    credential: team\n"
-			 "    user_id: \"%s\"\n    allow: [all]\n    isolation: none\n",
+			 "    user_id: \"%s\"\n    admin: true\n",
 			 (unsigned)getuid(), GW_USER_ID);
 	buf_addf(&text, "log: { %s }\n", options->log ? options->log : "level: debug, access: stderr");
 	if (options->top)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many mixed requests through one gateway; its memory and descriptors must not grow.
 
-SG_SOAK_REQUESTS says how many (default 2000; `make check-long` runs more), SG_SOAK_WRAP what the gateway is run by
-(valgrind). The mix: plain GETs and POSTs, uploads with a length and chunked, streams read to the end, WebSocket tunnels,
-malformed requests, clients that leave before the answer, in a stream and in an upload, and an upstream that breaks off
-before and in its answer. Every answer is judged, and belongs to its request.
+SG_SOAK_REQUESTS says how many (default 2000; `make check-long` runs a million), SG_SOAK_WRAP what the gateway is run by
+(valgrind). The mix: plain GETs and POSTs, pipelined and half-closed ones, uploads with a length and chunked, streams read to
+the end, WebSocket tunnels that either side ends first, malformed requests, clients that leave before the answer, in a
+stream and in an upload, and an upstream that breaks off before and in its answer. Every answer is judged, and belongs to
+its request.
 """
 import json
 import multiprocessing
@@ -24,7 +25,7 @@ import sg  # noqa: E402
 CLIENTS = 8
 POOL = 8
 STEPS = 10
-UPGRADE = (b"GET /api/v1/soak/ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+UPGRADE = (b"GET /api/v1/soak/%s HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 SWITCH = (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
           b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
@@ -88,10 +89,15 @@ def serve(sock):
         if first is None:
             return
         what = first.split(" ")[1].removeprefix("/api/v1/soak/").partition("?")[0]
-        if what == "ws":
+        if what in ("ws", "ws-ends-first"):
             sock.sendall(SWITCH)
             while wire.rest or wire.more():
                 sock.sendall(wire.take(len(wire.rest)))
+                if what == "ws-ends-first":
+                    sock.shutdown(socket.SHUT_WR)
+                    while wire.more():
+                        pass
+                    return
             return
         if what == "endless":
             sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -181,16 +187,47 @@ class Client:
         first, fields = wire.head()
         assert first == "HTTP/1.1 200 OK" and len(wire.body(fields)) == 20 * 32, first
 
+    def upgraded(self, what, sock):
+        wire = Wire(sock)
+        sock.sendall(UPGRADE % what)
+        first, _ = wire.head()
+        assert first == "HTTP/1.1 101 Switching Protocols", first
+        return wire
+
     def tunnel(self):
         with self.fresh() as sock:
-            wire = Wire(sock)
-            sock.sendall(UPGRADE)
-            first, _ = wire.head()
-            assert first == "HTTP/1.1 101 Switching Protocols", first
+            wire = self.upgraded(b"ws", sock)
             for _ in range(4):
                 piece = self.noise[:self.random.randrange(1, 5000)]
                 sock.sendall(piece)
                 assert wire.take(len(piece)) == piece
+            if self.random.random() < 0.5:
+                sock.shutdown(socket.SHUT_WR)
+                assert wire.take(1) is None
+
+    def tunnel_ended_above(self):
+        with self.fresh() as sock:
+            wire = self.upgraded(b"ws-ends-first", sock)
+            sock.sendall(b"x")
+            assert wire.take(1) == b"x" and wire.take(1) is None
+            sock.sendall(self.noise[:self.random.randrange(1, 5000)])
+
+    def half_closed(self):
+        with self.fresh() as sock:
+            sock.sendall(b"GET /api/v1/soak/echo HTTP/1.1\r\nHost: h\r\n\r\n")
+            sock.shutdown(socket.SHUT_WR)
+            wire = Wire(sock)
+            first, fields = wire.head()
+            assert first == "HTTP/1.1 200 OK" and wire.body(fields) and wire.take(1) is None, first
+
+    def pipelined(self):
+        with self.fresh() as sock:
+            targets = [f"/api/v1/soak/echo?n={self.n}-{i}" for i in range(5)]
+            sock.sendall("".join(f"GET {t} HTTP/1.1\r\nHost: h\r\n\r\n" for t in targets).encode())
+            wire = Wire(sock)
+            for target in targets:
+                first, fields = wire.head()
+                assert first == "HTTP/1.1 200 OK" and json.loads(wire.body(fields))["target"] == target, first
 
     def malformed(self):
         with self.fresh() as sock:
@@ -225,8 +262,9 @@ class Client:
             # Never a whole answer: cut where the upstream cut it.
             assert first and (first.startswith("HTTP/1.1 502 ") or wire.body(fields) is None), first
 
-    MIX = ((get, 60), (post, 12), (upload, 3), (upload_chunked, 4), (stream, 5), (tunnel, 3), (malformed, 3), (leaves_at_once, 2),
-           (leaves_in_a_stream, 2), (leaves_in_an_upload, 2), (cut_before, 2), (cut_within, 2))
+    MIX = ((get, 57), (post, 12), (upload, 3), (upload_chunked, 4), (stream, 5), (tunnel, 3), (tunnel_ended_above, 1),
+           (half_closed, 1), (pipelined, 1), (malformed, 3), (leaves_at_once, 2), (leaves_in_a_stream, 2),
+           (leaves_in_an_upload, 2), (cut_before, 2), (cut_within, 2))
 
     def run(self, n):
         acts, weights = zip(*self.MIX)
@@ -263,7 +301,7 @@ upstreams:
 credentials:
   team: {{ api_key: {{ file: {key} }} }}
 clients:
-  - {{ name: me, match: {{ uid: {os.getuid()} }}, upstream: main, credential: team, user_id: "me", allow: [all], isolation: none }}
+  - {{ name: me, match: {{ uid: {os.getuid()} }}, upstream: main, credential: team, user_id: "me", admin: true }}
 log: {{ level: error }}
 """
 

@@ -45,3 +45,24 @@ Test(common_clock, rfc3339)
 		cr_expect_str_eq(text, cases[i].text);
 	}
 }
+
+/* A line's time always has three digits of the fraction, cut and not rounded, also before 1970. */
+Test(common_clock, ms)
+{
+	static const struct {
+		int64_t ns;
+		const char *text;
+	} rows[] = {
+		{0, "1970-01-01T00:00:00.000Z"},
+		{1582934400999999999, "2020-02-29T00:00:00.999Z"},
+		{1767323045500000000, "2026-01-02T03:04:05.500Z"},
+		{-1, "1969-12-31T23:59:59.999Z"},
+		{-1000000000, "1969-12-31T23:59:59.000Z"},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char text[25];
+		clock_format_ms(rows[i].ns, text);
+		cr_expect_str_eq(text, rows[i].text);
+	}
+}

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "common/http_write.h"
 #include "common/secret.h"
@@ -20,6 +22,32 @@ Test(common_http_write, heads)
 	http_write_end(&b);
 	cr_expect(str_eq(buf_str(&b), STR("HTTP/1.1 404 Not Found\r\n\r\n")));
 	buf_fini(&b);
+}
+
+/* Names and values of every length, into buffers with and without room, are written whole and nothing beside them. */
+Test(common_http_write, every_length)
+{
+	static const char text[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefghijklmnopqrstuvwxyz";
+
+	for (size_t name = 1; name < sizeof(text); name++) {
+		for (size_t value = 0; value < sizeof(text); value++) {
+			struct buf b = BUF_EMPTY;
+			char expected[256];
+			int n = snprintf(expected, sizeof(expected), "%.*s: %.*s\r\n", (int)name, text, (int)value,
+					 text + sizeof(text) - 1 - value);
+
+			/* 256 bytes at first, so that the third or fourth finds no room. */
+			for (unsigned i = 0; i < 4; i++)
+				http_write_header(&b, str_of(text, name),
+						  str_of(text + sizeof(text) - 1 - value, value));
+			cr_assert_eq(b.len, 4 * (size_t)n);
+			for (unsigned i = 0; i < 4; i++)
+				cr_assert(memcmp(buf_data(&b) + i * (unsigned)n, expected, (size_t)n) == 0, "%s",
+					  expected);
+			buf_fini(&b);
+		}
+	}
 }
 
 /* A credential becomes the value of a header and nothing more. */

@@ -108,3 +108,29 @@ Test(common_json_write, any_bytes)
 		buf_fini(&b);
 	}
 }
+
+/* X13: any two bytes become printable ASCII that a parser reads, and valid text comes back as it was. */
+Test(common_json_write, ascii)
+{
+	static const char text[] =
+		"a\"\\/<>&\x01\n\x7f\xc2\x85\xe2\x80\xa8\xef\xbf\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf";
+	struct buf b = BUF_EMPTY;
+	json_t *json;
+
+	json_add_ascii(&b, STR(text));
+	json = json_loadb(buf_data(&b), b.len, JSON_DECODE_ANY, NULL);
+	cr_expect_str_eq(json_string_value(json), text);
+	json_decref(json);
+	for (unsigned pair = 0; pair < 65536; pair++) {
+		const char bytes[2] = {(char)(pair >> 8), (char)(pair & 255)};
+
+		buf_reset(&b);
+		json_add_ascii(&b, str_of(bytes, 2));
+		for (size_t i = 0; i < b.len; i++)
+			cr_assert(buf_data(&b)[i] >= 0x20 && buf_data(&b)[i] < 0x7f, "%04x", pair);
+		json = json_loadb(buf_data(&b), b.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+		cr_assert_not_null(json, "%04x: %.*s", pair, STR_ARG(buf_str(&b)));
+		json_decref(json);
+	}
+	buf_fini(&b);
+}

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/buf.h"
@@ -135,4 +139,67 @@ Test(common_log, lost_lines_are_counted)
 	cr_expect_gt(full, gone);
 	cr_expect_lt(full, gone + 2000);
 	buf_fini(&out);
+}
+
+/* L10: a blocking pipe that nobody reads does not hold the log up either. */
+Test(common_log, blocking_pipe, .timeout = 20)
+{
+	int saved;
+	int from = capture(&saved);
+	unsigned long before = log_dropped();
+
+	for (unsigned i = 0; i < 2000; i++)
+		log_error("a pipe holds 64 KiB, so that not all of these lines fit into it");
+	unsigned long lost = log_dropped() - before;
+	struct buf out = captured(from, saved);
+	cr_expect_gt(lost, 0);
+	cr_expect_lt(lost, 2000);
+	cr_expect_gt(out.len, 60000);
+	buf_fini(&out);
+}
+
+/* X13: as JSON a line is one object, whatever is in it. */
+Test(common_log, json)
+{
+	int saved;
+	int from = capture(&saved);
+
+	log_init("stacygated", LOG_LEVEL_INFO);
+	log_set_format(LOG_FORMAT_JSON);
+	log_warn("%s", "a \"quote\"\n\xff\xc3\xa9");
+	struct buf out = captured(from, saved);
+	for (size_t i = 0; i + 1 < out.len; i++)
+		cr_assert(buf_data(&out)[i] >= 0x20 && buf_data(&out)[i] < 0x7f);
+	json_t *json = json_loadb(buf_data(&out), out.len, JSON_REJECT_DUPLICATES, NULL);
+	cr_assert_not_null(json, "%.*s", STR_ARG(buf_str(&out)));
+	cr_expect_str_eq(json_string_value(json_object_get(json, "level")), "warning");
+	cr_expect_str_eq(json_string_value(json_object_get(json, "program")), "stacygated");
+	cr_expect_str_eq(json_string_value(json_object_get(json, "message")), "a \"quote\"\n\xef\xbf\xbd\xc3\xa9");
+	cr_expect_eq(strlen(json_string_value(json_object_get(json, "time"))), 24);
+	json_decref(json);
+	buf_fini(&out);
+}
+
+/* The level stands before a line if, and only if, stderr is what $JOURNAL_STREAM names. */
+Test(common_log, journal_prefix)
+{
+	for (int named = 0; named < 2; named++) {
+		char stream[64];
+		struct stat st;
+		int saved;
+		int from = capture(&saved);
+
+		cr_assert_eq(fstat(STDERR_FILENO, &st), 0);
+		snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev,
+			 (unsigned long long)st.st_ino + !named);
+		setenv("JOURNAL_STREAM", stream, 1);
+		log_init("stacygated", LOG_LEVEL_INFO);
+		log_error("x");
+		log_info("y");
+		struct buf out = captured(from, saved);
+		cr_expect_eq(str_starts(buf_str(&out), STR("<3>2")), named);
+		cr_expect_eq(contains(&out, STR("\n<6>2")), named);
+		cr_expect_eq(contains(&out, STR("<")), named);
+		buf_fini(&out);
+	}
 }

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <event2/event.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/loop.h"
@@ -135,6 +136,97 @@ Test(common_loop, deferred_after_the_callback)
 	loop_run(loop);
 	cr_expect_not(s.ran_on_the_stack);
 	cr_expect_eq(s.probe.ran, 1);
+}
+
+enum {
+	CROWD = 100
+};
+
+struct crowd {
+	struct deferred look;
+	struct event *events[CROWD]; /* owned; always ready */
+	unsigned seen;               /* callbacks in this turn */
+	bool settled_early;          /* within a callback */
+	unsigned turns;
+	unsigned settled_turns;
+};
+
+static void on_crowd(evutil_socket_t fd, short what, void *arg)
+{
+	struct crowd *c = arg;
+
+	(void)fd;
+	(void)what;
+	loop_saw_ready(loop);
+	c->seen++;
+	c->settled_early = c->settled_early || loop_is_settled(loop);
+	loop_defer(loop, &c->look);
+}
+
+static void look_at_crowd(struct deferred *d)
+{
+	struct crowd *c = CONTAINER_OF(d, struct crowd, look);
+
+	cr_expect_eq(loop_turn(loop), ++c->turns);
+	if (loop_is_settled(loop)) {
+		cr_expect_eq(c->seen, CROWD, "turn %u is called settled after %u of them", c->turns, c->seen);
+		c->settled_turns++;
+	}
+	c->seen = 0;
+	if (c->turns == 10)
+		loop_stop(loop);
+}
+
+/*
+ * A turn is settled when the callbacks of everything that was ready have run: not within them, not when more was ready
+ * than libevent asks for at once, and in all turns after it has learned to ask for more.
+ */
+Test(common_loop, settled)
+{
+	struct crowd c = {.turns = 0};
+	int fds[2];
+
+	deferred_init(&c.look, look_at_crowd);
+	cr_assert_eq(pipe(fds), 0);
+	cr_assert_eq(write(fds[1], "x", 1), 1);
+	for (unsigned i = 0; i < CROWD; i++) {
+		c.events[i] = event_new(loop_base(loop), dup(fds[0]), EV_READ | EV_PERSIST, on_crowd, &c);
+		cr_assert_eq(event_add(c.events[i], NULL), 0);
+	}
+	cr_expect_eq(loop_turn(loop), 0);
+	cr_expect_not(loop_is_settled(loop));
+	loop_run(loop);
+	cr_expect_eq(c.turns, 10);
+	cr_expect_not(c.settled_early);
+	cr_expect_geq(c.settled_turns, 7);
+	cr_expect_eq(loop_turn(loop), 0);
+	for (unsigned i = 0; i < CROWD; i++) {
+		close(event_get_fd(c.events[i]));
+		event_free(c.events[i]);
+	}
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void defer_and_stop(evutil_socket_t fd, short what, void *arg)
+{
+	struct crowd *c = arg;
+
+	on_crowd(fd, what, c);
+	loop_stop(loop);
+}
+
+/* The turn that stops the loop is not settled: callbacks are left out. */
+Test(common_loop, stopped_is_not_settled)
+{
+	struct crowd c = {.turns = 0};
+	const struct timeval none = {0, 0};
+
+	deferred_init(&c.look, look_at_crowd);
+	event_base_once(loop_base(loop), -1, EV_TIMEOUT, defer_and_stop, &c, &none);
+	loop_run(loop);
+	cr_expect_eq(c.turns, 1);
+	cr_expect_eq(c.settled_turns, 0);
 }
 
 /* What is cancelled does not run. */

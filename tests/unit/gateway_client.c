@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -806,5 +807,53 @@ Test(gateway_client, regress_tail_of_an_answer)
 			pump();
 		cr_expect_eq(server.got.len, sizeof(much), "way %u: %zu bytes", how, server.got.len);
 		cr_expect_not(listen_to());
+	}
+}
+
+enum {
+	MANY = 200
+};
+
+/* Bytes that malloc has given out; 0 under AddressSanitizer, which has its own. */
+static size_t allocated(void)
+{
+	return mallinfo2().uordblks;
+}
+
+/* Between requests a client costs little, also when it has made some; what many had is given back when they go. */
+Test(gateway_client, many_idle)
+{
+	static struct server servers[MANY];
+	size_t before = allocated();
+
+	for (unsigned i = 0; i < MANY; i++) {
+		struct server *s = &servers[i];
+		int pair[2];
+		*s = (struct server){.answer_at_once = true};
+		cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+		s->fd = pair[1];
+		s->client = client_new(&shared, pair[0], i, &events, s);
+		cr_assert_not_null(s->client);
+		for (unsigned n = 0; n < 3; n++) {
+			char got[100];
+			/* The head comes in two pieces, so that the first is kept. */
+			cr_assert_eq(send(s->fd, "GET /x", 6, MSG_NOSIGNAL), 6);
+			pump();
+			cr_assert_eq(send(s->fd, HOST "\r\n", sizeof(HOST) + 1, MSG_NOSIGNAL), sizeof(HOST) + 1);
+			pump();
+			cr_assert_eq(recv(s->fd, got, sizeof(got), 0), sizeof(OK) - 1);
+		}
+		buf_fini(&s->seen);
+	}
+	cr_expect_lt(allocated() - before, MANY * 400, "%zu bytes each", (allocated() - before) / MANY);
+	cr_expect_eq(shared.open, MANY + 1);
+	cr_expect_eq(shared.most_open, MANY + 1);
+	for (unsigned i = 0; i < MANY; i++) {
+		close(servers[i].fd);
+		pump();
+		cr_expect_null(servers[i].client);
+		buf_fini(&servers[i].seen);
+		cr_expect_eq(shared.open, MANY - i);
+		cr_expect_eq(shared.most_open, MANY - i <= (MANY + 1) / 4 ? (MANY + 1) / 4 : MANY + 1);
 	}
 }

@@ -8,6 +8,7 @@
 
 #include "gateway/config.h"
 #include "gateway/config_yaml.h"
+#include "gateway/route_class.h"
 #include "lib/scratch.h"
 #include "lib/wait.h"
 
@@ -90,8 +91,10 @@ Test(gateway_config, faults)
 		{"host: \"a\\0b\"\n", "1:7: host holds a NUL byte", 1},
 		{"drain_timeout: 25h\n", "1:16: drain_timeout is \"25h\", expected a duration from 0s to 24h0m0s", 1},
 		{"drain_timeout: 1us\n", "1:16: drain_timeout is \"1us\"", 1},
-		{"log: { access: yes }\n", "1:16: access is \"yes\", expected off or stderr", 1},
-		{"log: { format: json }\n", "1:16: format is \"json\", expected text", 1},
+		{"log: { access: yes }\n", "1:16: access is \"yes\", expected off, stderr, journal or an absolute path",
+		 1},
+		{"log: { audit: file.log }\n", "1:15: audit is \"file.log\", expected off, stderr, journal or an", 1},
+		{"log: { format: xml }\n", "1:16: format is \"xml\", expected text or json", 1},
 		{"bounds: { connections: 0 }\n",
 		 "1:24: connections is \"0\", expected a whole number from 1 to 1000000", 1},
 		{"bounds: { connections: 1.5 }\n", "1:24: connections is \"1.5\"", 1},
@@ -154,11 +157,125 @@ Test(gateway_config, faults)
 		{LOCAL("{ group: nogroup }"), "1:40: group \"nogroup\" has gid 65534", 1},
 		{LOCAL("{ user: root, uid: 0 }"), "1:50: user and uid in one rule", 1},
 		{LOCAL("{ exe: /bin/sh }"), "1:33: unknown key \"exe\"", 1},
-		{"clients: [ { name: me, match: {}, user_id: x, allow: [sandboxes], isolation: none } ]\n",
-		 "1:54: expected allow: [all]", 1},
-		{"clients: [ { name: me, match: {}, user_id: x, allow: [all], isolation: owner } ]\n",
-		 "1:72: expected isolation: none", 1},
-		{"clients: [ { name: me, match: {}, user_id: x } ]\n", "1:12: expected allow: [all]", 2},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: all } ]\n",
+		 "1:54: allow must be a list with at least one entry", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [] } ]\n",
+		 "1:54: allow must be a list with at least one entry", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [sandbox] } ]\n",
+		 "1:55: allow holds \"sandbox\", expected all, \"METHOD /path\", or one of: sandboxes, templates:read",
+		 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [unknown] } ]\n",
+		 "1:55: allow holds \"unknown\"", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [own] } ]\n", "1:55: allow holds \"own\"", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [all, system] } ]\n",
+		 "1:55: allow: all covers every other entry", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [system, system] } ]\n",
+		 "1:63: allow: system: it is written twice", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [admin] } ]\n",
+		 "1:55: allow: admin: it needs admin: true", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [system], deny: [system] } ]\n",
+		 "1:71: deny: system: it is in allow as well", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, deny: [quotas] } ]\n",
+		 "1:54: deny: quotas: it has no effect, since the rule does not allow it", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1/templates\", \"GET "
+		 "/api/v1/templates\"] } ]\n",
+		 "1:80: allow: \"GET /api/v1/templates\": it is written twice", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1/templates\"], deny: [\"GET "
+		 "/api/v1/templates\"] } ]\n",
+		 "1:88: deny: \"GET /api/v1/templates\": it is in allow as well", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"/api/v1/templates\"] } ]\n",
+		 "1:55: allow: \"/api/v1/templates\": expected METHOD /path with GET, POST", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"get /api/v1/templates\"] } ]\n",
+		 "1:55: allow: \"get /api/v1/templates\": expected METHOD /path", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"HEAD /api/v1/templates\"] } ]\n",
+		 "1:55: allow: \"HEAD /api/v1/templates\": HEAD goes with GET: write GET", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"OPTIONS /api/v1/templates\"] } ]\n",
+		 "1:55: allow: \"OPTIONS /api/v1/templates\": expected METHOD", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET \"] } ]\n",
+		 "1:55: allow: \"GET \": expected METHOD /path of at most 1024 bytes", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET api/v1/x\"] } ]\n",
+		 "1:55: allow: \"GET api/v1/x\": expected a path below /api/v1 or /gateway/v1", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET  /api/v1/x\"] } ]\n",
+		 "1:55: allow: \"GET  /api/v1/x\": expected a path below", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1x\"] } ]\n",
+		 "1:55: allow: \"GET /api/v1x\": expected a path below", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /**\"] } ]\n",
+		 "1:55: allow: \"GET /**\": expected a path below", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1/a?b\"] } ]\n",
+		 "1:55: allow: \"GET /api/v1/a?b\": a path holds neither white space", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1/a b\"] } ]\n",
+		 "1:55: allow: \"GET /api/v1/a b\": a path holds neither white space", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1//templates\"] } ]\n",
+		 "1:55: allow: \"GET /api/v1//templates\": empty segment", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1/../templates\"] } ]\n",
+		 "1:55: allow: \"GET /api/v1/../templates\": dot segment", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1/%74emplates\"] } ]\n",
+		 "1:55: allow: \"GET /api/v1/%74emplates\": percent escape of a character that needs none", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1/templates/\"] } ]\n",
+		 "1:55: allow: \"GET /api/v1/templates/\": leave the slash at the end out", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1/temp*\"] } ]\n",
+		 "1:55: allow: \"GET /api/v1/temp*\": * stands for one whole segment", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1/**/x\"] } ]\n",
+		 "1:55: allow: \"GET /api/v1/**/x\": * stands for one whole segment", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1/***\"] } ]\n",
+		 "1:55: allow: \"GET /api/v1/***\": * stands for one whole segment", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1/worker/*\"], isolation: none } "
+		 "]\n",
+		 "1:55: allow: /api/v1/worker is always denied", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /api/v1/admin/audit\"], isolation: none "
+		 "} ]\n",
+		 "1:55: allow: what \"GET /api/v1/admin/audit\" matches needs admin: true", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"PUT /gateway/v1/log\"] } ]\n",
+		 "1:55: allow: what \"PUT /gateway/v1/log\" matches needs admin: true", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"GET /gateway/v1/whoami\"] } ]\n",
+		 "1:55: allow: \"GET /gateway/v1/whoami\" matches no route of the gateway that a rule can allow", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, allow: [\"PATCH /api/v1/sandboxes/*\"] } ]\n",
+		 "1:55: allow: \"PATCH /api/v1/sandboxes/*\" matches no route that the gateway knows", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, isolation: some } ]\n",
+		 "1:58: isolation is \"some\", expected owner or none", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, admin: yes } ]\n",
+		 "1:54: admin is \"yes\", expected true or false", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, limits: { sandboxes: 0 } } ]\n",
+		 "1:68: sandboxes is \"0\", expected a whole number from 1 to 1000000", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, limits: { max_ttl: 1ms } } ]\n",
+		 "1:66: max_ttl is \"1ms\", expected a duration from 1s", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, limits: { images: [] } } ]\n",
+		 "1:65: images must be a list with at least one entry", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, limits: { providers: [a, a] } } ]\n",
+		 "1:72: providers holds \"a\" twice", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, limits: { cpus: 1 } } ]\n",
+		 "1:57: unknown key \"cpus\", expected one of: requests_per_second, ", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, spawn_defaults: { metadata: { stacygate.owner: x } } } "
+		 "]\n",
+		 "1:77: metadata: stacygate.* is the gateway's own", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, spawn_defaults: { metadata: { a: 1, a: 2 } } } ]\n",
+		 "1:83: key \"a\" is written twice", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, spawn_defaults: { metadata: { a: [] } } } ]\n",
+		 "1:80: a value of metadata is missing or not a single value", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, limits: { max_ttl: 1h }, spawn_defaults: { ttl: 2h } } "
+		 "]\n",
+		 "1:88: spawn_defaults: ttl is more than limits.max_ttl", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, limits: { max_vcpus: 1, max_memory_mb: 1 }, "
+		 "spawn_defaults: { vcpus: 2, memory_mb: 2 } } ]\n",
+		 "1:107: spawn_defaults: memory_mb is more than limits.max_memory_mb", 2},
+		{"clients: [ { name: me, match: {}, user_id: x, limits: { images: [\"python:*\"] }, spawn_defaults: { "
+		 "image: alpine } } ]\n",
+		 "1:97: spawn_defaults: image \"alpine\" is not one of limits.images", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, limits: { providers: [docker] }, spawn_defaults: { "
+		 "provider: proot } } ]\n",
+		 "1:96: spawn_defaults: provider \"proot\" is not one of limits.providers", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, shared_vm: accept } ]\n",
+		 "1:47: unknown key \"shared_vm\"", 1},
+		{"upstreams: { a: { url: local, shared_vm: accept } }\n" LOCAL("{}"),
+		 "1:42: shared_vm has no effect here: the embedded server has no pool mode", 2},
+		{"upstreams: { a: { url: \"unix:///x\", shared_vm: accept } }\ncredentials: { k: { api_key: { env: X } "
+		 "} }\n"
+		 "clients: [ { name: me, match: {}, credential: k, user_id: x, " GRANT " } ]\n",
+		 "1:17: shared_vm: accept has no effect: no rule under isolation: owner uses the upstream", 1},
+		{"upstreams: { a: { url: \"unix:///x\", shared_vm: yes } }\ncredentials: { k: { api_key: { env: X } } "
+		 "}\n"
+		 "clients: [ { name: me, match: {}, credential: k, user_id: x } ]\n",
+		 "1:48: shared_vm is \"yes\", expected refuse or accept", 1},
 		{"clients: [ { name: me, match: {}, user_id: \"{user}\", " GRANT " } ]\n",
 		 "1:44: {user} needs a rule that names its users", 1},
 		{"clients: [ { name: me, match: {}, user_id: \"{uid\", " GRANT " } ]\n",
@@ -290,7 +407,22 @@ Test(gateway_config, effective_form_loads_again)
 		"bounds: { connections: 5, connections_per_uid: 4, body: 1GiB, client_head: 1s, client_body_idle: 2s, "
 		"idle_client: 3s }\n",
 		"log: { level: warn, format: text, access: stderr }\n",
+		"log: { level: debug, format: json, access: journal, audit: \"/a b/\\\"c\" }\n",
 		"clients: [ { name: me, match: {}, upstream: local, user_id: x, " GRANT " } ]\n",
+		"clients: [ { name: me, match: {}, user_id: x } ]\n",
+		"clients: [ { name: me, match: {}, user_id: x, admin: true } ]\n",
+		"clients: [ { name: me, match: {}, user_id: x, admin: true, isolation: owner, deny: [admin, \"* "
+		"/api/v1/quotas/**\"] } ]\n",
+		"clients: [ { name: me, match: {}, user_id: x, isolation: none, allow: [metrics, \"GET /api/v1/new\"], "
+		"deny: [all] } ]\n",
+		"clients: [ { name: me, match: {}, user_id: x, limits: { requests_per_second: 1, concurrent_requests: "
+		"2, "
+		"connections: 3, sandboxes: 4, max_ttl: 1h, max_memory_mb: 5, max_vcpus: 6, images: [\"a:*\", "
+		"\"b\\\"\"], providers: [d] }, spawn_defaults: { image: \"a:1\", provider: d, memory_mb: 5, vcpus: 6, "
+		"ttl: 30m, metadata: { \"<k>\": \"v\\n\\x01\\u2028\" } } } ]\n",
+		"upstreams: { u: { url: \"unix:///x\", shared_vm: accept } }\ncredentials: { k: { api_key: { env: X } "
+		"} }\n"
+		"clients: [ { name: me, match: {}, credential: k, user_id: x } ]\n",
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
@@ -337,6 +469,8 @@ Test(gateway_config, defaults)
 	cr_expect_eq(c->nrules, 1);
 	cr_expect(c->rules[0].match_uids && c->rules[0].uids.n == 1 && c->rules[0].uids.ids[0] == geteuid());
 	cr_expect_str_eq(c->rules[0].user_id, "{user}@{host}");
+	cr_expect(c->rules[0].admin && c->rules[0].isolation == CONFIG_ISOLATION_NONE);
+	cr_expect_eq(c->rules[0].allow.classes, ROUTE_CLASS_BIT(ROUTE_CLASSES) - 1);
 	cr_expect_eq(c->drain_timeout_ms, 30000);
 	cr_expect_eq(c->bounds.connections, 16384);
 	cr_expect_eq(c->bounds.connections_per_uid, 4096);
@@ -344,10 +478,113 @@ Test(gateway_config, defaults)
 	cr_expect_eq(c->bounds.client_head_ms, 10000);
 	cr_expect_eq(c->bounds.client_body_idle_ms, 30000);
 	cr_expect_eq(c->bounds.idle_client_ms, 300000);
-	cr_expect_eq(c->access, CONFIG_OUTPUT_OFF);
+	cr_expect_eq(c->access.kind, CONFIG_OUTPUT_OFF);
+	cr_expect_eq(c->audit.kind, CONFIG_OUTPUT_OFF);
+	cr_expect_eq(c->log_format, LOG_FORMAT_TEXT);
 	cr_expect_eq(c->log_level, LOG_LEVEL_INFO);
 	config_unref(c);
 	buf_fini(&faults);
+}
+
+/* What a rule has when it says nothing of it. */
+Test(gateway_config, grants)
+{
+	static const struct {
+		const char *text;
+		bool admin;
+		bool owner;
+		uint32_t classes; /* besides the common ones */
+	} rows[] = {
+		{"", false, true, ROUTE_CLASS_BIT(ROUTE_PRUNE)},
+		{", isolation: none", false, false, 0},
+		{", admin: false, isolation: owner", false, true, ROUTE_CLASS_BIT(ROUTE_PRUNE)},
+		{", admin: true", true, false, ROUTE_CLASS_BIT(ROUTE_CLASSES) - 1},
+		{", admin: true, isolation: owner", true, true, ROUTE_CLASS_BIT(ROUTE_CLASSES) - 1},
+	};
+	const uint32_t common = ROUTE_CLASS_BIT(ROUTE_SANDBOXES) | ROUTE_CLASS_BIT(ROUTE_TEMPLATES_READ) |
+				ROUTE_CLASS_BIT(ROUTE_SYSTEM) | ROUTE_CLASS_BIT(ROUTE_EVENTS) |
+				ROUTE_CLASS_BIT(ROUTE_PREVIEW) | ROUTE_CLASS_BIT(ROUTE_RUN) |
+				ROUTE_CLASS_BIT(ROUTE_OWN);
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char text[200];
+		struct config *c;
+
+		snprintf(text, sizeof(text), "clients: [ { name: me, match: {}, user_id: x%s } ]\n", rows[i].text);
+		c = load(text);
+		cr_expect_eq(c->rules[0].admin, rows[i].admin, "%s", text);
+		cr_expect_eq(c->rules[0].isolation == CONFIG_ISOLATION_OWNER, rows[i].owner, "%s", text);
+		cr_expect_eq(c->rules[0].allow.classes, common | rows[i].classes, "%s", text);
+		cr_expect_eq(c->rules[0].deny.classes, 0, "%s", text);
+		config_unref(c);
+	}
+}
+
+/* Limits and defaults come out as values, and as the JSON that a spawn is completed from. */
+Test(gateway_config, limits)
+{
+	struct config *c =
+		load("clients: [ { name: me, match: {}, user_id: x, limits: { requests_per_second: 1, "
+		     "concurrent_requests: 2, connections: 3, sandboxes: 4, max_ttl: 1h, max_memory_mb: 5, "
+		     "max_vcpus: 6, images: [\"a:*\", b], providers: [d, e] }, spawn_defaults: { image: \"a:1\", "
+		     "provider: d, memory_mb: 5, vcpus: 6, ttl: 30m, metadata: { k: \"v\\\"\", n: 1 } } } ]\n");
+	const struct config_limits *l = &c->rules[0].limits;
+
+	cr_expect_eq(l->requests_per_second, 1);
+	cr_expect_eq(l->concurrent_requests, 2);
+	cr_expect_eq(l->connections, 3);
+	cr_expect_eq(l->sandboxes, 4);
+	cr_expect_eq(l->max_ttl_ms, 3600000);
+	cr_expect_eq(l->max_memory_mb, 5);
+	cr_expect_eq(l->max_vcpus, 6);
+	cr_assert(l->nimages == 2 && l->nproviders == 2);
+	cr_expect_str_eq(l->images[1], "b");
+	cr_expect_str_eq(l->providers[1], "e");
+	cr_expect_str_eq(
+		c->rules[0].spawn_defaults,
+		"{\"image\":\"a:1\",\"provider\":\"d\",\"memory_mb\":5,\"vcpus\":6,\"ttl\":\"30m\",\"metadata\":"
+		"{\"k\":\"v\\\"\",\"n\":\"1\"}}");
+	config_unref(c);
+}
+
+/* A star of an image's pattern stands for anything but a slash. */
+Test(gateway_config, images)
+{
+	static const struct {
+		const char *pattern;
+		const char *image;
+		bool fits;
+	} rows[] = {
+		{"python:*", "python:3.12", true},
+		{"python:*", "python:", true},
+		{"python:*", "python", false},
+		{"python:*", "python:5000/x", false},
+		{"python:*", "xpython:3", false},
+		{"*", "alpine", true},
+		{"*", "", true},
+		{"*", "a/b", false},
+		{"*/*", "a/b", true},
+		{"*/*", "a/b/c", false},
+		{"*a*b", "xaab", true},
+		{"*a*b", "xaabc", false},
+		{"*a*b", "xa/ab", false},
+		{"a*/b*c", "ax/bcc", true},
+		{"a*/b*c", "ax/bcd", false},
+		{"", "", true},
+		{"", "a", false},
+		{"alpine", "Alpine", false},
+		{"a**", "abc", true},
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char *pattern = strdup(rows[i].pattern);
+		const struct config_limits l = {.nimages = 1, .images = &pattern};
+
+		cr_expect_eq(config_limits_image(&l, str_from(rows[i].image)), rows[i].fits, "%s %s", rows[i].pattern,
+			     rows[i].image);
+		free(pattern);
+	}
+	cr_expect(config_limits_image(&(struct config_limits){0}, STR("anything/at:all")));
 }
 
 /* A pool smaller than the defaults takes them down with it; what is written must fit by itself. */
@@ -387,6 +624,11 @@ Test(gateway_config, user_names)
 	config_unref(c);
 }
 
+#define OPERATOR(admin_key, allow)                                                                                     \
+	"upstreams: { u: { url: \"unix:///u\" } }\ncredentials: { k: { api_key: { file: /k }" admin_key                \
+	" } }\nclients: [ { name: me, match: { uid: 1 }, credential: k, user_id: x, admin: true, allow: " allow        \
+	" } ]\n"
+
 /* What is allowed but can hardly be meant is told. */
 Test(gateway_config, warnings)
 {
@@ -403,6 +645,17 @@ Test(gateway_config, warnings)
 		 true},
 		{"host: localhost\nclients: [ { name: me, match: { uid: 1 }, user_id: \"{uid}\", " GRANT " } ]\n",
 		 false},
+		{"listen: [ { path: /a }, { path: /b } ]\nclients: [ { name: me, match: { uid: 1 }, user_id: x, admin: "
+		 "true } ]\n",
+		 true},
+		{"listen: [ { path: /a }, { path: /b } ]\nclients: [ { name: me, match: { uid: 1, listener: /a }, "
+		 "user_id: "
+		 "x, admin: true } ]\n",
+		 false},
+		/* Admin routes without the key for them are 403. */
+		{OPERATOR("", "[all]"), true},
+		{OPERATOR("", "[system]"), false},
+		{OPERATOR(", admin_api_key: { file: /a }", "[all]"), false},
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {

@@ -116,7 +116,7 @@ static void begin(void)
 	cr_assert_eq(keyring_new(loop, NULL, &keyring), 0);
 	cr_assert(loop && dialer);
 	listen_upstream();
-	front_shared_init(&shared, loop);
+	cr_assert_eq(front_shared_init(&shared, loop), 0);
 	use_config("");
 	connect_client();
 }

@@ -6,9 +6,9 @@
 #include "common/sm.h"
 #include "gateway/client.h"
 #include "gateway/exchange.h"
+#include "gateway/fetch.h"
 #include "gateway/key_command.h"
 #include "gateway/local_server.h"
-#include "gateway/orphan.h"
 #include "gateway/upstream.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -92,17 +92,16 @@ Test(gateway_sm, exchange)
 	expect_machine(exchange_sm(), rows, COUNT(rows));
 }
 
-/* daemon/gateway/orphan.c */
-Test(gateway_sm, orphan)
+/* daemon/gateway/fetch.c */
+Test(gateway_sm, fetch)
 {
 	static const struct row rows[] = {
+		{"lease", "answer ended "},
 		{"answer", "lease ended "},
-		{"lease", "delete ended "},
-		{"delete", "lease ended "},
 		{"ended", ""},
 	};
 
-	expect_machine(orphan_sm(), rows, COUNT(rows));
+	expect_machine(fetch_sm(), rows, COUNT(rows));
 }
 
 /* daemon/gateway/local_server.c */

@@ -46,6 +46,18 @@ static unsigned ended;
 static unsigned readable;
 static unsigned writable;
 
+static unsigned asked; /* times that a socket was asked whether anything had come */
+
+ssize_t __real_recv(int fd, void *to, size_t n, int flags);
+ssize_t __wrap_recv(int fd, void *to, size_t n, int flags);
+
+ssize_t __wrap_recv(int fd, void *to, size_t n, int flags)
+{
+	if (flags & MSG_PEEK)
+		asked++;
+	return __real_recv(fd, to, n, flags);
+}
+
 static uint64_t injected_ns(void)
 {
 	return now_ms * 1000000u;
@@ -412,6 +424,101 @@ Test(gateway_upstream, eviction)
 	}
 }
 
+/* Leases a connection in each of some turns, in work put off or, as orphans do, within a callback. */
+struct turner {
+	struct deferred deferred;
+	struct event *tick; /* owned */
+	struct waiter waiter;
+	bool in_callback;
+	unsigned turns;
+	enum upstream_lease last;
+};
+
+static void lease_in_turn(struct turner *t)
+{
+	t->last = ask(&t->waiter, false);
+	upstream_release(&t->waiter.conn, true);
+	if (++t->turns == 5 || t->last != UPSTREAM_LEASE_NOW)
+		loop_stop(loop);
+}
+
+static void on_turner(struct deferred *d)
+{
+	lease_in_turn(CONTAINER_OF(d, struct turner, deferred));
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct turner *t = arg;
+
+	(void)fd;
+	(void)what;
+	if (t->in_callback)
+		lease_in_turn(t);
+	else
+		loop_defer(loop, &t->deferred);
+}
+
+static void run_turner(struct turner *t, bool in_callback)
+{
+	const struct timeval soon = {0, 1000};
+
+	memset(t, 0, sizeof(*t));
+	t->in_callback = in_callback;
+	deferred_init(&t->deferred, on_turner);
+	t->tick = event_new(loop_base(loop), -1, EV_PERSIST, on_turn, t);
+	cr_assert_eq(event_add(t->tick, &soon), 0);
+	asked = 0;
+	loop_run(loop);
+	event_free(t->tick);
+}
+
+/*
+ * When the turn has told of all idle connections that closed or spoke, no socket is asked once more: that would be a
+ * system call for each request. Before that it is.
+ */
+Test(gateway_upstream, silence_is_known)
+{
+	struct turner t;
+	struct waiter w;
+
+	config.pool.idle_timeout_ms = 3600000;
+	start();
+	lease(&w);
+	give_back(&w, true);
+	run_turner(&t, false);
+	cr_expect_eq(t.turns, 5);
+	cr_expect_eq(asked, 0);
+	run_turner(&t, true);
+	cr_expect_eq(t.turns, 5);
+	cr_expect_eq(asked, 5);
+	cr_expect_eq(upstream_counters(up).reused, 10);
+}
+
+/* C15: what came before the turn evicts the connection, whenever in the turn it is asked for. */
+Test(gateway_upstream, C15_spoken_before_the_turn)
+{
+	struct turner t;
+	struct waiter w;
+
+	start();
+	for (unsigned how = 0; how < 2; how++) {
+		unsigned i;
+		lease(&w);
+		i = number_of(&w);
+		give_back(&w, true);
+		cr_assert_eq(send(accepted[i], "HTTP/1.1 200 OK\r\n", 17, MSG_NOSIGNAL), 17);
+		run_turner(&t, how);
+		cr_expect_eq(t.turns, 1);
+		cr_expect_eq(t.last, UPSTREAM_LEASE_WAIT);
+		cr_expect_eq(upstream_counters(up).evicted, how + 1);
+		upstream_ticket_cancel(&t.waiter.ticket);
+		turn_for(5);
+		now_ms += SPAN_MS;
+		turn_for(100);
+	}
+}
+
 /* A connection that was not used for idle_timeout is closed. */
 Test(gateway_upstream, idle_timeout)
 {
@@ -680,6 +787,43 @@ Test(gateway_upstream, circuit)
 		turn();
 	lease(&late);
 	give_back(&late, true);
+}
+
+/* Milliseconds until one more dial is made. */
+static uint64_t until_next_dial(void)
+{
+	uint64_t dials = upstream_counters(up).dials, from = wait_now_ms();
+
+	while (upstream_counters(up).dials == dials && wait_now_ms() - from < WAIT_MS)
+		turn();
+	return wait_now_ms() - from;
+}
+
+/* F31: a closed door is tried at growing intervals, each a little longer than its length by what the clock happens to say. */
+Test(gateway_upstream, back_off)
+{
+	struct waiter w[5];
+
+	config.pool.max_connections = 5;
+	start();
+	close(listening);
+	listening = -1;
+	unlink(scratch_path(&dir, "up.sock"));
+	/* The microseconds of the clock are what is added to the first interval, up to 20 ms. */
+	while (now_ms * 1000 % 21 != 20)
+		now_ms++;
+	for (unsigned i = 0; i < 5; i++) {
+		cr_assert_eq(ask(&w[i], false), UPSTREAM_LEASE_WAIT);
+		await(&w[i]);
+	}
+	cr_assert_eq(upstream_counters(up).circuit_opened, 1);
+	for (unsigned i = 0, ms = 100; i < 4; i++, ms *= 2) {
+		uint64_t took = until_next_dial();
+
+		cr_expect_geq(took + 3, i ? ms : 120, "try %u after %llu ms", i, (unsigned long long)took);
+		cr_expect_lt(took, ms * 6 / 5 + 400, "try %u after %llu ms", i, (unsigned long long)took);
+	}
+	cr_expect_eq(upstream_counters(up).circuit_opened, 1);
 }
 
 /* min_idle connections are there before anybody asks, and again after they are gone. */

@@ -9,7 +9,6 @@
 #include "common/http_parse.h"
 #include "gateway/headers.h"
 #include "gateway/request_id.h"
-#include "gateway/route.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -149,49 +148,12 @@ Test(gw_headers, request_ids)
 	for (unsigned i = 0; i < 3000; i++) {
 		request_id_make(id);
 		cr_assert_eq(strlen(id), 36);
+		cr_assert_eq(strspn(id, "0123456789abcdef-"), 36, "%s", id);
+		cr_assert_eq(strcspn(id + 9, "-"), 4);
 		cr_assert(id[14] == '4' && strchr("89ab", id[19]) && id[8] == '-' && id[23] == '-', "%s", id);
 		cr_assert(request_id_is_good(str_from(id)));
 		if (i)
 			cr_assert_str_neq(id, other);
 		memcpy(other, id, sizeof(id));
 	}
-}
-
-/* Where a path belongs, and which timeout bounds its answer. */
-Test(gw_headers, routes)
-{
-	static const struct {
-		enum http_method method;
-		const char *path;
-		enum route_place place;
-		enum route_class class;
-	} cases[] = {
-		{METHOD_GET, "/api/v1", ROUTE_API, ROUTE_CLASS_PLAIN},
-		{METHOD_GET, "/api/v1/", ROUTE_API, ROUTE_CLASS_PLAIN},
-		{METHOD_GET, "/api/v1x", ROUTE_OTHER, ROUTE_CLASS_PLAIN},
-		{METHOD_GET, "/API/v1/x", ROUTE_OTHER, ROUTE_CLASS_PLAIN},
-		{METHOD_GET, "/api/v2/x", ROUTE_OTHER, ROUTE_CLASS_PLAIN},
-		{METHOD_GET, "/", ROUTE_OTHER, ROUTE_CLASS_PLAIN},
-		{METHOD_GET, "/gateway/v1/health", ROUTE_GATEWAY, ROUTE_CLASS_PLAIN},
-		{METHOD_GET, "/gateway/v1health", ROUTE_OTHER, ROUTE_CLASS_PLAIN},
-		{METHOD_POST, "/api/v1/worker/register", ROUTE_WORKER, ROUTE_CLASS_PLAIN},
-		{METHOD_GET, "/api/v1/workers", ROUTE_API, ROUTE_CLASS_PLAIN},
-		{METHOD_POST, "/api/v1/sandboxes", ROUTE_API, ROUTE_CLASS_SPAWN},
-		{METHOD_POST, "/api/v1/sandboxes/", ROUTE_API, ROUTE_CLASS_SPAWN},
-		{METHOD_GET, "/api/v1/sandboxes", ROUTE_API, ROUTE_CLASS_PLAIN},
-		{METHOD_POST, "/api/v1/templates/t/spawn", ROUTE_API, ROUTE_CLASS_SPAWN},
-		{METHOD_POST, "/api/v1/sandboxes/sb-1/exec", ROUTE_API, ROUTE_CLASS_EXEC},
-		{METHOD_POST, "/api/v1/sandboxes/sb-1/execute", ROUTE_API, ROUTE_CLASS_PLAIN},
-		{METHOD_POST, "/api/v1/sandboxes/sb-1/files", ROUTE_API, ROUTE_CLASS_PLAIN},
-	};
-
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		struct route r = route_of(cases[i].method, str_from(cases[i].path));
-
-		cr_expect_eq(r.place, cases[i].place, "%s", cases[i].path);
-		cr_expect_eq(r.class, cases[i].class, "%s", cases[i].path);
-	}
-	cr_expect(route_is_safe(METHOD_GET) && route_is_safe(METHOD_HEAD) && route_is_safe(METHOD_OPTIONS));
-	cr_expect(!route_is_safe(METHOD_POST) && !route_is_safe(METHOD_PUT) && !route_is_safe(METHOD_PATCH) &&
-		  !route_is_safe(METHOD_DELETE));
 }

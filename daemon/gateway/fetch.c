@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ *   LEASE --> ANSWER --> ENDED
+ *     |  ^      |          ^
+ *     |  +------+ (repeat) |
+ *     +--------------------+
+ *
+ * LEASE   waits for a connection in the caller's name
+ * ANSWER  the request goes out, and its answer is collected or passed on
+ *
+ * Every end but a cancelled one is told at the end of the turn, so that nobody is called from within what he calls.
+ */
+#include "gateway/fetch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+
+#include "common/buf.h"
+#include "common/check.h"
+#include "common/http_write.h"
+#include "common/loop.h"
+#include "common/secret.h"
+#include "gateway/keyring.h"
+
+enum fetch_state {
+	FETCH_LEASE,
+	FETCH_ANSWER,
+	FETCH_ENDED,
+	FETCH_STATES,
+};
+
+static const char *const state_names[FETCH_STATES] = {"lease", "answer", "ended"};
+
+static const uint32_t state_edges[FETCH_STATES] = {
+	[FETCH_LEASE] = SM_TO(FETCH_ANSWER) | SM_TO(FETCH_ENDED),
+	[FETCH_ANSWER] = SM_TO(FETCH_LEASE) | SM_TO(FETCH_ENDED),
+	[FETCH_ENDED] = 0,
+};
+
+static const struct sm sm = {"fetch", state_names, state_edges, FETCH_STATES};
+
+static const unsigned end_statuses[FETCH_ENDS] = {
+	[FETCH_DONE] = 0,     [FETCH_UNREACHABLE] = 502, [FETCH_NO_PLACE] = 503, [FETCH_TIMEOUT] = 504,
+	[FETCH_BROKEN] = 502, [FETCH_TOO_LARGE] = 502,   [FETCH_NO_KEY] = 503,   [FETCH_NO_MEMORY] = 503,
+};
+
+enum {
+	SCRATCH_BYTES = 65536,
+	READS_PER_TURN = 8,
+	OTHER_MAX_BYTES = 65536, /* of an answer that is collected although on_data is there */
+	DATE_MAX_BYTES = 40,
+};
+
+struct fetch {
+	struct loop *loop;         /* borrowed */
+	struct upstream *upstream; /* owned reference */
+	struct upstream_ticket ticket;
+	struct upstream_conn *conn; /* owned lease, in ANSWER */
+	enum fetch_state state;
+	char *user_id;       /* owned */
+	struct key *key;     /* owned reference; NULL: none */
+	struct secret *used; /* owned reference; the value of it in `request`; NULL: none */
+	struct buf request;  /* holds the key */
+	size_t sent;         /* bytes of it, on the present connection */
+	bool repeated;       /* or may not be */
+	struct buf received; /* unfinished head, or the body so far */
+	size_t max_bytes;
+	struct http_parser parser;
+	bool in_body; /* the response head is complete */
+	bool keeps;   /* the server keeps the connection */
+	unsigned status;
+	char date[DATE_MAX_BYTES];
+	enum fetch_end end;
+	char why[160];
+	bool cancelled;
+	struct deadline deadline;
+	struct deferred done;
+	void (*on_data)(void *arg, const char *p, size_t n);
+	void (*on_done)(void *arg, const struct fetch_answer *answer);
+	void *arg;
+};
+
+static char scratch[SCRATCH_BYTES];
+
+unsigned fetch_end_status(enum fetch_end end)
+{
+	return end_statuses[end];
+}
+
+const struct sm *fetch_sm(void)
+{
+	return &sm;
+}
+
+/* --- the end -------------------------------------------------------------------------------------------------------- */
+
+static void fetch_free(struct fetch *f)
+{
+	upstream_unref(f->upstream);
+	free(f->user_id);
+	key_unref(f->key);
+	secret_unref(f->used);
+	buf_wipe(&f->request);
+	buf_fini(&f->received);
+	free(f);
+}
+
+static void on_done(struct deferred *d)
+{
+	struct fetch *f = CONTAINER_OF(d, struct fetch, done);
+	const struct fetch_answer answer = {
+		.end = f->end,
+		.why = f->why,
+		.status = f->status,
+		.body = buf_str(&f->received),
+		.date = str_from(f->date),
+	};
+
+	if (!f->cancelled)
+		f->on_done(f->arg, &answer);
+	fetch_free(f);
+}
+
+static void move(struct fetch *f, enum fetch_state to)
+{
+	f->state = sm_move(&sm, 0, f->state, to);
+	deadline_clear(&f->deadline);
+}
+
+static void end(struct fetch *f, enum fetch_end how, const char *why, bool reusable)
+{
+	size_t n = strnlen(why, sizeof(f->why) - 1);
+
+	if (f->state == FETCH_ENDED)
+		return;
+	f->end = how;
+	memcpy(f->why, why, n);
+	f->why[n] = '\0';
+	upstream_ticket_cancel(&f->ticket);
+	upstream_release(&f->conn, reusable);
+	move(f, FETCH_ENDED);
+	loop_defer(f->loop, &f->done);
+}
+
+void fetch_cancel(struct fetch *f)
+{
+	if (!f)
+		return;
+	f->cancelled = true;
+	end(f, FETCH_BROKEN, "cancelled", false);
+}
+
+/* --- the request ---------------------------------------------------------------------------------------------------- */
+
+static void begin_lease(struct fetch *f, bool fresh);
+
+static void broken(struct fetch *f, const char *why)
+{
+	if (f->repeated || f->in_body || f->received.len || !upstream_conn_reused(f->conn)) {
+		end(f, FETCH_BROKEN, why, false);
+		return;
+	}
+	f->repeated = true;
+	upstream_release(&f->conn, false);
+	move(f, FETCH_LEASE);
+	begin_lease(f, true);
+}
+
+static void send_request(struct fetch *f)
+{
+	while (f->sent < f->request.len) {
+		ssize_t n = upstream_conn_send(f->conn, buf_data(&f->request) + f->sent, f->request.len - f->sent);
+		if (n == -EAGAIN)
+			break;
+		if (n < 0) {
+			broken(f, "the connection broke");
+			return;
+		}
+		f->sent += (size_t)n;
+	}
+	upstream_conn_want_write(f->conn, f->sent < f->request.len);
+}
+
+static const struct upstream_events conn_events;
+
+static void use_conn(struct fetch *f, struct upstream_conn *c)
+{
+	f->conn = c;
+	f->sent = 0;
+	upstream_conn_listen(c, &conn_events, f);
+	move(f, FETCH_ANSWER);
+	http_parser_init(&f->parser, HTTP_RESPONSE);
+	deadline_set(upstream_deadlines(f->upstream, UPSTREAM_WAIT_RESPONSE), &f->deadline);
+	send_request(f);
+}
+
+static void on_lease(struct upstream_ticket *t, struct upstream_conn *c)
+{
+	use_conn(CONTAINER_OF(t, struct fetch, ticket), c);
+}
+
+static void on_lease_failed(struct upstream_ticket *t, enum upstream_failure failure, const char *why)
+{
+	static const enum fetch_end ends[] = {
+		[UPSTREAM_REFUSED] = FETCH_UNREACHABLE,
+		[UPSTREAM_TIMEOUT] = FETCH_TIMEOUT,
+		[UPSTREAM_WAITED] = FETCH_NO_PLACE,
+		[UPSTREAM_NO_MEMORY] = FETCH_NO_MEMORY,
+	};
+
+	end(CONTAINER_OF(t, struct fetch, ticket), ends[failure], why, false);
+}
+
+static void begin_lease(struct fetch *f, bool fresh)
+{
+	struct upstream_conn *c;
+	const char *why;
+
+	f->ticket.identity = f->user_id;
+	f->ticket.on_lease = on_lease;
+	f->ticket.on_failure = on_lease_failed;
+	switch (upstream_lease(f->upstream, &f->ticket, fresh, &c)) {
+	case UPSTREAM_LEASE_NOW:
+		use_conn(f, c);
+		return;
+	case UPSTREAM_LEASE_WAIT:
+		return;
+	case UPSTREAM_LEASE_FULL:
+		end(f, FETCH_NO_PLACE, "the pool and its queue are full", false);
+		return;
+	case UPSTREAM_LEASE_NO_MEMORY:
+		end(f, FETCH_NO_MEMORY, "out of memory", false);
+		return;
+	case UPSTREAM_LEASE_DOWN:
+		why = upstream_trouble(f->upstream);
+		end(f, FETCH_UNREACHABLE, why ? why : "cannot be reached", false);
+		return;
+	}
+}
+
+/* --- the answer ------------------------------------------------------------------------------------------------------ */
+
+static void take_data(void *arg, const char *p, size_t n)
+{
+	struct fetch *f = arg;
+
+	if (f->on_data && f->status == 200) {
+		/* Who looks at it may have seen enough. */
+		if (!f->cancelled)
+			f->on_data(f->arg, p, n);
+		return;
+	}
+	if (n > f->max_bytes || f->received.len > f->max_bytes - n)
+		f->received.failed = true;
+	else
+		buf_add(&f->received, p, n);
+}
+
+static void take_body(struct fetch *f, const char *p, size_t n)
+{
+	size_t used;
+	enum http_result rc = http_parse_body(&f->parser, p, n, &used, take_data, f);
+
+	if (f->state == FETCH_ENDED)
+		return;
+	if (f->received.failed) {
+		end(f, FETCH_TOO_LARGE, "the answer is too large", false);
+		return;
+	}
+	switch (rc) {
+	case HTTP_MORE:
+		deadline_set(upstream_deadlines(f->upstream, UPSTREAM_WAIT_BODY), &f->deadline);
+		return;
+	case HTTP_DONE:
+		end(f, FETCH_DONE, "", f->keeps && used == n && f->sent == f->request.len);
+		return;
+	case HTTP_BAD:
+		end(f, FETCH_BROKEN, "the answer is malformed", false);
+		return;
+	}
+}
+
+/* What comes of it helps the next one: this answer stands. */
+static void note_refusal(struct fetch *f)
+{
+	enum key_verdict verdict = f->used ? key_refused(f->key, f->used, NULL) : KEY_SAME;
+
+	(void)verdict;
+}
+
+static void note_head(struct fetch *f, const struct http_head *head)
+{
+	const struct http_header *date = http_head_find(head, STR("date"));
+
+	f->in_body = true;
+	f->status = head->status;
+	f->keeps = head->keep_alive;
+	if (head->status == 401)
+		note_refusal(f);
+	if (f->on_data && f->status != 200 && f->max_bytes < OTHER_MAX_BYTES)
+		f->max_bytes = OTHER_MAX_BYTES;
+	if (date && date->value.n < sizeof(f->date)) {
+		memcpy(f->date, date->value.p, date->value.n);
+		f->date[date->value.n] = '\0';
+	}
+}
+
+/* What has come of a head; interim answers are passed over. */
+static void take_head(struct fetch *f)
+{
+	static struct http_head head; /* used within this call only */
+	struct buf bytes = f->received;
+	size_t at = 0;
+	size_t used;
+	enum http_result rc;
+
+	f->received = BUF_EMPTY;
+	while ((rc = http_parse_head(&f->parser, buf_data(&bytes) + at, bytes.len - at, &head, &used)) == HTTP_DONE) {
+		at += used;
+		if (head.status >= 200)
+			break;
+		http_parser_init(&f->parser, HTTP_RESPONSE);
+	}
+	if (rc == HTTP_MORE) {
+		buf_consume(&bytes, at);
+		f->received = bytes;
+		return;
+	}
+	if (rc == HTTP_BAD) {
+		end(f, FETCH_BROKEN, "the answer is malformed", false);
+	} else {
+		note_head(f, &head);
+		take_body(f, buf_data(&bytes) + at, bytes.len - at);
+	}
+	buf_fini(&bytes);
+}
+
+static void take_bytes(struct fetch *f, const char *p, size_t n)
+{
+	if (f->in_body) {
+		take_body(f, p, n);
+		return;
+	}
+	buf_add(&f->received, p, n);
+	if (f->received.failed)
+		end(f, FETCH_NO_MEMORY, "out of memory", false);
+	else
+		take_head(f);
+}
+
+static void on_conn_readable(void *arg)
+{
+	struct fetch *f = arg;
+
+	for (int i = 0; i < READS_PER_TURN; i++) {
+		ssize_t n = upstream_conn_recv(f->conn, scratch, sizeof(scratch));
+		if (n == -EAGAIN)
+			return;
+		if (n == 0 && f->in_body && http_parse_eof(&f->parser) == HTTP_DONE)
+			end(f, FETCH_DONE, "", false);
+		else if (n <= 0)
+			broken(f, n == 0 ? "the server closed the connection" : "the connection broke");
+		else
+			take_bytes(f, scratch, (size_t)n);
+		if (!f->conn || !upstream_conn_is_buffered(f->conn))
+			return;
+	}
+	upstream_conn_read_again(f->conn);
+}
+
+static void on_conn_writable(void *arg)
+{
+	send_request(arg);
+}
+
+static const struct upstream_events conn_events = {.on_readable = on_conn_readable, .on_writable = on_conn_writable};
+
+static void on_deadline(struct deadline *d)
+{
+	end(CONTAINER_OF(d, struct fetch, deadline), FETCH_TIMEOUT, "the server did not answer in time", false);
+}
+
+/* --- beginning ------------------------------------------------------------------------------------------------------- */
+
+static struct fetch *fetch_new(struct loop *loop, const struct fetch_request *r)
+{
+	struct fetch *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	f->loop = loop;
+	f->upstream = upstream_ref(r->upstream);
+	f->max_bytes = r->max_bytes;
+	f->on_data = r->on_data;
+	f->on_done = r->on_done;
+	f->arg = r->arg;
+	if (r->key) {
+		f->key = key_ref(r->key);
+		f->used = key_secret(r->key) ? secret_ref(key_secret(r->key)) : NULL;
+	}
+	list_init(&f->ticket.link);
+	deadline_init(&f->deadline, on_deadline);
+	deferred_init(&f->done, on_done);
+	return f;
+}
+
+static void write_request(struct fetch *f, const struct fetch_request *r)
+{
+	http_write_request_line(&f->request, str_from(r->method), r->target);
+	http_write_header(&f->request, STR("Host"), str_from(upstream_authority(r->upstream)));
+	http_write_header(&f->request, STR("User-Agent"), STR("stacygate/" PACKAGE_VERSION));
+	if (f->used)
+		http_write_header_secret(&f->request, STR("X-API-Key"), f->used);
+	http_write_header(&f->request, STR("X-User-ID"), str_from(r->user_id));
+	if (r->request_id)
+		http_write_header(&f->request, STR("X-Request-ID"), str_from(r->request_id));
+	http_write_end(&f->request);
+}
+
+int fetch_start(struct loop *loop, const struct fetch_request *r, struct fetch **out)
+{
+	struct fetch *f = fetch_new(loop, r);
+
+	if (!f)
+		return -ENOMEM;
+	f->user_id = strdup(r->user_id);
+	write_request(f, r);
+	if (!f->user_id || f->request.failed) {
+		fetch_free(f);
+		return -ENOMEM;
+	}
+	*out = f;
+	if (f->key && !f->used)
+		end(f, FETCH_NO_KEY, "credential not loaded", false);
+	else
+		begin_lease(f, r->fresh);
+	return 0;
+}
+
+int fetch_adopt(struct loop *loop, const struct fetch_request *r, const struct fetch_begun *begun,
+		struct upstream_conn **conn, struct fetch **out)
+{
+	struct fetch *f = fetch_new(loop, r);
+
+	if (f)
+		buf_add_str(&f->received, begun->received);
+	if (!f || f->received.failed) {
+		if (f)
+			fetch_free(f);
+		upstream_release(conn, false);
+		return -ENOMEM;
+	}
+	f->repeated = true;
+	f->conn = *conn;
+	*conn = NULL;
+	f->state = FETCH_ANSWER;
+	f->status = begun->status;
+	f->in_body = begun->status != 0;
+	http_parser_move(&f->parser, begun->parser);
+	upstream_conn_listen(f->conn, &conn_events, f);
+	upstream_conn_want_write(f->conn, false);
+	upstream_conn_pause_read(f->conn, false);
+	deadline_set(upstream_deadlines(f->upstream, begun->wait), &f->deadline);
+	*out = f;
+	return 0;
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/owner.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/list.h"
+
+enum {
+	TEXT_MAX_BYTES = 128
+};
+
+struct owner_entry {
+	struct list recent;       /* on the table's list of all, the one asked for last first */
+	struct owner_entry *next; /* borrowed; in its bucket */
+	uint64_t realm;
+	uint32_t hash;
+	bool gone;
+	unsigned char id_bytes;
+	unsigned char owner_bytes;
+	char text[]; /* the id, then the owner */
+};
+
+struct owner_table {
+	struct list recent; /* struct owner_entry */
+	size_t count;
+	size_t max;
+	uint32_t mask;                 /* number of buckets less one */
+	struct owner_entry *buckets[]; /* owned */
+};
+
+struct owner_table *owner_table_new(size_t max_entries)
+{
+	struct owner_table *t;
+	uint32_t n = 16;
+
+	while (n < max_entries && n < UINT32_C(1) << 24)
+		n *= 2;
+	t = calloc(1, sizeof(*t) + n * sizeof(struct owner_entry *));
+	if (!t)
+		return NULL;
+	list_init(&t->recent);
+	t->max = max_entries;
+	t->mask = n - 1;
+	return t;
+}
+
+/* FNV-1a over the id; ids are the server's, so nobody chooses them to collide. */
+static uint32_t hash_of(uint64_t realm, struct str id)
+{
+	uint32_t hash = UINT32_C(2166136261) ^ (uint32_t)realm;
+
+	for (size_t i = 0; i < id.n; i++)
+		hash = (hash ^ (unsigned char)id.p[i]) * UINT32_C(16777619);
+	return hash;
+}
+
+static struct str id_of(const struct owner_entry *e)
+{
+	return str_of(e->text, e->id_bytes);
+}
+
+static struct owner_entry **find(struct owner_table *t, uint64_t realm, struct str id, uint32_t hash)
+{
+	struct owner_entry **at = &t->buckets[hash & t->mask];
+
+	while (*at && !((*at)->hash == hash && (*at)->realm == realm && str_eq(id_of(*at), id)))
+		at = &(*at)->next;
+	return at;
+}
+
+static void forget(struct owner_table *t, struct owner_entry **at)
+{
+	struct owner_entry *e = *at;
+
+	*at = e->next;
+	list_remove(&e->recent);
+	free(e);
+	t->count--;
+}
+
+void owner_table_free(struct owner_table *t)
+{
+	if (!t)
+		return;
+	for (uint32_t i = 0; i <= t->mask; i++)
+		while (t->buckets[i])
+			forget(t, &t->buckets[i]);
+	free(t);
+}
+
+enum owner_answer owner_ask(struct owner_table *t, uint64_t realm, struct str id, struct str asker)
+{
+	struct owner_entry *e = *find(t, realm, id, hash_of(realm, id));
+
+	if (!e)
+		return OWNER_UNKNOWN;
+	if (t->recent.next != &e->recent) {
+		list_remove(&e->recent);
+		list_add_head(&t->recent, &e->recent);
+	}
+	if (e->owner_bytes == 0 || !str_eq(str_of(e->text + e->id_bytes, e->owner_bytes), asker))
+		return OWNER_OTHER;
+	return e->gone ? OWNER_GONE : OWNER_SAME;
+}
+
+void owner_learn(struct owner_table *t, uint64_t realm, struct str id, struct str owner)
+{
+	uint32_t hash = hash_of(realm, id);
+	struct owner_entry **at = find(t, realm, id, hash);
+	struct owner_entry *e;
+
+	if (*at)
+		forget(t, at);
+	if (id.n > TEXT_MAX_BYTES || owner.n > TEXT_MAX_BYTES)
+		return;
+	e = calloc(1, sizeof(*e) + id.n + owner.n);
+	if (!e)
+		return;
+	e->realm = realm;
+	e->hash = hash;
+	e->id_bytes = (unsigned char)id.n;
+	e->owner_bytes = (unsigned char)owner.n;
+	if (id.n)
+		memcpy(e->text, id.p, id.n);
+	if (owner.n)
+		memcpy(e->text + id.n, owner.p, owner.n);
+	while (t->count >= t->max) {
+		struct owner_entry *oldest = CONTAINER_OF(t->recent.prev, struct owner_entry, recent);
+		forget(t, find(t, oldest->realm, id_of(oldest), oldest->hash));
+	}
+	at = &t->buckets[hash & t->mask];
+	e->next = *at;
+	*at = e;
+	list_add_head(&t->recent, &e->recent);
+	t->count++;
+}
+
+void owner_gone(struct owner_table *t, uint64_t realm, struct str id)
+{
+	struct owner_entry *e = *find(t, realm, id, hash_of(realm, id));
+
+	if (e)
+		e->gone = true;
+}
+
+size_t owner_table_count(const struct owner_table *t)
+{
+	return t->count;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A request of the gateway's own to an upstream, made for a caller: a GET or DELETE without a body, its answer collected. */
+#ifndef GATEWAY_FETCH_H
+#define GATEWAY_FETCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/err.h"
+#include "common/http_parse.h"
+#include "common/sm.h"
+#include "common/str.h"
+#include "gateway/upstream.h"
+
+struct fetch;
+struct key;
+struct loop;
+
+/* How it ended. One row each in fetch.c: what a client that depends on it is answered. */
+enum fetch_end {
+	FETCH_DONE,        /* an answer came, whatever its status */
+	FETCH_UNREACHABLE, /* no connection */
+	FETCH_NO_PLACE,    /* pool and queue full, or waited too long */
+	FETCH_TIMEOUT,     /* connecting or answering took too long */
+	FETCH_BROKEN,      /* the answer broke off, or was none */
+	FETCH_TOO_LARGE,   /* it has more than max_bytes */
+	FETCH_NO_KEY,      /* the key that it needs could not be read yet */
+	FETCH_NO_MEMORY,
+	FETCH_ENDS,
+};
+
+/* The status that goes with such an end towards a client: 502, 503 or 504; 0 for FETCH_DONE. */
+unsigned fetch_end_status(enum fetch_end end);
+
+/* Borrowed for the call of on_done. */
+struct fetch_answer {
+	enum fetch_end end;
+	const char *why; /* text for people; with every end but FETCH_DONE */
+	unsigned status;
+	struct str body; /* without its framing; empty where on_data took it */
+	struct str date; /* the value of Date; empty without one */
+};
+
+/* Borrowed for the call of fetch_start but where it says otherwise. */
+struct fetch_request {
+	struct upstream *upstream; /* a reference is taken */
+	struct key *key;           /* sent as X-API-Key, as it is now; a reference is taken; NULL: none */
+	const char *user_id;       /* sent as X-User-ID, and whose place in the pool it takes */
+	const char *request_id;    /* NULL: none is sent */
+	const char *method;        /* a literal: GET or DELETE */
+	struct str target;         /* origin form */
+	size_t max_bytes;          /* of the collected body */
+	bool fresh;                /* on a connection that has served nobody: another try after a failed one */
+	/* Optional: gets the body of a 200 as it comes, bounded by nothing; other answers are collected all the same. */
+	void (*on_data)(void *arg, const char *p, size_t n);
+	/* Once, never from within fetch_start; the fetch is freed afterwards. */
+	void (*on_done)(void *arg, const struct fetch_answer *answer);
+	void *arg;
+};
+
+/*
+ * Starts it. A key that the server refuses (401) is read again for those who come later. A connection that was kept from before and breaks without a byte of an answer is followed by a second try
+ * on a fresh one: what is asked here may be repeated. 0 or -ENOMEM.
+ */
+MUST_CHECK int fetch_start(struct loop *loop, const struct fetch_request *request, struct fetch **out);
+
+/* An answer that somebody else began to read. */
+struct fetch_begun {
+	const struct http_parser *parser; /* of the response, as far as it has come */
+	unsigned status;                  /* of the response; 0: its head is not complete */
+	struct str received;              /* unfinished head, or the body so far without its framing */
+	enum upstream_wait wait;          /* bounds what is still to come */
+};
+
+/*
+ * Reads the answer to a request that is out already; takes the lease over, *conn becomes NULL in any case. Nothing is
+ * repeated; of the request only upstream, max_bytes and the callbacks count. 0 or -ENOMEM: then the connection is closed.
+ */
+MUST_CHECK int fetch_adopt(struct loop *loop, const struct fetch_request *request, const struct fetch_begun *begun,
+			   struct upstream_conn **conn, struct fetch **out);
+
+/* Ends it without on_done. NULL is fine. */
+void fetch_cancel(struct fetch *f);
+
+/* The table of its states, for the test that walks it. */
+const struct sm *fetch_sm(void);
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whose is a sandbox? Answers from memory, else by one look at the server for all who ask at the same time. */
+#ifndef GATEWAY_OWNERSHIP_H
+#define GATEWAY_OWNERSHIP_H
+
+#include <stdint.h>
+
+#include "common/err.h"
+#include "common/list.h"
+#include "common/str.h"
+#include "gateway/owner.h"
+
+struct key;
+struct loop;
+struct upstream;
+
+enum {
+	OWNERSHIP_BUCKETS = 256
+};
+
+struct ownership {
+	struct loop *loop; /* borrowed */
+	struct owner_table *table;
+	struct list pending[OWNERSHIP_BUCKETS]; /* struct look_up, by hash of the id */
+	uint64_t looked_up;                     /* requests to a server */
+	uint64_t failed;                        /* of them without a usable answer */
+};
+
+/* Who asks; borrowed for the call. */
+struct ownership_asker {
+	struct upstream *upstream;
+	struct key *key;        /* NULL: none */
+	const char *user_id;    /* whose it must be */
+	const char *request_id; /* NULL: none */
+};
+
+/* Embedded in who waits for an answer. */
+struct ownership_wait {
+	struct list link; /* on its look-up's list while waiting */
+	void *look_up;    /* borrowed while waiting */
+	/*
+	 * Once, never from within ownership_ask. OWNER_UNKNOWN: the server did not say; `status` is then what to answer (502,
+	 * 503 or 504), and `why` text for people. Otherwise status is 0.
+	 */
+	void (*on_known)(struct ownership_wait *w, enum owner_answer answer, unsigned status, const char *why);
+};
+
+MUST_CHECK int ownership_init(struct ownership *o, struct loop *loop);
+/* Nobody waits any more. */
+void ownership_fini(struct ownership *o);
+
+/* What is remembered. */
+enum owner_answer ownership_known(struct ownership *o, const struct ownership_asker *asker, struct str id);
+
+/*
+ * Looks at the server for a sandbox that is not remembered; `id` is well formed (sandbox_doc.h). Askers of one id with one
+ * user id share the look. 0, and on_known follows; or -ENOMEM.
+ */
+MUST_CHECK int ownership_ask(struct ownership *o, const struct ownership_asker *asker, struct str id,
+			     struct ownership_wait *w);
+/* Harmless when it does not wait. */
+void ownership_cancel(struct ownership_wait *w);
+
+/* A sandbox was seen with that owner (empty: none), or was seen destroyed. */
+void ownership_learn(struct ownership *o, const struct upstream *u, struct str id, struct str owner);
+void ownership_gone(struct ownership *o, const struct upstream *u, struct str id);
+
+#endif

@@ -15,6 +15,7 @@
 #include "gateway/orphan.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
+#include "gateway/vm_watch.h"
 
 struct request {
 	const struct answer_to *to;
@@ -43,6 +44,13 @@ static const char *upstream_error(const struct request *r, size_t index)
 	return upstream_trouble(snapshot_upstream(r->snapshot, index));
 }
 
+/* Said only where it is known that users share a machine. */
+static void write_shared_vm(const struct request *r, struct json_writer *w, size_t index)
+{
+	if (vm_watch_known(r->stats->vm_watch, snapshot_upstream(r->snapshot, index)) == VM_SHARED)
+		json_bool(w, "shared_vm", true);
+}
+
 static void write_upstream_health(const struct request *r, struct json_writer *w, size_t index)
 {
 	const char *error = upstream_error(r, index);
@@ -51,6 +59,7 @@ static void write_upstream_health(const struct request *r, struct json_writer *w
 	json_bool(w, "healthy", !error);
 	if (error)
 		json_cstr(w, "error", error);
+	write_shared_vm(r, w, index);
 }
 
 static bool is_in_order(const struct key *key)
@@ -195,6 +204,7 @@ static unsigned answer_whoami(const struct request *r)
 	json_cstr(&w, "rule", c->rule->name);
 	json_cstr(&w, "user_id", c->user_id);
 	json_cstr(&w, "upstream", upstream_name(snapshot_upstream(r->snapshot, c->rule->upstream)));
+	write_shared_vm(r, &w, c->rule->upstream);
 	json_bool(&w, "admin", c->rule->admin);
 	write_routes(&w, "allow", &c->rule->allow);
 	if (c->rule->deny.written)
@@ -284,6 +294,8 @@ static unsigned answer_status(const struct request *r)
 	json_object_begin(&w, "own");
 	json_uint(&w, "connections", r->caller->own_connections);
 	json_cstr(&w, "user_id", r->caller->user_id);
+	if (!r->caller->rule->admin)
+		write_shared_vm(r, &w, r->caller->rule->upstream);
 	json_object_end(&w);
 	if (r->caller->rule->admin) {
 		json_bool(&w, "draining", r->stats->draining);

@@ -122,26 +122,37 @@ static void on_owner(struct ownership_wait *w, enum owner_answer answer, unsigne
 		refuse_unknown(e);
 }
 
+/* Nothing of the body is looked at before, so that what a stranger sends cannot tell which of the unknown he has met. */
 static void check_owner(struct enforce *e)
 {
 	const struct ownership_asker asker = asker_of(e);
 	struct str id = str_from(e->sandbox);
 
-	if (!e->isolated || e->kind != ENFORCE_SANDBOX ||
-	    ownership_known(&e->shared->ownership, &asker, id) == OWNER_SAME)
+	if (!e->isolated || e->kind != ENFORCE_SANDBOX) {
 		exchange_start(e->exchange);
-	else if (ownership_ask(&e->shared->ownership, &asker, id, &e->owner_wait))
-		exchange_refuse(e->exchange, 503, "out of memory");
+		return;
+	}
+	switch (ownership_known(&e->shared->ownership, &asker, id)) {
+	case OWNER_SAME:
+		exchange_start(e->exchange);
+		return;
+	case OWNER_OTHER:
+		refuse_unknown(e);
+		return;
+	case OWNER_UNKNOWN:
+	case OWNER_GONE:
+		exchange_hold_body(e->exchange);
+		if (ownership_ask(&e->shared->ownership, &asker, id, &e->owner_wait))
+			exchange_refuse(e->exchange, 503, "out of memory");
+		return;
+	}
 }
 
 /* Isolation ends where strangers share a machine: that must have been accepted. */
 static void check_vm(struct enforce *e, enum vm_state state)
 {
 	if (state == VM_SHARED && !e->c.shared_vm_accepted) {
-		exchange_refuse(e->exchange, 503,
-				"upstream %s puts several users into one virtual machine (pool mode), where sandboxes "
-				"cannot be kept apart: shared_vm: accept in its configuration allows that",
-				upstream_name(e->c.upstream));
+		exchange_refuse(e->exchange, 503, VM_SHARED_TEXT, upstream_name(e->c.upstream));
 		return;
 	}
 	if (state == VM_SHARED && !e->shared->shared_vm_said) {
@@ -168,6 +179,8 @@ void enforce_start(struct enforce *e, struct exchange *exchange)
 		exchange_start(exchange);
 	else if (vm_watch_ask(&e->shared->vm_watch, &asker, &e->vm_wait, &state))
 		check_vm(e, state);
+	else if (e->kind == ENFORCE_SANDBOX)
+		exchange_hold_body(exchange);
 }
 
 /* --- the body --------------------------------------------------------------------------------------------------------- */
@@ -563,15 +576,9 @@ static enum enforce_verdict judge_sandbox(struct enforce *e, const struct route 
 	e->destroys = route->id == ROUTE_DESTROY && method == METHOD_DELETE;
 	if (!e->isolated)
 		return ENFORCE_SHAPED;
-	switch (ownership_known(&e->shared->ownership, &asker, route->sandbox)) {
-	case OWNER_OTHER:
-		return ENFORCE_NOT_FOUND;
-	case OWNER_GONE:
-		return e->destroys ? ENFORCE_DESTROYED : ENFORCE_SHAPED;
-	case OWNER_UNKNOWN:
-	case OWNER_SAME:
-		return ENFORCE_SHAPED;
-	}
+	/* A stranger's goes the way of the unknown, so that both are answered alike. */
+	if (e->destroys && ownership_known(&e->shared->ownership, &asker, route->sandbox) == OWNER_GONE)
+		return ENFORCE_DESTROYED;
 	return ENFORCE_SHAPED;
 }
 

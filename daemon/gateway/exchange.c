@@ -92,7 +92,6 @@ enum {
 	SCRATCH_BYTES = 65536,
 	UP_HIGH_WATER = 131072,
 	UP_LOW_WATER = 32768,
-	GATHER_MAX_BYTES = 2097152,
 	GATHER_WINDOW_MIN_BYTES = 30720, /* in each window of 30 s: 1 KiB/s */
 	COPY_MAX_BYTES = 65536,
 	READS_PER_TURN = 8,
@@ -437,8 +436,8 @@ static bool body_is_lost(struct exchange *e)
 
 static void gather(struct exchange *e, const char *p, size_t n)
 {
-	if (n > GATHER_MAX_BYTES || e->gathered.len > GATHER_MAX_BYTES - n) {
-		refuse(e, EXCHANGE_END_REQUEST_FAULT, 413, "the request body is larger than the 2 MiB allowed here");
+	if (n > EXCHANGE_GATHER_MAX_BYTES || e->gathered.len > EXCHANGE_GATHER_MAX_BYTES - n) {
+		refuse(e, EXCHANGE_END_REQUEST_FAULT, 413, EXCHANGE_TOO_LARGE_TEXT);
 		return;
 	}
 	if (e->shape && e->shape->on_gather && !e->shape->on_gather(e->shape_arg, n)) {
@@ -454,7 +453,7 @@ static void gather(struct exchange *e, const char *p, size_t n)
 /* A window has passed: a body that hardly came takes memory and makes nobody happy. */
 static void check_gathering(struct exchange *e)
 {
-	if (e->gathered.len - e->window_bytes < GATHER_WINDOW_MIN_BYTES) {
+	if (e->started && e->gathered.len - e->window_bytes < GATHER_WINDOW_MIN_BYTES) {
 		refuse(e, EXCHANGE_END_REQUEST_FAULT, 408, "the request body comes too slowly: less than 1 KiB/s");
 		return;
 	}
@@ -1388,7 +1387,15 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
  */
 void exchange_start(struct exchange *e)
 {
+	client_pause_body(e->client, false);
 	e->started = true;
 	if (e->state == EXCHANGE_LEASE)
 		loop_defer(e->loop, &e->lease);
+}
+
+void exchange_hold_body(struct exchange *e)
+{
+	CHECK(!e->started);
+	if (!e->body_done)
+		client_pause_body(e->client, true);
 }

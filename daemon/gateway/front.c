@@ -35,6 +35,7 @@
 #include "gateway/snapshot.h"
 #include "gateway/target.h"
 #include "gateway/upstream.h"
+#include "gateway/vm_watch.h"
 
 enum {
 	LOGGED_PATH_MAX_BYTES = 255,
@@ -65,6 +66,7 @@ struct front {
 	struct limiter_owner *limits;   /* owned reference; of user_id; NULL: unusable, or without memory */
 	struct exchange *exchange;      /* the present one, until its on_end; NULL otherwise */
 	struct enforce *enforce;        /* owned; what shapes that exchange; NULL: nothing does */
+	struct vm_wait vm_wait;         /* before it */
 	struct prune *prune;            /* owned; the present request, while it runs */
 	bool connection_counted;        /* in limits */
 	bool request_counted;           /* in limits, the present one */
@@ -577,6 +579,9 @@ static void judge(struct front *f, const struct http_head *head)
 		refuse(f, 503, "out of memory");
 	} else if (route.sandbox_bad) {
 		refuse(f, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(route.sandbox));
+	} else if (route.read_whole && head->framing == HTTP_BODY_LENGTH &&
+		   head->content_length > EXCHANGE_GATHER_MAX_BYTES) {
+		refuse(f, 413, EXCHANGE_TOO_LARGE_TEXT);
 	} else if (!take_request(f)) {
 		return;
 	} else if (route.id == ROUTE_PRUNE_ALL && f->rule->isolation == CONFIG_ISOLATION_OWNER) {
@@ -670,20 +675,52 @@ static void on_pruned(void *arg, unsigned status, const char *why, size_t destro
 	own_answer_done(f, 200);
 }
 
-static void begin_prune(struct front *f)
+static struct ownership_asker prune_asker(const struct front *f)
 {
-	const struct answer_to to = answer_to(f);
-	const struct ownership_asker asker = {
+	return (struct ownership_asker){
 		.upstream = snapshot_upstream(f->snapshot, f->rule->upstream),
 		.key = snapshot_key(f->snapshot, f->rule),
 		.user_id = f->user_id,
 		.request_id = f->request_id,
 	};
+}
 
+static void prune(struct front *f, enum vm_state state)
+{
+	const struct answer_to to = answer_to(f);
+	const struct ownership_asker asker = prune_asker(f);
+
+	if (state == VM_SHARED && !snapshot_config(f->snapshot)->upstreams[f->rule->upstream].shared_vm) {
+		answer_error(&to, 503, VM_SHARED_TEXT, upstream_name(asker.upstream));
+		own_answer_done(f, 503);
+		return;
+	}
 	if (prune_start(f->shared->loop, &f->shared->enforce.ownership, &asker, on_pruned, f, &f->prune) == 0)
 		return;
 	answer_error(&to, 503, "out of memory");
 	own_answer_done(f, 503);
+}
+
+static void on_vm_state(struct vm_wait *w, enum vm_state state)
+{
+	prune(CONTAINER_OF(w, struct front, vm_wait), state);
+}
+
+static void begin_prune(struct front *f)
+{
+	const struct ownership_asker asker = prune_asker(f);
+	enum vm_state state;
+
+	f->vm_wait.on_state = on_vm_state;
+	if (vm_watch_ask(&f->shared->enforce.vm_watch, &asker, &f->vm_wait, &state))
+		prune(f, state);
+}
+
+static void cancel_prune(struct front *f)
+{
+	vm_wait_cancel(&f->vm_wait);
+	prune_cancel(f->prune);
+	f->prune = NULL;
 }
 
 static void on_body_end(void *arg)
@@ -766,8 +803,7 @@ static void on_gone(void *arg)
 
 	if (f->exchange)
 		exchange_gone(f->exchange);
-	prune_cancel(f->prune);
-	f->prune = NULL;
+	cancel_prune(f);
 	f->pending = PENDING_NOTHING;
 }
 
@@ -831,8 +867,7 @@ static void on_closed(void *arg, enum client_end end)
 
 	if (f->exchange)
 		exchange_gone(f->exchange);
-	prune_cancel(f->prune);
-	f->prune = NULL;
+	cancel_prune(f);
 	log_closed(f, end);
 	list_remove(&f->link);
 	count_out(s, f->peer.uid);
@@ -891,6 +926,7 @@ void front_accept(struct front_shared *s, int fd, const char *listener)
 		f->shared = s;
 		f->peer = peer;
 		list_init(&f->link);
+		list_init(&f->vm_wait.link);
 		f->listener = text_ref(s, listener);
 		f->client = f->listener ? client_new(&s->clients, fd, ++s->next_id, &client_events, f) : NULL;
 	}
@@ -925,6 +961,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop)
 	s->orphanage.on_empty = tell_if_idle;
 	s->orphanage.arg = s;
 	s->stats.orphanage = &s->orphanage;
+	s->stats.vm_watch = &s->enforce.vm_watch;
 	s->limiter = limiter_new();
 	return enforce_shared_init(&s->enforce, loop) || !s->limiter ? -ENOMEM : 0;
 }

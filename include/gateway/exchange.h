@@ -22,6 +22,11 @@ struct orphanage;
 struct route;
 struct upstream;
 
+enum {
+	EXCHANGE_GATHER_MAX_BYTES = 2097152 /* of a body that is read whole; a larger one is 413 with this text */
+};
+#define EXCHANGE_TOO_LARGE_TEXT "the request body is larger than the 2 MiB allowed here"
+
 /* How an exchange ended. One row each in exchange.c: text, whether it is an error, and a counter. */
 enum exchange_end {
 	EXCHANGE_END_DONE,
@@ -121,6 +126,9 @@ MUST_CHECK int exchange_new(struct loop *loop, struct client *client, const stru
  * to the usual bounds.
  */
 void exchange_start(struct exchange *e);
+
+/* Until it is started nothing of its body is taken. */
+void exchange_hold_body(struct exchange *e);
 
 /* After on_whole_body: what is sent as its body. on_end may be called from within. */
 void exchange_send_body(struct exchange *e, struct str body);

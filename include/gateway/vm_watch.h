@@ -17,6 +17,11 @@ enum vm_state {
 	VM_SHARED,
 };
 
+/* What a rule under isolation is told of a server in pool mode; takes the upstream's name. */
+#define VM_SHARED_TEXT                                                                                                 \
+	"upstream %s puts several users into one virtual machine (pool mode), where sandboxes cannot be kept apart: "  \
+	"shared_vm: accept in its configuration allows that"
+
 struct vm_watch {
 	struct loop *loop;   /* borrowed */
 	struct list servers; /* struct vm_server */

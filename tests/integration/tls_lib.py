@@ -418,14 +418,30 @@ class Gateway:
         self.environment.update(env or {})
         for name in ("run", "state"):
             os.mkdir(self.path(name), 0o700)
-        self.log_file = open(self.path("log"), "wb")
-        self.process = subprocess.Popen([*wrapper, os.path.join(BUILD, program), "-c", self.config], env=self.environment,
-                                        stdin=subprocess.DEVNULL, stdout=self.log_file, stderr=self.log_file)
+        self.command = [*wrapper, os.path.join(BUILD, program), "-c", self.config]
+        self.start()
+
+    def start(self):
+        self.log_file = open(self.path("log"), "ab")
+        self.process = subprocess.Popen(self.command, env=self.environment, stdin=subprocess.DEVNULL, stdout=self.log_file,
+                                        stderr=self.log_file)
         try:
             wait_for("the gateway accepts", self.accepts)
         except AssertionError:
             self.process.kill()
             raise
+
+    def stop(self):
+        """SIGTERM; gives the exit status, a text when it does not end."""
+        try:
+            self.process.send_signal(signal.SIGTERM)
+            return self.process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return "none: it had to be killed"
+        finally:
+            self.log_file.close()
 
     def path(self, name):
         return os.path.join(self.directory, name)
@@ -495,14 +511,7 @@ class Gateway:
         return self
 
     def __exit__(self, kind, value, trace):
-        try:
-            self.process.send_signal(signal.SIGTERM)
-            status = self.process.wait(DEADLINE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            status = "none: it had to be killed"
-        self.log_file.close()
+        status = self.stop()
         log = self.log()
         shutil.rmtree(self.directory, ignore_errors=True)
         if kind is not None:

@@ -229,7 +229,8 @@ void config_unref(struct config *c)
 	}
 	for (size_t i = 0; i < c->ncredentials; i++) {
 		free(c->credentials[i].name);
-		free(c->credentials[i].from);
+		config_key_fini(&c->credentials[i].api_key);
+		config_key_fini(&c->credentials[i].admin_api_key);
 	}
 	for (size_t i = 0; i < c->nrules; i++)
 		rule_fini(&c->rules[i]);
@@ -753,6 +754,30 @@ static void dump_bounds(const struct config_bounds *b, struct buf *out)
 	buf_add_cstr(out, " }\n");
 }
 
+/* Where a key comes from; what it is cannot be shown, since it is not in here. */
+static void dump_key(struct buf *out, const char *name, const struct config_key *k)
+{
+	static const char *const words[] = {[CONFIG_SOURCE_FILE] = "file",
+					    [CONFIG_SOURCE_ENV] = "env",
+					    [CONFIG_SOURCE_SYSTEMD] = "systemd",
+					    [CONFIG_SOURCE_COMMAND] = "command"};
+
+	if (k->source == CONFIG_SOURCE_NONE)
+		return;
+	buf_addf(out, "    %s: { %s: ", name, words[k->source]);
+	if (k->source == CONFIG_SOURCE_COMMAND) {
+		for (size_t i = 0; k->argv[i]; i++) {
+			buf_add_cstr(out, i ? ", " : "[");
+			dump_text(out, k->argv[i]);
+		}
+		dump_duration(out, "], ttl", k->ttl_ms);
+		dump_duration(out, ", timeout", k->timeout_ms);
+	} else {
+		dump_text(out, k->from);
+	}
+	buf_add_cstr(out, " } # <secret>\n");
+}
+
 static void dump_output(const struct config_output *o, const char *key, struct buf *out)
 {
 	static const char *const words[] = {[CONFIG_OUTPUT_OFF] = "off",
@@ -822,9 +847,9 @@ void config_dump(const struct config *c, struct buf *out)
 		const struct config_credential *k = &c->credentials[i];
 		buf_add_cstr(out, "  ");
 		dump_text(out, k->name);
-		buf_addf(out, ":\n    api_key: { %s: ", k->source == CONFIG_SOURCE_FILE ? "file" : "env");
-		dump_text(out, k->from);
-		buf_add_cstr(out, " } # <secret>\n");
+		buf_add_cstr(out, ":\n");
+		dump_key(out, "api_key", &k->api_key);
+		dump_key(out, "admin_api_key", &k->admin_api_key);
 	}
 	buf_add_cstr(out, "clients:\n");
 	for (size_t i = 0; i < c->nrules; i++)
@@ -860,6 +885,12 @@ void config_warnings(const struct config *c, struct buf *out)
 		const struct config_rule *r = &c->rules[i];
 		bool many = !r->match_uids || r->uids.n > 1;
 		warn_of_root(c, r, out);
+		if (r->admin && r->has_credential && (r->allow.classes & ROUTE_CLASS_BIT(ROUTE_ADMIN)) &&
+		    c->credentials[r->credential].admin_api_key.source == CONFIG_SOURCE_NONE)
+			buf_addf(out,
+				 "rule \"%s\" allows admin routes, and its credential \"%s\" has no admin_api_key: "
+				 "they are answered 403\n",
+				 r->name, c->credentials[r->credential].name);
 		uses_host = uses_host || strstr(r->user_id, "{host}");
 		if (many && !strstr(r->user_id, "{user}") && !strstr(r->user_id, "{uid}"))
 			buf_addf(out, "rule \"%s\" can match several users, and its user_id makes them one owner\n",
@@ -872,6 +903,53 @@ void config_warnings(const struct config *c, struct buf *out)
 static bool same_text(const char *a, const char *b)
 {
 	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+int config_key_copy(struct config_key *to, const struct config_key *from)
+{
+	size_t n = 0;
+
+	*to = (struct config_key){.source = from->source, .ttl_ms = from->ttl_ms, .timeout_ms = from->timeout_ms};
+	to->from = strdup(from->from);
+	if (!to->from)
+		return -ENOMEM;
+	if (!from->argv)
+		return 0;
+	while (from->argv[n])
+		n++;
+	to->argv = calloc(n + 1, sizeof(char *));
+	for (size_t i = 0; to->argv && i < n; i++) {
+		to->argv[i] = strdup(from->argv[i]);
+		if (!to->argv[i])
+			return -ENOMEM;
+	}
+	return to->argv ? 0 : -ENOMEM;
+}
+
+void config_key_fini(struct config_key *k)
+{
+	for (size_t i = 0; k->argv && k->argv[i]; i++)
+		free(k->argv[i]);
+	free(k->argv);
+	free(k->from);
+	*k = (struct config_key){0};
+}
+
+bool config_same_argv(char *const *a, char *const *b)
+{
+	size_t i = 0;
+
+	if (!a || !b)
+		return a == b;
+	while (a[i] && b[i] && strcmp(a[i], b[i]) == 0)
+		i++;
+	return !a[i] && !b[i];
+}
+
+bool config_key_same(const struct config_key *a, const struct config_key *b)
+{
+	return a->source == b->source && same_text(a->from, b->from) && config_same_argv(a->argv, b->argv) &&
+	       a->ttl_ms == b->ttl_ms && a->timeout_ms == b->timeout_ms;
 }
 
 bool config_upstream_same(const struct config_upstream *a, const struct config_upstream *b)

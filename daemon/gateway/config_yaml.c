@@ -83,10 +83,18 @@ static void check_unused(struct reader *r)
 	}
 	for (size_t i = 0; i < c->ncredentials; i++) {
 		bool used = false;
-		for (size_t k = 0; k < c->nrules && !used; k++)
-			used = c->rules[k].has_credential && c->rules[k].credential == i;
+		bool used_by_admin = false;
+		for (size_t k = 0; k < c->nrules; k++) {
+			bool here = c->rules[k].has_credential && c->rules[k].credential == i;
+			used = used || here;
+			used_by_admin = used_by_admin || (here && c->rules[k].admin);
+		}
 		if (!used)
 			reader_fault_at(r, c->credentials[i].at, "no client rule uses the credential \"%s\"",
+					c->credentials[i].name);
+		else if (!used_by_admin && c->credentials[i].admin_api_key.source != CONFIG_SOURCE_NONE)
+			reader_fault_at(r, c->credentials[i].at,
+					"no client rule with admin: true uses the admin_api_key of \"%s\"",
 					c->credentials[i].name);
 	}
 }

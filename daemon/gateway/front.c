@@ -24,6 +24,7 @@
 #include "gateway/exchange.h"
 #include "gateway/guard.h"
 #include "gateway/identity.h"
+#include "gateway/keyring.h"
 #include "gateway/limiter.h"
 #include "gateway/logs.h"
 #include "gateway/names.h"
@@ -482,6 +483,18 @@ static bool read_timeout(const struct http_head *head, uint64_t *ms)
 	return true;
 }
 
+/* A key that no rule needs, or that has a value. */
+static bool is_loaded(const struct key *key)
+{
+	return !key || key_secret(key);
+}
+
+/* An admin route without its key would be answered by the server as to anybody. A rule without a credential sends no key. */
+static bool lacks_admin_key(const struct front *f, const struct route *route)
+{
+	return route->class == ROUTE_ADMIN && f->rule->has_credential && !snapshot_admin_key(f->snapshot, f->rule);
+}
+
 /* The target with the caller as owner in its query, whoever it names; admin rules may ask for anybody's things. */
 static struct str own_target(const struct front *f, const struct target *target, struct buf *out)
 {
@@ -521,6 +534,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 	const struct exchange_grant grant = {
 		.upstream = snapshot_upstream(f->snapshot, f->rule->upstream),
 		.key = snapshot_key(f->snapshot, f->rule),
+		.admin_key = route->class == ROUTE_ADMIN ? snapshot_admin_key(f->snapshot, f->rule) : NULL,
 		.user_id = f->user_id,
 		.heartbeat_ms = f->rule->heartbeat_ms,
 		.orphanage = &f->shared->orphanage,
@@ -535,6 +549,17 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 	};
 	int rc;
 
+	if (lacks_admin_key(f, route)) {
+		refuse(f, 403,
+		       "rule \"%s\": this route (class admin) needs an admin_api_key in the rule's credential, which "
+		       "has none",
+		       f->rule->name);
+		return;
+	}
+	if (!is_loaded(grant.key) || !is_loaded(grant.admin_key)) {
+		refuse(f, 503, "credential not loaded: it could not be read yet (/gateway/v1/health says why)");
+		return;
+	}
 	if (!read_timeout(head, &request.timeout_ms)) {
 		refuse(f, 400, "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s");
 		return;

@@ -36,7 +36,9 @@
 #include "gateway/config_yaml.h"
 #include "gateway/dial.h"
 #include "gateway/front.h"
+#include "gateway/keyring.h"
 #include "gateway/launcher.h"
+#include "gateway/launcher_process.h"
 #include "gateway/listener.h"
 #include "gateway/local_server.h"
 #include "gateway/logs.h"
@@ -84,6 +86,7 @@ struct gateway {
 	struct loop *loop;              /* owned */
 	struct logs *logs;              /* owned */
 	struct dialer *dialer;          /* owned */
+	struct keyring *keyring;        /* owned */
 	struct local_server *local;     /* owned; NULL while no upstream is `local` */
 	struct event *signals[SIGNALS]; /* owned */
 	struct event *timer;            /* owned; patience while starting and draining */
@@ -214,10 +217,44 @@ static void find_program(char out[PATH_MAX])
 	snprintf(out, PATH_MAX, "%s/stacygate-local", SG_LIBEXECDIR);
 }
 
+static bool holds_command(const struct config_key *k, char *const *argv)
+{
+	return k->source == CONFIG_SOURCE_COMMAND && config_same_argv(k->argv, argv);
+}
+
+static bool config_has_command(const struct config *c, char *const *argv)
+{
+	for (size_t i = 0; i < c->ncredentials; i++)
+		if (holds_command(&c->credentials[i].api_key, argv) ||
+		    holds_command(&c->credentials[i].admin_api_key, argv))
+			return true;
+	return false;
+}
+
+/*
+ * In the launcher, which runs what the configuration holds and nothing that it is merely asked for: a command that it does not
+ * know may be one of a reload, so the file is read again, by the launcher itself.
+ */
+static bool may_run(void *arg, char *const *argv)
+{
+	struct gateway *g = arg;
+	struct config *config;
+	struct buf faults = BUF_EMPTY;
+
+	if (config_has_command(g->config, argv))
+		return true;
+	if (config_load(g->options->file, g->options->places, &config, &faults) == 0) {
+		config_unref(g->config);
+		g->config = config;
+	}
+	buf_fini(&faults);
+	return config_has_command(g->config, argv);
+}
+
 static bool fork_launcher(struct gateway *g)
 {
 	const struct config_places *places = g->options->places;
-	struct launcher_program program = {.verbose = g->options->verbose};
+	struct launcher_program program = {.verbose = g->options->verbose, .may_run = may_run, .arg = g};
 	char path[PATH_MAX];
 	int rc;
 
@@ -273,7 +310,8 @@ static int make_local(struct gateway *g)
 
 static struct snapshot_local local_of(const struct gateway *g)
 {
-	return (struct snapshot_local){g->local_socket, g->local ? local_server_key(g->local) : NULL};
+	return (struct snapshot_local){g->local_socket, g->local ? local_server_key(g->local) : NULL,
+				       g->local ? local_server_admin_key(g->local) : NULL};
 }
 
 /* --- listeners --------------------------------------------------------------------------------------------------------------- */
@@ -409,7 +447,8 @@ static int apply(struct gateway *g, struct config *config, char *why, size_t why
 		rc = make_local(g);
 	local = local_of(g);
 	if (rc == 0)
-		rc = snapshot_new(g->loop, g->dialer, config, &local, g->fronts.snapshot, &snapshot, why, why_size);
+		rc = snapshot_new(g->loop, g->dialer, g->keyring, config, &local, g->fronts.snapshot, &snapshot, why,
+				  why_size);
 	if (rc == 0)
 		rc = make_listeners(g, config, true, set, why, why_size);
 	if (rc) {
@@ -584,6 +623,8 @@ static bool build_loop(struct gateway *g)
 	g->names = names_new(g->loop, names_from_system);
 	if (!g->names)
 		return start_failed(g, "look-up of names", strerror(ENOMEM));
+	if (launcher_attach(g->launcher, g->loop) || keyring_new(g->loop, g->launcher, &g->keyring))
+		return start_failed(g, "keyring", strerror(ENOMEM));
 	for (size_t i = 0; i < SIGNALS; i++) {
 		g->signals[i] = evsignal_new(loop_base(g->loop), numbers[i], on_signal, g);
 		if (!g->signals[i] || event_add(g->signals[i], NULL) < 0)
@@ -614,7 +655,7 @@ static bool build_snapshot(struct gateway *g)
 			return start_failed(g, "local server", strerror(-rc));
 	}
 	local = local_of(g);
-	if (snapshot_new(g->loop, g->dialer, g->config, &local, NULL, &snapshot, why, sizeof(why))) {
+	if (snapshot_new(g->loop, g->dialer, g->keyring, g->config, &local, NULL, &snapshot, why, sizeof(why))) {
 		log_error("%s", why);
 		g->exit_status = GATEWAY_EXIT_CONFIG;
 		return false;
@@ -649,6 +690,7 @@ static void take_down(struct gateway *g)
 		loop_run_deferred(g->loop);
 	}
 	local_server_free(g->local);
+	keyring_free(g->keyring);
 	dialer_free(g->dialer);
 	names_free(g->names);
 	if (g->timer)

@@ -91,15 +91,27 @@ struct config_upstream {
 };
 
 enum config_source {
+	CONFIG_SOURCE_NONE, /* not written */
 	CONFIG_SOURCE_FILE,
 	CONFIG_SOURCE_ENV,
+	CONFIG_SOURCE_SYSTEMD, /* a file below $CREDENTIALS_DIRECTORY */
+	CONFIG_SOURCE_COMMAND, /* what a program prints */
+};
+
+/* Where one key comes from. */
+struct config_key {
+	enum config_source source;
+	char *from;          /* owned; path, variable, name of a systemd credential, or path of the program */
+	char **argv;         /* owned; CONFIG_SOURCE_COMMAND: from `from` on, NULL behind the last; else NULL */
+	uint64_t ttl_ms;     /* CONFIG_SOURCE_COMMAND: it is run again after this */
+	uint64_t timeout_ms; /* CONFIG_SOURCE_COMMAND: it is killed after this */
 };
 
 struct config_credential {
 	struct config_mark at;
-	char *name;                /* owned */
-	enum config_source source; /* of the API key */
-	char *from;                /* owned; path of a file or name of a variable */
+	char *name; /* owned */
+	struct config_key api_key;
+	struct config_key admin_api_key; /* may be CONFIG_SOURCE_NONE */
 };
 
 struct config_ids {
@@ -292,6 +304,13 @@ void config_dump(const struct config *c, struct buf *out);
 
 /* Writes a line per thing that is allowed but probably not meant: a host name that many machines have, and such. */
 void config_warnings(const struct config *c, struct buf *out);
+
+/* Copies into *to, which config_key_fini releases in any case; 0 or -ENOMEM. */
+MUST_CHECK int config_key_copy(struct config_key *to, const struct config_key *from);
+void config_key_fini(struct config_key *k);
+/* Whether both read the same thing in the same way. */
+bool config_key_same(const struct config_key *a, const struct config_key *b);
+bool config_same_argv(char *const *a, char *const *b);
 
 /* Whether two upstream entries mean the same connections, so that a reload may keep the pool. */
 bool config_upstream_same(const struct config_upstream *a, const struct config_upstream *b);

@@ -16,10 +16,10 @@ struct client;
 struct deadline_queue;
 struct exchange;
 struct http_head;
+struct key;
 struct loop;
 struct orphanage;
 struct route;
-struct secret;
 struct upstream;
 
 enum {
@@ -50,7 +50,8 @@ bool exchange_end_is_error(enum exchange_end end);
 /* What the client is entitled to; borrowed for the call of exchange_new. */
 struct exchange_grant {
 	struct upstream *upstream;
-	struct secret *key;          /* sent as X-API-Key; NULL: none */
+	struct key *key;             /* sent as X-API-Key, loaded; NULL: none */
+	struct key *admin_key;       /* sent as X-Admin-API-Key, loaded; NULL: none */
 	const char *user_id;         /* sent as X-User-ID; borrowed until on_end */
 	uint64_t heartbeat_ms;       /* on idle NDJSON and SSE; 0: none */
 	struct orphanage *orphanage; /* for spawns whose client leaves; outlives the exchange; NULL: they end with it */

@@ -449,6 +449,10 @@ Test(gateway_config, effective_form_loads_again)
 		"spawn: 3s, exec: 4s, body_idle: 5s, stream_idle: 6s } } }\ncredentials: { k: { api_key: { file: "
 		"\"/k\" } } }\n"
 		"clients: [ { name: me, match: {}, credential: k, user_id: \"{client}-{uid}@{host}\", " GRANT " } ]\n",
+		"upstreams: { u: { url: \"unix:///u\" } }\ncredentials: { k: { api_key: { systemd: a }, admin_api_key: "
+		"{ "
+		"command: [ /b, \"c d\", \"\", \"$x\" ], ttl: 1m, timeout: 2s } } }\n"
+		"clients: [ { name: me, match: {}, credential: k, user_id: x, admin: true, " GRANT " } ]\n",
 		"bounds: { connections: 5, connections_per_uid: 4, body: 1GiB, client_head: 1s, client_body_idle: 2s, "
 		"idle_client: 3s }\n",
 		"log: { level: warn, format: text, access: stderr }\n",
@@ -689,6 +693,11 @@ Test(gateway_config, ID21_ranges)
 	cr_expect_eq(config_read_ranges(dir.path, &r), -EISDIR);
 }
 
+#define OPERATOR(admin_key, allow)                                                                                     \
+	"upstreams: { u: { url: \"unix:///u\" } }\ncredentials: { k: { api_key: { file: /k }" admin_key                \
+	" } }\nclients: [ { name: me, match: { uid: 1 }, credential: k, user_id: x, admin: true, allow: " allow        \
+	" } ]\n"
+
 /* What is allowed but can hardly be meant is told. */
 Test(gateway_config, warnings)
 {
@@ -715,6 +724,10 @@ Test(gateway_config, warnings)
 		 "user_id: "
 		 "x, admin: true } ]\n",
 		 false},
+		/* Admin routes without the key for them are 403. */
+		{OPERATOR("", "[all]"), true},
+		{OPERATOR("", "[system]"), false},
+		{OPERATOR(", admin_api_key: { file: /a }", "[all]"), false},
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {

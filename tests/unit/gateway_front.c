@@ -20,6 +20,7 @@
 #include "gateway/dial.h"
 #include "gateway/exchange.h"
 #include "gateway/front.h"
+#include "gateway/keyring.h"
 #include "gateway/names.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
@@ -30,6 +31,7 @@
 
 static struct loop *loop;
 static struct dialer *dialer;
+static struct keyring *keyring;
 static struct names *names;
 static struct scratch dir;
 static struct config_places places;
@@ -73,7 +75,7 @@ static void use_config(const char *more)
 	struct buf faults = BUF_EMPTY;
 	struct config *config = NULL;
 	struct snapshot *snapshot = NULL;
-	const struct snapshot_local local = {NULL, NULL};
+	const struct snapshot_local local = {NULL, NULL, NULL};
 	char why[200];
 
 	buf_addf(&text,
@@ -88,8 +90,8 @@ static void use_config(const char *more)
 	cr_assert_eq(
 		config_load(scratch_file(&dir, "c.yaml", 0644, buf_data(&text), text.len), &places, &config, &faults),
 		0, "%.*s", STR_ARG(buf_str(&faults)));
-	cr_assert_eq(snapshot_new(loop, dialer, config, &local, shared.snapshot, &snapshot, why, sizeof(why)), 0, "%s",
-		     why);
+	cr_assert_eq(snapshot_new(loop, dialer, keyring, config, &local, shared.snapshot, &snapshot, why, sizeof(why)),
+		     0, "%s", why);
 	front_use_snapshot(&shared, snapshot);
 	snapshot_unref(snapshot);
 	config_unref(config);
@@ -127,6 +129,7 @@ static void begin(void)
 	cr_assert_eq(config_places_init(&places), 0);
 	loop = loop_new();
 	dialer = dialer_new(loop);
+	cr_assert_eq(keyring_new(loop, NULL, &keyring), 0);
 	cr_assert(loop && dialer);
 	listen_upstream();
 	names = names_new(loop, look_up);
@@ -182,7 +185,8 @@ static void end(void)
 	if (server >= 0)
 		close(server);
 	names_free(names);
-	dialer_free(dialer); /* asserts that no connection is left */
+	keyring_free(keyring); /* asserts that no key is left */
+	dialer_free(dialer);   /* asserts that no connection is left */
 	loop_free(loop);
 	buf_fini(&asked);
 	buf_fini(&got);

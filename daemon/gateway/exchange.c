@@ -1360,7 +1360,7 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	key_wait_init(&e->key_wait, on_key_settled);
 	take_key(e, KEY_ORDINARY, grant->key);
 	take_key(e, KEY_ADMIN, grant->admin_key);
-	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body;
+	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body && !request->no_upgrade;
 	e->heartbeat_ms = grant->heartbeat_ms;
 	if (request->route->wait == ROUTE_WAIT_SPAWN)
 		e->orphanage = grant->orphanage;

@@ -546,6 +546,8 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		.target = own_target(f, target, &rewritten),
 		.route = route,
 		.request_id = f->request_id,
+		/* Where owners are kept apart nothing passes unread but what runs in one's own sandbox. */
+		.no_upgrade = f->rule->isolation == CONFIG_ISOLATION_OWNER && route->id != ROUTE_EXEC_WS,
 	};
 	int rc;
 

@@ -94,6 +94,7 @@ struct exchange_request {
 	const struct route *route;
 	const char *request_id;
 	uint64_t timeout_ms;                /* for the whole exchange, waiting included; 0: none */
+	bool no_upgrade;                    /* a WebSocket that it asks for is not asked of the upstream */
 	bool gather;                        /* the body is read whole, at most 2 MiB, and given to on_whole_body */
 	const struct exchange_shape *shape; /* borrowed until on_end; NULL: nothing is done to it */
 	void *shape_arg;

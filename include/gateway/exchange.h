@@ -93,6 +93,7 @@ struct exchange_request {
 	const struct route *route;
 	const char *request_id;
 	uint64_t timeout_ms;                /* for the whole exchange, waiting included; 0: none */
+	bool whole;                         /* the answer is looked into, so it is asked for whole and as it is */
 	bool gather;                        /* the body is read whole, at most 2 MiB, and given to on_whole_body */
 	const struct exchange_shape *shape; /* borrowed until on_end; NULL: nothing is done to it */
 	void *shape_arg;

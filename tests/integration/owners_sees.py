@@ -93,6 +93,49 @@ def test_c11_list_errors_pass():
             assert answer.status == 429 and headers_of(answer, "retry-after") == ["7"], answer
 
 
+def test_c11_other_statuses():
+    """C11: a list or stream under any other status of success or redirection is not passed on; errors are."""
+    with started() as (server, g):
+        bobs = server.add("bob")
+        body = json.dumps([{"id": bobs, "metadata": {"stacygate.owner": "bob"}}]).encode()
+        for code in (201, 202, 203, 206, 207, 226, 300, 302, 304):
+            with server.fault("GET", "/sandboxes", text(code, body if code != 304 else b"", "application/json")):
+                answer = g.api("alice", "GET", "/sandboxes")
+                assert answer.status == 502 and bobs.encode() not in answer.body, (code, answer)
+            event = b'data: {"sandbox_id":"' + bobs.encode() + b'"}\n\n'
+            with server.fault("GET", "/events", text(code, event if code != 304 else b"", "text/event-stream")):
+                answer = g.api("alice", "GET", "/events")
+                assert answer.status == 502 and bobs.encode() not in answer.body, (code, answer)
+
+
+def test_c11_asked_for_whole():
+    """C11: what is filtered is asked for whole, as it is and in any case, whatever the client would take in its place."""
+    with started() as (server, g):
+        server.add("bob")
+        asks = {"Range": "bytes=0-10", "If-Range": "x", "If-None-Match": "*", "If-Modified-Since": "Thu, 01 Jan 1970 00:00:00 GMT",
+                "Accept-Encoding": "gzip", "Accept": "application/json"}
+        assert g.api("alice", "GET", "/sandboxes", headers=asks).body == b"[]\n"
+        assert g.api("alice", "POST", "/sandboxes", {}, headers=asks).status == 201
+        for request in (*server.since(0, "GET", API + "/sandboxes"), *server.since(0, "POST", API + "/sandboxes")):
+            names = [n for n, _ in request.headers]
+            assert "accept" in names and not {"range", "if-range", "if-none-match", "if-modified-since", "accept-encoding"} & set(names), names
+        encoded = status(200, [("Content-Encoding", "gzip")], [])
+        with server.fault("GET", "/sandboxes", encoded):
+            assert g.api("alice", "GET", "/sandboxes").status == 502
+
+
+def test_c11_head_of_a_list():
+    """C11: HEAD does not tell how long the list of all is."""
+    with started() as (server, g):
+        seen = []
+        for _ in range(3):
+            answer = g.api("alice", "HEAD", "/sandboxes")
+            assert answer.status == 200 and not headers_of(answer, "content-length"), answer.headers
+            seen.append([h for h in answer.headers if h[0] not in ("Date", "X-Request-ID")])
+            server.add("bob")
+        assert seen[0] == seen[1] == seen[2], seen
+
+
 def test_c11_list_http_1_0():
     """C11: to a client of HTTP/1.0 the filtered list ends with the connection."""
     with started() as (server, g):

@@ -448,7 +448,18 @@ static void on_copy(void *arg, struct str body)
 				str_from(doc.owner[0] ? doc.owner : e->c.user_id));
 }
 
+/* Whoever has left his spawn has it under way all the same. */
+static struct limiter_owner *on_left(void *arg)
+{
+	struct enforce *e = arg;
+	bool spawning = e->spawning;
+
+	e->spawning = false;
+	return spawning ? e->c.limits : NULL;
+}
+
 static const struct exchange_shape shape = {
+	.on_left = on_left,
 	.on_gather = on_gather,
 	.on_whole_body = on_whole_body,
 	.on_head = on_head,

@@ -1164,6 +1164,7 @@ static void leave_to_orphanage(struct exchange *e)
 		.request_id = e->request_id,
 		.parser = &e->parser,
 		.status = e->report.upstream_status,
+		.limits = e->shape && e->shape->on_left ? e->shape->on_left(e->shape_arg) : NULL,
 		.received = e->state == EXCHANGE_BODY ? buf_str(&e->copy) : buf_str(&e->response),
 	};
 

@@ -16,6 +16,7 @@ struct client;
 struct deadline_queue;
 struct exchange;
 struct http_head;
+struct limiter_owner;
 struct loop;
 struct orphanage;
 struct route;
@@ -78,6 +79,8 @@ struct exchange_shape {
 	bool (*on_gather)(void *arg, size_t n);
 	/* It is whole. Whoever shapes it calls exchange_send_body or exchange_refuse, now or later. */
 	void (*on_whole_body)(void *arg, struct str body);
+	/* The client has left a spawn that goes on. Whose it counts as, to be given back at its end; NULL: nobody's. */
+	struct limiter_owner *(*on_left)(void *arg);
 	/* The head of the final response, before anything of it is passed on; `extra` takes further header lines. */
 	enum exchange_use (*on_head)(void *arg, const struct http_head *head, struct buf *extra);
 	/* Body bytes without their framing, appended to `out` as far as they pass. */

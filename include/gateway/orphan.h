@@ -11,6 +11,7 @@
 #include "common/list.h"
 #include "common/str.h"
 
+struct limiter_owner;
 struct loop;
 struct secret;
 struct upstream;
@@ -37,6 +38,7 @@ struct orphan_case {
 	const char *request_id;
 	const struct http_parser *parser; /* of the response, as far as it has come */
 	unsigned status;                  /* of the response; 0: its head is not complete */
+	struct limiter_owner *limits;     /* whose spawn under way it is, to be given back; NULL: it is not counted */
 	struct str received;              /* unfinished head, or the body so far without its framing */
 };
 

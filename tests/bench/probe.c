@@ -34,7 +34,9 @@ enum {
 	CONNECTIONS_MAX = 65536
 };
 
-static const char small_request[] = "GET /api/v1/sandboxes HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\n"
+#define SANDBOX "/api/v1/sandboxes/sb-0123456789ab"
+
+static const char small_request[] = "GET " SANDBOX " HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\n"
 				    "Accept: application/json\r\n\r\n";
 
 static const char *socket_path;
@@ -220,7 +222,7 @@ static void run_down(uint64_t bytes)
 	uint64_t start = now_ns();
 	int fd = dial();
 	int n = snprintf(text, sizeof(text),
-			 "GET /api/v1/bench/down?bytes=%" PRIu64 " HTTP/1.1\r\nHost: localhost\r\n\r\n", bytes);
+			 "GET " SANDBOX "/files?bytes=%" PRIu64 " HTTP/1.1\r\nHost: localhost\r\n\r\n", bytes);
 
 	send_all(fd, text, (size_t)n);
 	read_body(fd, read_head(fd, text));
@@ -237,7 +239,7 @@ static void run_up(uint64_t bytes)
 	uint64_t start = now_ns();
 	int fd = dial();
 	int n = snprintf(text, sizeof(text),
-			 "POST /api/v1/bench/up HTTP/1.1\r\nHost: localhost\r\nContent-Length: %" PRIu64 "\r\n\r\n",
+			 "POST " SANDBOX "/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: %" PRIu64 "\r\n\r\n",
 			 bytes);
 
 	send_all(fd, text, (size_t)n);
@@ -271,7 +273,7 @@ static void run_chunks(size_t n, unsigned gap_ms)
 	char text[ANSWER_MAX_BYTES + 1];
 	int fd = dial();
 	int len = snprintf(text, sizeof(text),
-			   "GET /api/v1/bench/chunks?count=%zu&gap=%u HTTP/1.1\r\nHost: localhost\r\n\r\n", n, gap_ms);
+			   "GET " SANDBOX "/logs?count=%zu&gap=%u HTTP/1.1\r\nHost: localhost\r\n\r\n", n, gap_ms);
 
 	send_all(fd, text, (size_t)len);
 	while (have < n) {
@@ -305,8 +307,7 @@ static void run_idle(size_t n)
 
 static void run_streams(size_t n)
 {
-	static const char request[] =
-		"GET /api/v1/bench/chunks?count=1000000&gap=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+	static const char request[] = "GET " SANDBOX "/logs?count=1000000&gap=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 	for (size_t i = 0; i < n; i++) {
 		char text[ANSWER_MAX_BYTES + 1];

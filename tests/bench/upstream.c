@@ -3,10 +3,10 @@
  * The server behind the proxies that are measured: keep-alive HTTP/1.1 on a Unix socket, one epoll loop, as little work
  * as possible, so that what is measured is not this. It answers
  *
- *   GET  /api/v1/bench/down?bytes=N            N bytes with a length
- *   GET  /api/v1/bench/chunks?count=N&gap=MS   NDJSON, each line the CLOCK_MONOTONIC nanoseconds of its sending
+ *   GET  .../files?bytes=N              N bytes with a length
+ *   GET  .../logs?count=N&gap=MS        NDJSON, each line the CLOCK_MONOTONIC nanoseconds of its sending
  *   POST, PUT anything                         reads the body, then a small JSON object
- *   GET  anything else                         a small JSON array
+ *   GET  anything else                         a small JSON object
  *
  * It trusts who asks: only heads that curl, h2load, the probe and the proxies send are understood.
  *
@@ -59,10 +59,11 @@ struct conn {
 	struct conn *next; /* of those closed in this turn */
 };
 
+/* A sandbox of the one who asks (stacygate.yaml), since the gateway looks whose it is. */
 static const char small_body[] =
-	"[{\"id\":\"sb-0123456789ab\",\"state\":\"running\",\"provider\":\"bench\",\"image\":\"alpine:3.19\","
-	"\"owner_id\":\"uid-1000@bench\",\"created_at\":\"2026-01-01T00:00:00Z\",\"expires_at\":\"2026-01-01T01:00:"
-	"00Z\"}]\n";
+	"{\"id\":\"sb-0123456789ab\",\"state\":\"running\",\"provider\":\"bench\",\"image\":\"alpine:3.19\","
+	"\"owner_id\":\"bench-user@bench\",\"created_at\":\"2026-01-01T00:00:00Z\","
+	"\"metadata\":{\"stacygate.owner\":\"bench-user@bench\"}}\n";
 
 static char block[BLOCK_BYTES]; /* zeros that are sent */
 static char sink[BLOCK_BYTES];  /* what is read and thrown away */
@@ -206,9 +207,9 @@ static void use_head(struct conn *c)
 	if (c->head[0] == 'P') {
 		c->body_left = content_length(c->head);
 		c->in_body = true;
-	} else if (strstr(c->head, "/bench/down?")) {
+	} else if (strstr(c->head, "/files?bytes=")) {
 		begin_down(c, query(c->head, "bytes="));
-	} else if (strstr(c->head, "/bench/chunks?")) {
+	} else if (strstr(c->head, "/logs?count=")) {
 		begin_chunks(c, (unsigned)query(c->head, "count="), (unsigned)query(c->head, "gap="));
 	} else {
 		answer_small(c);

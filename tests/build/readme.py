@@ -23,6 +23,7 @@ BUILD = os.environ["SG_BUILDDIR"]
 # What differs from run to run or from machine to machine, in this order.
 VARIES = [
     (r"sb-[0-9a-f]{8}", "sb-ID"),
+    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
     (r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "TIME"),
     (r"\b(\d+h)?(\d+m)?[0-9.]+(ns|µs|ms|s)\b", "DURATION"),
     (r"/tmp/[A-Za-z0-9._/-]*", "TEMPORARY"),

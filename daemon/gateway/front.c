@@ -66,6 +66,7 @@ struct front {
 	struct exchange *exchange;      /* the present one, until its on_end; NULL otherwise */
 	struct enforce *enforce;        /* owned; what shapes that exchange; NULL: nothing does */
 	struct vm_wait vm_wait;         /* before it */
+	uint64_t prune_timeout_ms;      /* of the present request; 0: none */
 	struct prune *prune;            /* owned; the present request, while it runs */
 	bool connection_counted;        /* in limits */
 	bool request_counted;           /* in limits, the present one */
@@ -376,6 +377,8 @@ static void refuse(struct front *f, unsigned status, const char *fmt, ...)
 	f->retry_after_s = 1;
 }
 
+#define BAD_TIMEOUT_TEXT "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s"
+
 /* Stacygate-Timeout in milliseconds, 0 without one. False when it is none that can be kept. */
 static bool read_timeout(const struct http_head *head, uint64_t *ms)
 {
@@ -445,7 +448,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 	int rc;
 
 	if (!read_timeout(head, &request.timeout_ms)) {
-		refuse(f, 400, "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s");
+		refuse(f, 400, BAD_TIMEOUT_TEXT);
 		return;
 	}
 	if (rewritten.failed) {
@@ -515,6 +518,15 @@ static bool take_request(struct front *f)
 	return false;
 }
 
+/* It begins when the request has been read. */
+static void plan_prune(struct front *f, const struct http_head *head)
+{
+	if (read_timeout(head, &f->prune_timeout_ms))
+		f->pending = PENDING_PRUNE;
+	else
+		refuse(f, 400, BAD_TIMEOUT_TEXT);
+}
+
 /* Decides what becomes of a request. */
 static void judge(struct front *f, const struct http_head *head)
 {
@@ -560,7 +572,7 @@ static void judge(struct front *f, const struct http_head *head)
 	} else if (!take_request(f)) {
 		return;
 	} else if (route.id == ROUTE_PRUNE_ALL && f->rule->isolation == CONFIG_ISOLATION_OWNER) {
-		f->pending = PENDING_PRUNE;
+		plan_prune(f, head);
 	} else {
 		begin_exchange(f, head, &target, &route);
 	}
@@ -670,7 +682,8 @@ static void prune(struct front *f, enum vm_state state)
 		own_answer_done(f, 503);
 		return;
 	}
-	if (prune_start(f->shared->loop, &f->shared->enforce.ownership, &asker, on_pruned, f, &f->prune) == 0)
+	if (prune_start(f->shared->loop, &f->shared->enforce.ownership, &asker, f->prune_timeout_ms, on_pruned, f,
+			&f->prune) == 0)
 		return;
 	answer_error(&to, 503, "out of memory");
 	own_answer_done(f, 503);

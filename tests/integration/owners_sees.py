@@ -4,7 +4,7 @@ import json
 import os
 from datetime import datetime
 
-from owners_lib import Events, NEVER, headers_of, raw, read_all, run, started
+from owners_lib import Events, NEVER, expect_error, headers_of, raw, read_all, run, started
 from tls_lib import wait_for
 from vm_lib import API, cut, garbage, status, text
 
@@ -322,6 +322,26 @@ def test_c11_prune_trouble():
             answer = g.api("alice", "DELETE", "/sandboxes")
             assert answer.status == 200 and answer.json() == {"pruned": 7}, answer
         assert sorted(server.destroyed) == sorted(mine[3:])
+
+
+def test_prune_in_time():
+    """Stacygate-Timeout bounds a prune as it does everything; what was destroyed by then stays so."""
+    with started() as (server, g):
+        mine = [server.add("alice") for _ in range(3)]
+        for s in mine:
+            server.expire(s)
+        expect_error(g.api("alice", "DELETE", "/sandboxes", headers={"Stacygate-Timeout": "x"}), 400, "BAD_REQUEST", "Stacygate-Timeout")
+        assert not server.since(0)
+        for path in ("/sandboxes", "/sandboxes/" + mine[1]):
+            with server.hold("GET", path) as hold:
+                answer = g.api("alice", "DELETE", "/sandboxes", headers={"Stacygate-Timeout": "300ms"})
+                expect_error(answer, 504, "UPSTREAM_TIMEOUT", "Stacygate-Timeout")
+                assert hold.seen == 1
+            assert mine[1] not in server.destroyed
+        assert server.destroyed == [mine[2]]  # the newest is first in the list
+        assert g.api("alice", "DELETE", "/sandboxes", headers={"Stacygate-Timeout": "20s"}).json() == {"pruned": 2}
+        assert sorted(server.destroyed) == sorted(mine)
+
 
 if __name__ == "__main__":
     run(globals())

@@ -79,10 +79,11 @@ struct request {
 	char *sandbox;          /* owned; for the audit; NULL when there is none, or no audit */
 	const char *template;   /* literal; of the route; NULL until it is known */
 	uint64_t started_ns;
-	struct enforce *enforce; /* owned; what shapes its exchange; NULL: nothing does */
-	struct front *front;     /* borrowed */
-	struct vm_wait vm_wait;  /* before a prune */
-	struct prune *prune;     /* owned; while it runs */
+	struct enforce *enforce;   /* owned; what shapes its exchange; NULL: nothing does */
+	struct front *front;       /* borrowed */
+	struct vm_wait vm_wait;    /* before a prune */
+	uint64_t prune_timeout_ms; /* 0: none */
+	struct prune *prune;       /* owned; while it runs */
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
 };
 
@@ -548,6 +549,8 @@ static void refuse(struct front *f, unsigned status, const char *fmt, ...)
 	f->now->retry_after_s = 1;
 }
 
+#define BAD_TIMEOUT_TEXT "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s"
+
 /* Stacygate-Timeout in milliseconds, 0 without one. False when it is none that can be kept. */
 static bool read_timeout(const struct http_head *head, uint64_t *ms)
 {
@@ -643,7 +646,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		return;
 	}
 	if (!read_timeout(head, &request.timeout_ms)) {
-		refuse(f, 400, "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s");
+		refuse(f, 400, BAD_TIMEOUT_TEXT);
 		return;
 	}
 	if (rewritten.failed) {
@@ -751,6 +754,15 @@ static bool take_request(struct front *f)
 	return false;
 }
 
+/* It begins when the request has been read. */
+static void plan_prune(struct front *f, const struct http_head *head)
+{
+	if (read_timeout(head, &f->now->prune_timeout_ms))
+		f->now->pending = PENDING_PRUNE;
+	else
+		refuse(f, 400, BAD_TIMEOUT_TEXT);
+}
+
 /* Decides what becomes of a request. */
 static void judge(struct front *f, const struct http_head *head)
 {
@@ -796,7 +808,7 @@ static void judge(struct front *f, const struct http_head *head)
 	} else if (!take_request(f)) {
 		return;
 	} else if (route.id == ROUTE_PRUNE_ALL && f->rule->isolation == CONFIG_ISOLATION_OWNER) {
-		f->now->pending = PENDING_PRUNE;
+		plan_prune(f, head);
 	} else {
 		begin_exchange(f, head, &target, &route);
 	}
@@ -913,7 +925,8 @@ static bool prune(struct front *f, enum vm_state state)
 		own_answer_done(f, 503);
 		return false;
 	}
-	if (prune_start(f->shared->loop, &f->shared->enforce.ownership, &asker, on_pruned, f, &f->now->prune) == 0)
+	if (prune_start(f->shared->loop, &f->shared->enforce.ownership, &asker, f->now->prune_timeout_ms, on_pruned, f,
+			&f->now->prune) == 0)
 		return true;
 	answer_error(&to, 503, "out of memory");
 	own_answer_done(f, 503);

@@ -35,6 +35,7 @@
 #include "gateway/prune.h"
 #include "gateway/request_id.h"
 #include "gateway/route.h"
+#include "gateway/sandbox_doc.h"
 #include "gateway/snapshot.h"
 #include "gateway/target.h"
 #include "gateway/upstream.h"
@@ -76,7 +77,6 @@ struct request {
 	char *pending_text;     /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
 	char *open_ended;       /* owned; the path of one for a tunnel or the events, which a reload may end */
 	char *path;             /* owned; for the log, cut, never the query; NULL when it is not logged */
-	char *sandbox;          /* owned; for the audit; NULL when there is none, or no audit */
 	const char *template;   /* literal; of the route; NULL until it is known */
 	uint64_t started_ns;
 	struct enforce *enforce;   /* owned; what shapes its exchange; NULL: nothing does */
@@ -85,6 +85,7 @@ struct request {
 	uint64_t prune_timeout_ms; /* 0: none */
 	struct prune *prune;       /* owned; while it runs */
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
+	char sandbox[SANDBOX_DOC_ID_MAX_BYTES + 1]; /* for the audit; empty when there is none, or no audit */
 };
 
 struct front {
@@ -371,18 +372,27 @@ static bool may_have_run(enum exchange_end end)
 	       end != EXCHANGE_END_REFUSED;
 }
 
+/* Whether a line is made of it; most requests only read, and read well. */
+static bool is_logged(const struct front *f, const struct exchange_report *r)
+{
+	if (logs_access_on(f->shared->logs))
+		return true;
+	return logs_audit_on(f->shared->logs) &&
+	       !(route_is_safe(f->now->method) && r->status < 400 && r->status && r->upstream_status != 101);
+}
+
 static void log_request(const struct front *f, const struct exchange_report *r, bool own)
 {
 	struct audit_record record;
 
-	if (!logs_access_on(f->shared->logs) && !logs_audit_on(f->shared->logs))
+	if (!is_logged(f, r))
 		return;
 	record = caller_record(f);
 	record.method = f->now->method;
 	record.method_text = f->now->method_text;
 	record.template = f->now->template;
 	record.path = f->now->path;
-	record.sandbox = f->now->sandbox;
+	record.sandbox = f->now->sandbox[0] ? f->now->sandbox : NULL;
 	record.status = r->status;
 	record.upstream_status = r->upstream_status;
 	record.latency_ms = (clock_ns() - f->now->started_ns) / 1000000;
@@ -434,7 +444,7 @@ static bool begin_request(struct front *f)
 	r->front = f;
 	r->pending = PENDING_NOTHING;
 	r->method = METHOD_GET;
-	r->method_text[0] = '\0';
+	r->method_text[0] = r->sandbox[0] = '\0';
 	r->template = NULL;
 	r->started_ns = clock_ns();
 	list_init(&r->vm_wait.link);
@@ -457,7 +467,6 @@ static void drop_request(struct front *f)
 	set_text(&r->pending_text, NULL);
 	set_text(&r->open_ended, NULL);
 	set_text(&r->path, NULL);
-	set_text(&r->sandbox, NULL);
 	f->now = NULL;
 	if (!spares_put(&spare_requests, r))
 		free(r);
@@ -730,7 +739,7 @@ static void note_route(struct front *f, const struct route *route)
 		return;
 	f->now->template = route->template;
 	if (route->sandbox.n && !route->sandbox_bad)
-		set_text(&f->now->sandbox, str_dup(route->sandbox));
+		copy_text(f->now->sandbox, sizeof(f->now->sandbox), route->sandbox);
 }
 
 /* Whether the owner's limits leave room for this request; refuses it otherwise. */

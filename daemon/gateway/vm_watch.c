@@ -10,7 +10,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "common/clock.h"
 #include "common/loop.h"
 #include "gateway/fetch.h"
 #include "gateway/upstream.h"
@@ -27,7 +26,7 @@ struct vm_server {
 	uint64_t serial; /* of the upstream */
 	enum vm_state state;
 	bool answered;       /* at least once, be it without a word */
-	uint64_t asked_ms;   /* clock_ms() */
+	uint64_t asked_ms;   /* loop_now_ms() */
 	struct fetch *fetch; /* owned; NULL when none is under way */
 };
 
@@ -129,7 +128,7 @@ static void ask_server(struct vm_watch *v, struct vm_server *s, const struct own
 		.arg = s,
 	};
 
-	s->asked_ms = clock_ms();
+	s->asked_ms = loop_now_ms(v->loop);
 	if (fetch_start(v->loop, &request, &s->fetch))
 		s->answered = true;
 }
@@ -144,7 +143,7 @@ bool vm_watch_ask(struct vm_watch *v, const struct ownership_asker *asker, struc
 		s = add(v, asker->upstream);
 	if (!s)
 		return true;
-	if (!s->fetch && (!s->answered || clock_ms() - s->asked_ms >= AGAIN_MS))
+	if (!s->fetch && (!s->answered || loop_now_ms(v->loop) - s->asked_ms >= AGAIN_MS))
 		ask_server(v, s, asker);
 	if (!s->answered) {
 		list_add_tail(&s->waits, &w->link);

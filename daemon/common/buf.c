@@ -52,7 +52,7 @@ char *buf_reserve_slowly(struct buf *b, size_t n)
 	if (b->len)
 		memcpy(mem, b->mem + b->start, b->len);
 	if (b->mem)
-		explicit_bzero(b->mem + b->start, b->len);
+		explicit_bzero(b->mem, b->start + b->len);
 	free(b->mem);
 	b->mem = mem;
 	b->start = 0;

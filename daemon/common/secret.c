@@ -15,7 +15,8 @@ struct secret {
 };
 
 enum {
-	PAGES_BYTES = 8192
+	PAGES_BYTES = 8192,
+	LOOKED_FOR_BYTES = 8
 };
 
 _Static_assert(sizeof(struct secret) + SECRET_MAX_BYTES <= PAGES_BYTES, "a secret fits its pages");
@@ -90,6 +91,16 @@ bool secret_equal(const struct secret *s, struct str candidate)
 	for (size_t i = 0; i < candidate.n; i++)
 		differ |= (unsigned char)(candidate.p[i] ^ s->bytes[i < s->n ? i : 0]);
 	return differ == 0;
+}
+
+bool secret_same(const struct secret *a, const struct secret *b)
+{
+	return secret_equal(a, str_of(b->bytes, b->n));
+}
+
+bool secret_is_within(const struct secret *s, struct str text)
+{
+	return s->n >= LOOKED_FOR_BYTES && text.n >= s->n && memmem(text.p, text.n, s->bytes, s->n);
 }
 
 struct str secret_bytes(const struct secret *s)

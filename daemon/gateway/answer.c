@@ -27,8 +27,12 @@ const char *answer_code(unsigned status)
 
 void answer_add_common(struct buf *head, const struct client *c, const char *request_id, bool keep)
 {
+	const char *lines = client_head_lines(c);
+
 	if (request_id)
 		http_write_header(head, STR("X-Request-ID"), str_from(request_id));
+	if (lines)
+		buf_add_cstr(head, lines);
 	if (!keep)
 		http_write_header(head, STR("Connection"), STR("close"));
 	else if (client_minor(c) == 0)

@@ -41,8 +41,10 @@ static void add_caller(struct json_writer *w, const struct audit_record *r)
 {
 	if (r->connection)
 		json_uint(w, "connection", r->connection);
-	if (r->has_peer) {
+	if (r->has_peer)
 		json_uint(w, "uid", r->uid);
+	/* Over TCP the kernel tells the uid only. */
+	if (r->has_peer && r->gid != (gid_t)-1) {
 		json_uint(w, "gid", r->gid);
 		json_int(w, "pid", r->pid);
 	}

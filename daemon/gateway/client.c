@@ -18,7 +18,8 @@
  * the other, and it ends in FLUSH.
  *
  * The end of the input within an answer means either that the client left or that it only finished sending: on a Unix
- * socket POLLHUP tells (both directions are shut). A half-closed client is asked again now and then.
+ * socket POLLHUP tells (both directions are shut), on TCP the kind of request does (client_end_means_gone). A half-closed
+ * client is asked again now and then.
  */
 #include "gateway/client.h"
 
@@ -114,6 +115,7 @@ struct work {
 	bool finish_keep_alive; /* what it said */
 	bool broken;            /* a send failed: nothing more is sent */
 	bool congested;         /* client_send said false, on_drained is owed */
+	bool eof_is_gone;       /* by client_end_means_gone, for the present request */
 	struct http_parser parser;
 };
 
@@ -128,12 +130,14 @@ struct client {
 	bool draining;          /* by client_drain */
 	bool output_over;       /* TUNNEL: by client_end_output; shut as soon as all is sent */
 	bool on_stack;          /* its bytes are being used: `work` stays */
+	bool held;              /* may_begin said no */
 	struct event *readable; /* owned; pending unless reading is stopped */
 	struct work *work;      /* owned; NULL while idle with nothing kept, so that an idle client costs little */
 	union {
 		struct deadline deadline; /* of the present state */
 		struct deferred destroy;  /* in CLOSED, which has no deadline */
 	};
+	const char *head_lines;             /* borrowed; of every answer; NULL: none */
 	const struct client_events *events; /* borrowed */
 	void *arg;
 };
@@ -185,7 +189,7 @@ static bool wants_read(const struct client *c)
 		return false;
 	switch (c->state) {
 	case CLIENT_IDLE:
-		return !c->work || !c->work->congested;
+		return !c->held && (!c->work || !c->work->congested);
 	case CLIENT_HEAD:
 	case CLIENT_LINGER:
 		return true;
@@ -609,6 +613,10 @@ static size_t use_head(struct client *c, const char *p, size_t n)
 	bool first = c->state == CLIENT_IDLE;
 
 	if (first) {
+		c->held = c->events->may_begin && !c->events->may_begin(c->arg);
+		if (c->held)
+			return 0;
+		c->work->eof_is_gone = false;
 		http_parser_init(&c->work->parser, HTTP_REQUEST);
 		pass_on(c, CLIENT_HEAD);
 	}
@@ -680,7 +688,7 @@ static bool can_use(const struct client *c)
 {
 	switch (c->state) {
 	case CLIENT_IDLE:
-		return !c->work->congested;
+		return !c->work->congested && !c->held;
 	case CLIENT_HEAD:
 		return !c->work->finished && !c->work->parser.why;
 	case CLIENT_BODY:
@@ -742,11 +750,17 @@ static void use_kept(struct client *c)
 
 /* --- receiving ------------------------------------------------------------------------------------------------------------ */
 
-static bool both_directions_shut(const struct client *c)
+/* Asked when its input has ended, or now and then while nothing is read. */
+static bool has_left(const struct client *c)
 {
 	struct pollfd p = {.fd = c->fd};
+	int domain = AF_UNIX;
+	socklen_t size = sizeof(domain);
 
-	return poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR));
+	if (poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR)))
+		return true;
+	return c->saw_eof && c->work->eof_is_gone && getsockopt(c->fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 &&
+	       domain != AF_UNIX;
 }
 
 /* The client of a tunnel has finished sending, and all of it was passed on. */
@@ -765,7 +779,7 @@ static void on_eof(struct client *c)
 		return;
 	case CLIENT_ANSWER:
 	case CLIENT_TUNNEL:
-		if (!is_output_shut(c) && both_directions_shut(c)) {
+		if (!is_output_shut(c) && has_left(c)) {
 			client_lost(c, CLIENT_END_GONE);
 			return;
 		}
@@ -794,7 +808,7 @@ static void on_probe(struct deadline *d)
 
 	if (c->state == CLIENT_CLOSED)
 		return;
-	if (both_directions_shut(c))
+	if (has_left(c))
 		client_lost(c, CLIENT_END_GONE);
 	else if (is_served_unread(c))
 		deadline_set(&c->shared->probe_deadlines, &c->work->probe);
@@ -875,7 +889,9 @@ static void go_on(struct client *c)
 		return;
 	tunnel_ended(c);
 	/* What was kept is all there will ever be, and it is not a whole request. */
-	if (c->saw_eof && (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD))
+	if (c->held && c->state == CLIENT_IDLE)
+		update_interest(c);
+	else if (c->saw_eof && (c->state == CLIENT_IDLE || c->state == CLIENT_HEAD))
 		close_when_sent(c, c->state == CLIENT_IDLE ? CLIENT_END_DONE : CLIENT_END_GONE);
 	else if (c->saw_eof && c->state == CLIENT_BODY)
 		client_lost(c, CLIENT_END_GONE);
@@ -912,9 +928,18 @@ static void on_unread(struct deadline *d)
 	client_lost(CONTAINER_OF(d, struct work, unread)->client, CLIENT_END_NOT_READING);
 }
 
+void client_end_means_gone(struct client *c)
+{
+	c->work->eof_is_gone = true;
+	/* It may have ended already; who says so is on the stack. */
+	if (c->saw_eof && c->state == CLIENT_ANSWER && has_left(c))
+		break_off(c);
+}
+
 void client_tunnel(struct client *c)
 {
 	CHECK(c->state == CLIENT_ANSWER);
+	client_end_means_gone(c);
 	client_move(c, CLIENT_TUNNEL);
 	/* It may have sent ahead, and even have finished sending. */
 	if (c->work->in.len || c->saw_eof)
@@ -998,6 +1023,30 @@ struct client *client_new(struct client_shared *shared, int fd, unsigned long lo
 unsigned long long client_id(const struct client *c)
 {
 	return c->id;
+}
+
+int client_fd(const struct client *c)
+{
+	return c->fd;
+}
+
+void client_release(struct client *c)
+{
+	if (!c->held || c->state == CLIENT_CLOSED)
+		return;
+	c->held = false;
+	loop_defer(c->shared->loop, &c->work->resume);
+	update_interest(c);
+}
+
+void client_set_head_lines(struct client *c, const char *lines)
+{
+	c->head_lines = lines;
+}
+
+const char *client_head_lines(const struct client *c)
+{
+	return c->head_lines;
 }
 
 void client_cut(struct client *c, enum client_end end)

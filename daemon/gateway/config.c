@@ -2,17 +2,21 @@
 #include "gateway/config.h"
 
 #include <errno.h>
-#include <grp.h>
+#include <fcntl.h>
 #include <limits.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/check.h"
+#include "common/fd.h"
 #include "common/units.h"
 #include "gateway/route_class.h"
+
+enum {
+	RANGES_MAX_BYTES = 1048576
+};
 
 /* --- places -------------------------------------------------------------------------------------------------- */
 
@@ -192,10 +196,9 @@ static void rule_fini(struct config_rule *r)
 	for (size_t i = 0; i < r->nlisteners; i++)
 		free(r->listeners[i]);
 	free(r->listeners);
+	config_names_fini(&r->exes);
+	config_names_fini(&r->units);
 	free(r->user_id);
-	for (size_t i = 0; r->user_names && i < r->uids.n; i++)
-		free(r->user_names[i]);
-	free(r->user_names);
 }
 
 void config_unref(struct config *c)
@@ -209,6 +212,8 @@ void config_unref(struct config *c)
 		free(c->listeners[i].path);
 		free(c->listeners[i].name);
 		free(c->listeners[i].group);
+		config_names_fini(&c->listeners[i].hosts);
+		config_names_fini(&c->listeners[i].origins);
 	}
 	for (size_t i = 0; i < c->nupstreams; i++) {
 		free(c->upstreams[i].name);
@@ -224,7 +229,8 @@ void config_unref(struct config *c)
 	}
 	for (size_t i = 0; i < c->ncredentials; i++) {
 		free(c->credentials[i].name);
-		free(c->credentials[i].from);
+		config_key_fini(&c->credentials[i].api_key);
+		config_key_fini(&c->credentials[i].admin_api_key);
 	}
 	for (size_t i = 0; i < c->nrules; i++)
 		rule_fini(&c->rules[i]);
@@ -232,6 +238,7 @@ void config_unref(struct config *c)
 	free(c->upstreams);
 	free(c->credentials);
 	free(c->rules);
+	free(c->subuids.ranges);
 	free(c->access.path);
 	free(c->audit.path);
 	free(c->file);
@@ -239,45 +246,100 @@ void config_unref(struct config *c)
 	free(c);
 }
 
-/* --- names of users -------------------------------------------------------------------------------------------- */
+/* --- small questions ------------------------------------------------------------------------------------------- */
 
-/* A user's name as {user} shows it: what a user id may not hold is written as %XX. */
-static char *user_name(uint32_t uid)
+bool config_rule_asks_exe(const struct config_rule *r)
 {
-	const struct passwd *pw;
-	struct buf text = BUF_EMPTY;
-	char *name;
-
-	errno = 0;
-	pw = getpwuid(uid);
-	if (!pw && errno != 0 && errno != ENOENT && errno != ESRCH)
-		return NULL;
-	if (!pw)
-		buf_addf(&text, "uid-%u", uid);
-	for (const char *p = pw ? pw->pw_name : ""; *p; p++) {
-		if (strchr("\\/", *p) || (unsigned char)*p <= 0x20 || *p == 0x7f)
-			buf_addf(&text, "%%%02X", (unsigned)(unsigned char)*p);
-		else
-			buf_add_char(&text, *p);
-	}
-	name = text.failed ? NULL : str_dup(buf_str(&text));
-	buf_fini(&text);
-	return name;
+	return r->match_exes || strstr(r->user_id, "{exe}");
 }
 
-int config_rule_resolve_users(struct config_rule *r)
+bool config_rule_asks_unit(const struct config_rule *r)
 {
-	if (!strstr(r->user_id, "{user}"))
-		return 0;
-	r->user_names = calloc(r->uids.n, sizeof(char *));
-	if (!r->user_names)
+	return r->match_units || strstr(r->user_id, "{unit}");
+}
+
+bool config_asks_traits(const struct config *c)
+{
+	for (size_t i = 0; i < c->nrules; i++)
+		if (config_rule_asks_exe(&c->rules[i]) || config_rule_asks_unit(&c->rules[i]))
+			return true;
+	return false;
+}
+
+const struct config_listener *config_find_listener(const struct config *c, const char *name)
+{
+	for (size_t i = 0; i < c->nlisteners; i++)
+		if (strcmp(c->listeners[i].name, name) == 0)
+			return &c->listeners[i];
+	return NULL;
+}
+
+int config_names_add(struct config_names *names, struct str name)
+{
+	char **grown = reallocarray(names->names, names->n + 1, sizeof(char *));
+
+	if (!grown)
 		return -ENOMEM;
-	for (size_t i = 0; i < r->uids.n; i++) {
-		r->user_names[i] = user_name(r->uids.ids[i]);
-		if (!r->user_names[i])
-			return -EIO;
-	}
+	names->names = grown;
+	grown[names->n] = str_dup(name);
+	if (!grown[names->n])
+		return -ENOMEM;
+	names->n++;
 	return 0;
+}
+
+void config_names_fini(struct config_names *names)
+{
+	for (size_t i = 0; i < names->n; i++)
+		free(names->names[i]);
+	free(names->names);
+	*names = (struct config_names){0};
+}
+
+/* --- ids that users hand out to themselves ------------------------------------------------------------------------ */
+
+/* One line "holder:first:count"; lines that are none are ignored, as those who act on the file do. */
+static int add_range(struct config_ranges *out, struct str line)
+{
+	struct config_range *grown;
+	uint64_t first, count;
+
+	str_cut(&line, ':');
+	struct str word = str_cut(&line, ':');
+	if (str_parse_u64(word, &first) || str_parse_u64(line, &count) || first >= UINT32_MAX || count == 0)
+		return 0;
+	grown = reallocarray(out->ranges, out->n + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	out->ranges = grown;
+	if (count > UINT32_MAX - first)
+		count = UINT32_MAX - first;
+	grown[out->n++] = (struct config_range){(uint32_t)first, (uint32_t)(first + count - 1)};
+	return 0;
+}
+
+bool config_ranges_hold(const struct config_ranges *ranges, uint32_t id)
+{
+	for (size_t i = 0; i < ranges->n; i++)
+		if (id >= ranges->ranges[i].first && id <= ranges->ranges[i].last)
+			return true;
+	return false;
+}
+
+int config_read_ranges(const char *path, struct config_ranges *out)
+{
+	struct buf text = BUF_EMPTY;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int rc;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	rc = fd_read_all(fd, RANGES_MAX_BYTES, &text);
+	close(fd);
+	for (struct str rest = buf_str(&text); rc == 0 && rest.n;)
+		rc = add_range(out, str_cut(&rest, '\n'));
+	buf_fini(&text);
+	return rc;
 }
 
 /* --- what a rule allows ------------------------------------------------------------------------------------------ */
@@ -409,7 +471,7 @@ static int complete_rule(struct config *c)
 	r->admin = true;
 	r->isolation = CONFIG_ISOLATION_NONE;
 	config_rule_complete_allow(r);
-	return config_rule_resolve_users(r);
+	return 0;
 }
 
 char *config_host_file(const struct config_places *places)
@@ -451,8 +513,6 @@ int config_complete(struct config *c, const struct config_places *places, char *
 	}
 	if (rc == -ENOMEM)
 		snprintf(why, why_size, "out of memory");
-	if (rc == -EIO)
-		snprintf(why, why_size, "the name service does not answer, so {user} is unknown");
 	return rc;
 }
 
@@ -562,6 +622,24 @@ static void dump_ids(struct buf *out, const char *key, const struct config_ids *
 	*comma = true;
 }
 
+/* A flow list of texts. */
+static void dump_texts(struct buf *out, char *const *texts, size_t n)
+{
+	buf_add_char(out, '[');
+	for (size_t i = 0; i < n; i++) {
+		buf_add_cstr(out, i ? ", " : "");
+		dump_text(out, texts[i]);
+	}
+	buf_add_char(out, ']');
+}
+
+static void dump_match_texts(struct buf *out, const char *key, char *const *texts, size_t n, bool *comma)
+{
+	buf_addf(out, "%s%s: ", *comma ? ", " : " ", key);
+	dump_texts(out, texts, n);
+	*comma = true;
+}
+
 struct list_dump {
 	struct buf *out;
 	bool comma;
@@ -585,16 +663,13 @@ static void dump_routes(const struct config_route_set *set, struct buf *out)
 	buf_add_cstr(out, "]\n");
 }
 
-static void dump_texts(struct buf *out, const char *key, char *const *texts, size_t n)
+static void dump_limit_texts(struct buf *out, const char *key, char *const *texts, size_t n)
 {
-	struct list_dump d = {out, false};
-
 	if (n == 0)
 		return;
-	buf_addf(out, "      %s: [", key);
-	for (size_t i = 0; i < n; i++)
-		dump_entry(&d, texts[i]);
-	buf_add_cstr(out, "]\n");
+	buf_addf(out, "      %s: ", key);
+	dump_texts(out, texts, n);
+	buf_add_char(out, '\n');
 }
 
 /* A limit that is not written does not exist, so it is not shown. */
@@ -623,8 +698,8 @@ static void dump_limits(const struct config_limits *l, struct buf *out)
 		dump_duration(out, "      max_ttl", l->max_ttl_ms);
 		buf_add_char(out, '\n');
 	}
-	dump_texts(out, "images", l->images, l->nimages);
-	dump_texts(out, "providers", l->providers, l->nproviders);
+	dump_limit_texts(out, "images", l->images, l->nimages);
+	dump_limit_texts(out, "providers", l->providers, l->nproviders);
 }
 
 static void dump_rule(const struct config *c, const struct config_rule *r, struct buf *out)
@@ -638,14 +713,12 @@ static void dump_rule(const struct config *c, const struct config_rule *r, struc
 		dump_ids(out, "uid", &r->uids, &comma);
 	if (r->match_gids)
 		dump_ids(out, "gid", &r->gids, &comma);
-	if (r->match_listeners) {
-		buf_addf(out, "%slistener: [", comma ? ", " : " ");
-		for (size_t i = 0; i < r->nlisteners; i++) {
-			buf_add_cstr(out, i ? ", " : "");
-			dump_text(out, r->listeners[i]);
-		}
-		buf_add_char(out, ']');
-	}
+	if (r->match_exes)
+		dump_match_texts(out, "exe", r->exes.names, r->exes.n, &comma);
+	if (r->match_units)
+		dump_match_texts(out, "unit", r->units.names, r->units.n, &comma);
+	if (r->match_listeners)
+		dump_match_texts(out, "listener", r->listeners, r->nlisteners, &comma);
 	buf_add_cstr(out, " }\n    upstream: ");
 	dump_text(out, c->upstreams[r->upstream].name);
 	if (r->has_credential) {
@@ -681,6 +754,30 @@ static void dump_bounds(const struct config_bounds *b, struct buf *out)
 	buf_add_cstr(out, " }\n");
 }
 
+/* Where a key comes from; what it is cannot be shown, since it is not in here. */
+static void dump_key(struct buf *out, const char *name, const struct config_key *k)
+{
+	static const char *const words[] = {[CONFIG_SOURCE_FILE] = "file",
+					    [CONFIG_SOURCE_ENV] = "env",
+					    [CONFIG_SOURCE_SYSTEMD] = "systemd",
+					    [CONFIG_SOURCE_COMMAND] = "command"};
+
+	if (k->source == CONFIG_SOURCE_NONE)
+		return;
+	buf_addf(out, "    %s: { %s: ", name, words[k->source]);
+	if (k->source == CONFIG_SOURCE_COMMAND) {
+		for (size_t i = 0; k->argv[i]; i++) {
+			buf_add_cstr(out, i ? ", " : "[");
+			dump_text(out, k->argv[i]);
+		}
+		dump_duration(out, "], ttl", k->ttl_ms);
+		dump_duration(out, ", timeout", k->timeout_ms);
+	} else {
+		dump_text(out, k->from);
+	}
+	buf_add_cstr(out, " } # <secret>\n");
+}
+
 static void dump_output(const struct config_output *o, const char *key, struct buf *out)
 {
 	static const char *const words[] = {[CONFIG_OUTPUT_OFF] = "off",
@@ -705,25 +802,42 @@ static void dump_log(const struct config *c, struct buf *out)
 	buf_add_cstr(out, " }\n");
 }
 
+static void dump_listener(const struct config_listener *l, struct buf *out)
+{
+	if (l->path) {
+		buf_add_cstr(out, "  - path: ");
+		dump_text(out, l->path);
+	} else {
+		buf_addf(out, "  - tcp: \"127.0.0.1:%u\"", (unsigned)l->port);
+	}
+	buf_add_cstr(out, "\n    name: ");
+	dump_text(out, l->name);
+	if (l->path) {
+		buf_addf(out, "\n    mode: \"%04o\"\n", (unsigned)l->mode);
+	} else {
+		buf_add_cstr(out, "\n    hosts: ");
+		dump_texts(out, l->hosts.names, l->hosts.n);
+		if (l->origins.n) {
+			buf_add_cstr(out, "\n    origins: ");
+			dump_texts(out, l->origins.names, l->origins.n);
+		}
+		buf_add_char(out, '\n');
+	}
+	if (l->group) {
+		buf_add_cstr(out, "    group: ");
+		dump_text(out, l->group);
+		buf_add_char(out, '\n');
+	}
+}
+
 void config_dump(const struct config *c, struct buf *out)
 {
 	dump_duration(out, "drain_timeout", c->drain_timeout_ms);
 	buf_add_cstr(out, "\nhost: ");
 	dump_text(out, c->host);
 	buf_add_cstr(out, "\nlisten:\n");
-	for (size_t i = 0; i < c->nlisteners; i++) {
-		const struct config_listener *l = &c->listeners[i];
-		buf_add_cstr(out, "  - path: ");
-		dump_text(out, l->path);
-		buf_add_cstr(out, "\n    name: ");
-		dump_text(out, l->name);
-		buf_addf(out, "\n    mode: \"%04o\"\n", (unsigned)l->mode);
-		if (l->group) {
-			buf_add_cstr(out, "    group: ");
-			dump_text(out, l->group);
-			buf_add_char(out, '\n');
-		}
-	}
+	for (size_t i = 0; i < c->nlisteners; i++)
+		dump_listener(&c->listeners[i], out);
 	buf_add_cstr(out, "upstreams:\n");
 	for (size_t i = 0; i < c->nupstreams; i++)
 		dump_upstream(&c->upstreams[i], out);
@@ -733,9 +847,9 @@ void config_dump(const struct config *c, struct buf *out)
 		const struct config_credential *k = &c->credentials[i];
 		buf_add_cstr(out, "  ");
 		dump_text(out, k->name);
-		buf_addf(out, ":\n    api_key: { %s: ", k->source == CONFIG_SOURCE_FILE ? "file" : "env");
-		dump_text(out, k->from);
-		buf_add_cstr(out, " } # <secret>\n");
+		buf_add_cstr(out, ":\n");
+		dump_key(out, "api_key", &k->api_key);
+		dump_key(out, "admin_api_key", &k->admin_api_key);
 	}
 	buf_add_cstr(out, "clients:\n");
 	for (size_t i = 0; i < c->nrules; i++)
@@ -744,24 +858,44 @@ void config_dump(const struct config *c, struct buf *out)
 	dump_log(c, out);
 }
 
+static bool names_uid(const struct config_rule *r, uint32_t uid)
+{
+	for (size_t i = 0; i < r->uids.n; i++)
+		if (r->uids.ids[i] == uid)
+			return true;
+	return false;
+}
+
+/* root in a container is uid 0 as well, and over TCP it is nobody. */
+static void warn_of_root(const struct config *c, const struct config_rule *r, struct buf *out)
+{
+	if (c->nlisteners < 2 || r->match_listeners || !(r->admin || names_uid(r, 0)))
+		return;
+	buf_addf(out,
+		 "rule \"%s\" %s and names no listener: root in a container is uid 0 too, on whatever listener "
+		 "is open to it\n",
+		 r->name, r->admin ? "has admin: true" : "is for uid 0");
+}
+
 void config_warnings(const struct config *c, struct buf *out)
 {
 	bool uses_host = false;
-	const char *operators = NULL;
 
 	for (size_t i = 0; i < c->nrules; i++) {
 		const struct config_rule *r = &c->rules[i];
 		bool many = !r->match_uids || r->uids.n > 1;
-		if (r->admin && !r->match_listeners)
-			operators = r->name;
+		warn_of_root(c, r, out);
+		if (r->admin && r->has_credential && (r->allow.classes & ROUTE_CLASS_BIT(ROUTE_ADMIN)) &&
+		    c->credentials[r->credential].admin_api_key.source == CONFIG_SOURCE_NONE)
+			buf_addf(out,
+				 "rule \"%s\" allows admin routes, and its credential \"%s\" has no admin_api_key: "
+				 "they are answered 403\n",
+				 r->name, c->credentials[r->credential].name);
 		uses_host = uses_host || strstr(r->user_id, "{host}");
 		if (many && !strstr(r->user_id, "{user}") && !strstr(r->user_id, "{uid}"))
 			buf_addf(out, "rule \"%s\" can match several users, and its user_id makes them one owner\n",
 				 r->name);
 	}
-	if (operators && c->nlisteners > 1)
-		buf_addf(out, "rule \"%s\" has admin: true and names no listener: it matches on all %zu of them\n",
-			 operators, c->nlisteners);
 	if (uses_host && (strcmp(c->host, "localhost") == 0 || strcmp(c->host, "debian") == 0))
 		buf_addf(out, "{host} is \"%s\", as on many machines: write host: to tell this one apart\n", c->host);
 }
@@ -769,6 +903,53 @@ void config_warnings(const struct config *c, struct buf *out)
 static bool same_text(const char *a, const char *b)
 {
 	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+int config_key_copy(struct config_key *to, const struct config_key *from)
+{
+	size_t n = 0;
+
+	*to = (struct config_key){.source = from->source, .ttl_ms = from->ttl_ms, .timeout_ms = from->timeout_ms};
+	to->from = strdup(from->from);
+	if (!to->from)
+		return -ENOMEM;
+	if (!from->argv)
+		return 0;
+	while (from->argv[n])
+		n++;
+	to->argv = calloc(n + 1, sizeof(char *));
+	for (size_t i = 0; to->argv && i < n; i++) {
+		to->argv[i] = strdup(from->argv[i]);
+		if (!to->argv[i])
+			return -ENOMEM;
+	}
+	return to->argv ? 0 : -ENOMEM;
+}
+
+void config_key_fini(struct config_key *k)
+{
+	for (size_t i = 0; k->argv && k->argv[i]; i++)
+		free(k->argv[i]);
+	free(k->argv);
+	free(k->from);
+	*k = (struct config_key){0};
+}
+
+bool config_same_argv(char *const *a, char *const *b)
+{
+	size_t i = 0;
+
+	if (!a || !b)
+		return a == b;
+	while (a[i] && b[i] && strcmp(a[i], b[i]) == 0)
+		i++;
+	return !a[i] && !b[i];
+}
+
+bool config_key_same(const struct config_key *a, const struct config_key *b)
+{
+	return a->source == b->source && same_text(a->from, b->from) && config_same_argv(a->argv, b->argv) &&
+	       a->ttl_ms == b->ttl_ms && a->timeout_ms == b->timeout_ms;
 }
 
 bool config_upstream_same(const struct config_upstream *a, const struct config_upstream *b)

@@ -25,8 +25,11 @@ struct match {
 	yaml_node_t *uid;
 	yaml_node_t *group;
 	yaml_node_t *gid;
+	yaml_node_t *exe;
+	yaml_node_t *unit;
 	yaml_node_t *listener;
 };
+
 /* Calls `each` for a single value or for every element of a list. */
 static void for_each_value(struct reader *r, yaml_node_t *node, struct config_rule *rule, const char *key,
 			   void (*each)(struct reader *r, yaml_node_t *value, struct config_rule *rule))
@@ -126,6 +129,49 @@ static void add_listener(struct reader *r, yaml_node_t *node, struct config_rule
 		rule->nlisteners++;
 }
 
+static void add_name(struct reader *r, yaml_node_t *node, struct config_names *to)
+{
+	if (config_names_add(to, reader_scalar(node)))
+		r->no_memory = true;
+}
+
+static void add_exe(struct reader *r, yaml_node_t *node, struct config_rule *rule)
+{
+	if (node->data.scalar.value[0] != '/')
+		reader_fault(r, node, "exe is \"%s\", expected the absolute path of a program",
+			     node->data.scalar.value);
+	else
+		add_name(r, node, &rule->exes);
+}
+
+/* "x.service" of the system, or "user@UID:x.service" of a user's manager. */
+static bool is_unit(struct str s)
+{
+	uint64_t uid;
+
+	if (str_starts(s, STR("user@")) && memchr(s.p, ':', s.n)) {
+		struct str user = str_cut(&s, ':');
+		if (str_parse_u64(str_of(user.p + 5, user.n - 5), &uid) || uid >= UINT32_MAX)
+			return false;
+	}
+	for (size_t i = 0; i < s.n; i++)
+		if ((unsigned char)s.p[i] <= 0x20 || s.p[i] == '/')
+			return false;
+	return (str_ends(s, STR(".service")) && s.n > 8) || (str_ends(s, STR(".scope")) && s.n > 6);
+}
+
+static void add_unit(struct reader *r, yaml_node_t *node, struct config_rule *rule)
+{
+	if (is_unit(reader_scalar(node)))
+		add_name(r, node, &rule->units);
+	else
+		reader_fault(
+			r, node,
+			"unit is \"%s\", expected NAME.service or NAME.scope of the system, or user@UID:NAME.service "
+			"of a user",
+			node->data.scalar.value);
+}
+
 static void read_match(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
 {
 	static const struct reader_field fields[] = {
@@ -133,6 +179,8 @@ static void read_match(struct reader *r, yaml_node_t *node, void *to, const stru
 		{"uid", reader_keep_node, offsetof(struct match, uid), 0, 0},
 		{"group", reader_keep_node, offsetof(struct match, group), 0, 0},
 		{"gid", reader_keep_node, offsetof(struct match, gid), 0, 0},
+		{"exe", reader_keep_node, offsetof(struct match, exe), 0, 0},
+		{"unit", reader_keep_node, offsetof(struct match, unit), 0, 0},
 		{"listener", reader_keep_node, offsetof(struct match, listener), 0, 0},
 	};
 	struct config_rule *rule = to;
@@ -145,6 +193,8 @@ static void read_match(struct reader *r, yaml_node_t *node, void *to, const stru
 		reader_fault(r, m.gid, "group and gid in one rule: expected one of them, a list means any of");
 	rule->match_uids = m.user || m.uid;
 	rule->match_gids = m.group || m.gid;
+	rule->match_exes = m.exe;
+	rule->match_units = m.unit;
 	rule->match_listeners = m.listener;
 	if (m.user)
 		for_each_value(r, m.user, rule, "user", add_user);
@@ -154,6 +204,10 @@ static void read_match(struct reader *r, yaml_node_t *node, void *to, const stru
 		for_each_value(r, m.group, rule, "group", add_group);
 	if (m.gid)
 		for_each_value(r, m.gid, rule, "gid", add_gid);
+	if (m.exe)
+		for_each_value(r, m.exe, rule, "exe", add_exe);
+	if (m.unit)
+		for_each_value(r, m.unit, rule, "unit", add_unit);
 	if (m.listener)
 		for_each_value(r, m.listener, rule, "listener", add_listener);
 }
@@ -219,20 +273,35 @@ static void find_credential(struct reader *r, yaml_node_t *rule_node, yaml_node_
 	reader_fault(r, node, "there is no credential \"%s\"", node->data.scalar.value);
 }
 
-/* One {word} of a user_id; false after a fault. */
-static bool check_placeholder(struct reader *r, yaml_node_t *node, struct str word, const struct config_rule *rule)
+/* One {word} of a user_id. */
+static bool is_placeholder(struct str word)
 {
-	if (str_eq(word, STR("{uid}")) || str_eq(word, STR("{host}")) || str_eq(word, STR("{client}")))
-		return true;
-	if (!str_eq(word, STR("{user}"))) {
-		reader_fault(r, node, "user_id holds %.*s, expected {user}, {uid}, {host} or {client}", STR_ARG(word));
-		return false;
-	}
-	if (rule->match_uids)
-		return true;
-	reader_fault(r, node,
-		     "{user} needs a rule that names its users (match: user or uid) in this version: write {uid}");
+	static const struct str known[] = {{"{user}", 6}, {"{uid}", 5}, {"{group}", 7}, {"{host}", 6},
+					   {"{unit}", 6}, {"{exe}", 5}, {"{client}", 8}};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (str_eq(word, known[i]))
+			return true;
 	return false;
+}
+
+/*
+ * Anybody may name a program like another's, and as he likes: {exe} only tells apart what is one user's already, and it
+ * must be clear in what comes out where it begins and ends.
+ */
+static void check_exe(struct reader *r, yaml_node_t *node, const struct config_rule *rule)
+{
+	const char *exe = strstr(rule->user_id, "{exe}");
+	bool one = rule->match_uids && rule->uids.n == 1;
+
+	if (!exe)
+		return;
+	if (!one && !strstr(rule->user_id, "{user}") && !strstr(rule->user_id, "{uid}"))
+		reader_fault(r, node,
+			     "{exe} needs {user} or {uid} beside it, or a rule for one uid: anybody may name a program "
+			     "like another's");
+	else if (!one && ((exe > rule->user_id && exe[-1] == '}') || exe[5] == '{' || strstr(exe + 1, "{exe}")))
+		reader_fault(r, node, "{exe} may stand once, with a character between it and another field");
 }
 
 static void check_user_id(struct reader *r, yaml_node_t *node, const struct config_rule *rule)
@@ -255,29 +324,25 @@ static void check_user_id(struct reader *r, yaml_node_t *node, const struct conf
 			continue;
 		const char *end = memchr(s.p + i, '}', s.n - i);
 		struct str word = end ? str_of(s.p + i, (size_t)(end - s.p) - i + 1) : str_of(s.p + i, s.n - i);
-		if (!check_placeholder(r, node, word, rule))
+		if (!is_placeholder(word)) {
+			reader_fault(r, node,
+				     "user_id holds %.*s, expected {user}, {uid}, {group}, {host}, {unit}, {exe} or "
+				     "{client}",
+				     STR_ARG(word));
 			return;
+		}
 		i += word.n - 1;
 	}
+	check_exe(r, node, rule);
 }
 
 static void read_user_id(struct reader *r, yaml_node_t *rule_node, yaml_node_t *node, struct config_rule *rule)
 {
-	int rc;
-
 	if (node && !reader_expect_text(r, node, "user_id"))
 		return;
 	rule->user_id = reader_copy(r, node ? reader_scalar(node) : STR("{user}@{host}"));
-	if (!rule->user_id)
-		return;
-	check_user_id(r, node ? node : rule_node, rule);
-	if (!rule->match_uids)
-		return;
-	rc = config_rule_resolve_users(rule);
-	if (rc == -ENOMEM)
-		r->no_memory = true;
-	else if (rc)
-		reader_fault(r, node ? node : rule_node, "the name service does not answer, so {user} is unknown");
+	if (rule->user_id)
+		check_user_id(r, node ? node : rule_node, rule);
 }
 
 static void read_isolation(struct reader *r, yaml_node_t *node, struct config_rule *rule)
@@ -360,6 +425,7 @@ void config_clients_read(struct reader *r, yaml_node_t *node)
 	for (yaml_node_item_t *i = node->data.sequence.items.start; i < node->data.sequence.items.top; i++)
 		read_rule(r, reader_node(r, *i), &c->rules[c->nrules++]);
 }
+
 /* --- checks between the parts ---------------------------------------------------------------------------------------- */
 
 static bool ids_within(const struct config_ids *inner, const struct config_ids *outer)
@@ -374,26 +440,104 @@ static bool ids_within(const struct config_ids *inner, const struct config_ids *
 	return true;
 }
 
-static bool names_within(const struct config_rule *inner, const struct config_rule *outer)
+static bool names_within(char *const *inner, size_t ninner, char *const *outer, size_t nouter)
 {
-	for (size_t i = 0; i < inner->nlisteners; i++) {
+	for (size_t i = 0; i < ninner; i++) {
 		bool found = false;
-		for (size_t k = 0; k < outer->nlisteners && !found; k++)
-			found = strcmp(inner->listeners[i], outer->listeners[k]) == 0;
+		for (size_t k = 0; k < nouter && !found; k++)
+			found = strcmp(inner[i], outer[k]) == 0;
 		if (!found)
 			return false;
 	}
 	return true;
 }
 
-/* Whether every peer that `later` matches is matched by `earlier`. */
-static bool covers(const struct config_rule *earlier, const struct config_rule *later)
+static bool listener_is_tcp(const struct config *c, const char *name)
 {
-	if (earlier->match_uids && !(later->match_uids && ids_within(&later->uids, &earlier->uids)))
+	for (size_t i = 0; i < c->nlisteners; i++)
+		if (c->listeners[i].name && strcmp(c->listeners[i].name, name) == 0)
+			return c->listeners[i].port != 0;
+	return false;
+}
+
+/* How many of the rule's listeners are TCP. */
+static size_t count_tcp(const struct config *c, const struct config_rule *r)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->nlisteners; i++)
+		n += listener_is_tcp(c, r->listeners[i]);
+	return n;
+}
+
+static bool names_root(const struct config_rule *r)
+{
+	for (size_t i = 0; i < r->uids.n; i++)
+		if (r->uids.ids[i] == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Whether `later` is there for those whom `earlier` leaves out because it does not name them: over TCP root and whoever a
+ * rule makes an administrator, and uids of /etc/subuid.
+ */
+static bool names_left_out(const struct config *c, const struct config_rule *earlier, const struct config_rule *later)
+{
+	if (earlier->match_listeners)
 		return false;
-	if (earlier->match_gids && !(later->match_gids && ids_within(&later->gids, &earlier->gids)))
+	if (count_tcp(c, later) && (earlier->admin || !later->match_uids || names_root(later)))
+		return true;
+	if (earlier->match_uids || c->subuids.n == 0)
 		return false;
-	return !earlier->match_listeners || (later->match_listeners && names_within(later, earlier));
+	for (size_t i = 0; i < later->uids.n; i++)
+		if (config_ranges_hold(&c->subuids, later->uids.ids[i]))
+			return true;
+	return later->match_listeners;
+}
+
+/* Whether every peer that `later` matches is matched by `earlier`. */
+static bool covers(const struct config *c, const struct config_rule *earlier, const struct config_rule *later)
+{
+	const struct config_rule *e = earlier, *l = later;
+
+	if (e->match_uids && !(l->match_uids && ids_within(&l->uids, &e->uids)))
+		return false;
+	if (e->match_gids && !(l->match_gids && ids_within(&l->gids, &e->gids)))
+		return false;
+	if (e->match_exes && !(l->match_exes && names_within(l->exes.names, l->exes.n, e->exes.names, e->exes.n)))
+		return false;
+	if (e->match_units && !(l->match_units && names_within(l->units.names, l->units.n, e->units.names, e->units.n)))
+		return false;
+	if (e->match_listeners &&
+	    !(l->match_listeners && names_within(l->listeners, l->nlisteners, e->listeners, e->nlisteners)))
+		return false;
+	return !names_left_out(c, e, l);
+}
+
+/* Over TCP the uid is all that is known, and root and administrators must name the listener. */
+static void check_tcp(struct reader *r, const struct config_rule *rule)
+{
+	size_t tcp = 0;
+
+	for (size_t i = 0; i < r->c->nlisteners; i++)
+		tcp += r->c->listeners[i].port != 0;
+	if (rule->match_listeners ? count_tcp(r->c, rule) < rule->nlisteners : tcp == 0 || tcp < r->c->nlisteners)
+		return;
+	if (rule->match_gids || rule->match_units || rule->match_exes)
+		reader_fault_at(
+			r, rule->at,
+			"the rule can never match: group, exe and unit are not known over TCP, and it is for no "
+			"other listener");
+	else if (rule->user_id && (strstr(rule->user_id, "{group}") || strstr(rule->user_id, "{exe}")))
+		reader_fault_at(
+			r, rule->at,
+			"user_id can never be made: {group} and {exe} are not known over TCP, and the rule is for no "
+			"other listener");
+	else if (!rule->match_listeners && (rule->admin || (names_root(rule) && rule->uids.n == 1)))
+		reader_fault_at(
+			r, rule->at,
+			"the rule can never match: over TCP uid 0 and administrators need match: { listener: ... }");
 }
 
 void config_clients_check(struct reader *r)
@@ -407,12 +551,13 @@ void config_clients_check(struct reader *r)
 			if (rule->name && earlier->name && strcmp(rule->name, earlier->name) == 0)
 				reader_fault_at(r, rule->at, "rule name \"%s\" is used twice, first in line %u",
 						rule->name, earlier->at.line);
-			if (covers(earlier, rule)) {
+			if (covers(c, earlier, rule)) {
 				reader_fault_at(r, rule->at, "the rule can never match: the one in line %u covers it",
 						earlier->at.line);
 				break;
 			}
 		}
+		check_tcp(r, rule);
 		for (size_t n = 0; n < rule->nlisteners; n++) {
 			bool found = false;
 			for (size_t k = 0; k < c->nlisteners && !found; k++)

@@ -25,6 +25,8 @@
 #include "gateway/config_upstreams.h"
 #include "gateway/reader.h"
 
+#define SUBUID_FILE "/etc/subuid"
+
 enum {
 	FILE_MAX_BYTES = 1048576,
 	DEPTH_MAX = 100
@@ -81,10 +83,18 @@ static void check_unused(struct reader *r)
 	}
 	for (size_t i = 0; i < c->ncredentials; i++) {
 		bool used = false;
-		for (size_t k = 0; k < c->nrules && !used; k++)
-			used = c->rules[k].has_credential && c->rules[k].credential == i;
+		bool used_by_admin = false;
+		for (size_t k = 0; k < c->nrules; k++) {
+			bool here = c->rules[k].has_credential && c->rules[k].credential == i;
+			used = used || here;
+			used_by_admin = used_by_admin || (here && c->rules[k].admin);
+		}
 		if (!used)
 			reader_fault_at(r, c->credentials[i].at, "no client rule uses the credential \"%s\"",
+					c->credentials[i].name);
+		else if (!used_by_admin && c->credentials[i].admin_api_key.source != CONFIG_SOURCE_NONE)
+			reader_fault_at(r, c->credentials[i].at,
+					"no client rule with admin: true uses the admin_api_key of \"%s\"",
 					c->credentials[i].name);
 	}
 }
@@ -218,7 +228,7 @@ static void parse(struct reader *r, const struct buf *text)
 static int check_default_socket(const struct config *c, char *why, size_t why_size)
 {
 	for (size_t i = 0; i < c->nlisteners; i++) {
-		size_t n = strlen(c->listeners[i].path);
+		size_t n = c->listeners[i].path ? strlen(c->listeners[i].path) : 0;
 		if (n <= UNIX_SOCKET_PATH_MAX)
 			continue;
 		snprintf(why, why_size, "the default socket path has %zu bytes, a socket path may have at most %d", n,
@@ -228,6 +238,16 @@ static int check_default_socket(const struct config *c, char *why, size_t why_si
 	return 0;
 }
 
+/* Whoever holds such a range can be anybody in it: which uids are in one is part of what the rules mean. */
+static int read_subuids(struct config *c, struct buf *faults)
+{
+	int rc = config_read_ranges(SUBUID_FILE, &c->subuids);
+
+	if (rc && rc != -ENOMEM)
+		buf_addf(faults, "%s:0:0: cannot be read: %s\n", SUBUID_FILE, strerror(-rc));
+	return rc;
+}
+
 int config_load(const char *file, const struct config_places *places, struct config **out, struct buf *faults)
 {
 	struct reader r = {.file = file, .faults = faults, .c = config_new()};
@@ -235,6 +255,8 @@ int config_load(const char *file, const struct config_places *places, struct con
 	char why[256];
 	int rc = r.c ? 0 : -ENOMEM;
 
+	if (rc == 0)
+		rc = read_subuids(r.c, faults);
 	if (rc == 0 && file) {
 		r.c->file = strdup(file);
 		rc = read_file(file, &text, faults);

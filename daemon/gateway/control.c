@@ -10,6 +10,7 @@
 #include "gateway/client.h"
 #include "gateway/config.h"
 #include "gateway/identity.h"
+#include "gateway/keyring.h"
 #include "gateway/logs.h"
 #include "gateway/orphan.h"
 #include "gateway/snapshot.h"
@@ -61,12 +62,69 @@ static void write_upstream_health(const struct request *r, struct json_writer *w
 	write_shared_vm(r, w, index);
 }
 
-static void answer_health(const struct request *r)
+static bool is_in_order(const struct key *key)
+{
+	return !key || (key_state(key).loaded && !key_state(key).error);
+}
+
+/* Whether a request has what it is to carry, though it may be about to change. */
+static bool is_loaded(const struct key *key)
+{
+	return !key || key_state(key).loaded;
+}
+
+static void write_key(struct json_writer *w, const char *name, const struct key *key)
+{
+	struct key_state s = key_state(key);
+	char age[40];
+
+	json_object_begin(w, name);
+	json_bool(w, "loaded", s.loaded);
+	if (s.loaded) {
+		duration_format((int64_t)s.age_ms * 1000000, age);
+		json_cstr(w, "age", age);
+	}
+	json_uint(w, "changes", s.changes);
+	if (s.error)
+		json_cstr(w, "error", s.error);
+	json_object_end(w);
+}
+
+static void write_credentials(const struct request *r, struct json_writer *w)
+{
+	const struct config *c = snapshot_config(r->snapshot);
+
+	if (c->ncredentials == 0)
+		return;
+	json_array_begin(w, "credentials");
+	for (size_t i = 0; i < c->ncredentials; i++) {
+		const struct key *admin = snapshot_admin_credential(r->snapshot, i);
+		json_object_begin(w, NULL);
+		json_cstr(w, "name", c->credentials[i].name);
+		write_key(w, "api_key", snapshot_credential(r->snapshot, i));
+		if (admin)
+			write_key(w, "admin_api_key", admin);
+		json_object_end(w);
+	}
+	json_array_end(w);
+}
+
+/* Whether all credentials answer a question with yes. */
+static bool all_keys(const struct request *r, bool (*question)(const struct key *key))
+{
+	for (size_t i = 0; i < snapshot_config(r->snapshot)->ncredentials; i++)
+		if (!question(snapshot_credential(r->snapshot, i)) ||
+		    !question(snapshot_admin_credential(r->snapshot, i)))
+			return false;
+	return true;
+}
+
+static unsigned answer_health(const struct request *r)
 {
 	size_t n = snapshot_config(r->snapshot)->nupstreams;
 	struct buf out = BUF_EMPTY;
 	struct json_writer w = json_writer(&out);
-	bool degraded = r->stats->listener_trouble;
+	bool degraded = r->stats->listener_trouble || !all_keys(r, is_in_order);
 
 	for (size_t i = 0; i < n; i++)
 		degraded = degraded || upstream_error(r, i);
@@ -80,10 +138,57 @@ static void answer_health(const struct request *r)
 		json_object_end(&w);
 	}
 	json_array_end(&w);
+	write_credentials(r, &w);
 	if (r->stats->listener_trouble)
 		json_cstr(&w, "listener_error", r->stats->listener_trouble);
 	json_object_end(&w);
 	answer_json(r->to, &out);
+	return 200;
+}
+
+/* Whether a request would find all that it needs: for whoever sends traffic here. */
+static unsigned answer_ready(const struct request *r)
+{
+	const struct config *c = snapshot_config(r->snapshot);
+	struct buf out = BUF_EMPTY;
+	struct json_writer w = json_writer(&out);
+
+	for (size_t i = 0; i < c->nupstreams; i++) {
+		const char *error = upstream_error(r, i);
+		if (!error)
+			continue;
+		answer_error(r->to, 503, "upstream %s: %s", c->upstreams[i].name, error);
+		return 503;
+	}
+	for (size_t i = 0; i < c->ncredentials; i++) {
+		if (is_loaded(snapshot_credential(r->snapshot, i)) &&
+		    is_loaded(snapshot_admin_credential(r->snapshot, i)))
+			continue;
+		answer_error(r->to, 503, "credential not loaded: \"%s\"", c->credentials[i].name);
+		return 503;
+	}
+	json_object_begin(&w, NULL);
+	json_cstr(&w, "status", "ready");
+	json_object_end(&w);
+	answer_json(r->to, &out);
+	return 200;
+}
+
+/* What is known of the peer beside its uid: over TCP nothing, executable and unit where a rule asks for one. */
+static void write_process(const struct identity *peer, struct json_writer *w)
+{
+	if (peer->over_tcp)
+		return;
+	json_uint(w, "gid", peer->gid);
+	json_array_begin(w, "groups");
+	for (size_t i = 0; i < peer->ngroups; i++)
+		json_uint(w, NULL, peer->groups[i]);
+	json_array_end(w);
+	json_int(w, "pid", peer->pid);
+	if (peer->exe)
+		json_cstr(w, "exe", peer->exe);
+	if (peer->unit)
+		json_cstr(w, "unit", peer->unit);
 }
 
 static void write_route(void *arg, const char *entry)
@@ -98,7 +203,7 @@ static void write_routes(struct json_writer *w, const char *key, const struct co
 	json_array_end(w);
 }
 
-static void answer_whoami(const struct request *r)
+static unsigned answer_whoami(const struct request *r)
 {
 	const struct control_caller *c = r->caller;
 	struct buf out = BUF_EMPTY;
@@ -106,12 +211,7 @@ static void answer_whoami(const struct request *r)
 
 	json_object_begin(&w, NULL);
 	json_uint(&w, "uid", c->peer->uid);
-	json_uint(&w, "gid", c->peer->gid);
-	json_array_begin(&w, "groups");
-	for (size_t i = 0; i < c->peer->ngroups; i++)
-		json_uint(&w, NULL, c->peer->groups[i]);
-	json_array_end(&w);
-	json_int(&w, "pid", c->peer->pid);
+	write_process(c->peer, &w);
 	json_cstr(&w, "listener", c->listener);
 	json_cstr(&w, "rule", c->rule->name);
 	json_cstr(&w, "user_id", c->user_id);
@@ -124,6 +224,7 @@ static void answer_whoami(const struct request *r)
 	json_cstr(&w, "isolation", c->rule->isolation == CONFIG_ISOLATION_OWNER ? "owner" : "none");
 	json_object_end(&w);
 	answer_json(r->to, &out);
+	return 200;
 }
 
 static void write_clients(const struct request *r, struct json_writer *w)
@@ -194,7 +295,7 @@ static void write_pool(const struct upstream *u, struct json_writer *w)
 	json_object_end(w);
 }
 
-static void answer_status(const struct request *r)
+static unsigned answer_status(const struct request *r)
 {
 	const struct config *config = snapshot_config(r->snapshot);
 	struct buf out = BUF_EMPTY;
@@ -226,18 +327,21 @@ static void answer_status(const struct request *r)
 			json_object_end(&w);
 		}
 		json_array_end(&w);
+		write_credentials(r, &w);
 		if (r->stats->logs)
 			logs_status(r->stats->logs, &w);
 	}
 	json_object_end(&w);
 	answer_json(r->to, &out);
+	return 200;
 }
 
 static const struct {
 	struct str path;
-	void (*answer)(const struct request *r);
+	unsigned (*answer)(const struct request *r); /* the status */
 } routes[] = {
 	{{"/health", 7}, answer_health},
+	{{"/ready", 6}, answer_ready},
 	{{"/whoami", 7}, answer_whoami},
 	{{"/status", 7}, answer_status},
 };
@@ -255,8 +359,7 @@ unsigned control_answer(const struct answer_to *to, enum http_method method, str
 			answer_error(to, 405, "%.*s is for GET only", STR_ARG(routes[i].path));
 			return 405;
 		}
-		routes[i].answer(&r);
-		return 200;
+		return routes[i].answer(&r);
 	}
 	answer_error(to, 404, "there is no such route below /gateway/v1");
 	return 404;

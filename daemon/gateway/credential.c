@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,51 +130,109 @@ static ssize_t read_variable(const char *name, char bytes[SECRET_MAX_BYTES + 2],
 	return (ssize_t)n;
 }
 
-/* Reads and checks; the length in bytes, or negative and why. */
-static ssize_t read_value(const struct config_credential *k, char bytes[SECRET_MAX_BYTES + 2], char *why,
-			  size_t why_size)
+int credential_path(const struct config_key *k, char path[PATH_MAX], char *why, size_t why_size)
 {
-	bool file = k->source == CONFIG_SOURCE_FILE;
-	ssize_t got =
-		file ? read_key_file(k->from, bytes, why, why_size) : read_variable(k->from, bytes, why, why_size);
-	const char *wrong;
-	size_t n;
+	const char *dir = k->source == CONFIG_SOURCE_SYSTEMD ? getenv("CREDENTIALS_DIRECTORY") : "";
+	int n;
 
-	if (got < 0)
-		return got;
-	n = (size_t)got;
-	wrong = bad_value(bytes, &n);
-	if (!wrong && n > SECRET_MAX_BYTES)
-		wrong = "is longer than 4096 bytes";
-	if (wrong) {
-		snprintf(why, why_size, "%s%s: %s", file ? "" : "variable ", k->from, wrong);
-		return -EINVAL;
+	if (!dir || (k->source == CONFIG_SOURCE_SYSTEMD && dir[0] != '/')) {
+		snprintf(why, why_size, "systemd credential %s: CREDENTIALS_DIRECTORY is not set", k->from);
+		return -ENOENT;
 	}
-	return (ssize_t)n;
+	n = snprintf(path, PATH_MAX, "%s%s%s", dir, dir[0] ? "/" : "", k->from);
+	if (n >= PATH_MAX) {
+		snprintf(why, why_size, "%s: %s", k->from, strerror(ENAMETOOLONG));
+		return -ENAMETOOLONG;
+	}
+	return 0;
 }
 
-int credential_check(const struct config_credential *k, char *why, size_t why_size)
+static ssize_t read_source(const struct config_key *k, char bytes[SECRET_MAX_BYTES + 2], char *why, size_t why_size)
+{
+	char path[PATH_MAX];
+	int rc;
+
+	if (k->source == CONFIG_SOURCE_ENV)
+		return read_variable(k->from, bytes, why, why_size);
+	rc = credential_path(k, path, why, why_size);
+	return rc ? rc : read_key_file(path, bytes, why, why_size);
+}
+
+static const char *kind_of(const struct config_key *k)
+{
+	switch (k->source) {
+	case CONFIG_SOURCE_ENV:
+		return "variable ";
+	case CONFIG_SOURCE_SYSTEMD:
+		return "systemd credential ";
+	case CONFIG_SOURCE_COMMAND:
+		return "command ";
+	case CONFIG_SOURCE_FILE:
+	case CONFIG_SOURCE_NONE:
+		return "";
+	}
+	return "";
+}
+
+/* Whether the bytes are a key; its length in *n. */
+static int check_value(const struct config_key *k, const char *bytes, size_t *n, char *why, size_t why_size)
+{
+	const char *wrong = bad_value(bytes, n);
+
+	if (!wrong && *n > SECRET_MAX_BYTES)
+		wrong = "is longer than 4096 bytes";
+	if (!wrong)
+		return 0;
+	snprintf(why, why_size, "%s%s: %s", kind_of(k), k->from, wrong);
+	return -EINVAL;
+}
+
+/* Reads and checks; the length in bytes, or negative and why. */
+static ssize_t read_value(const struct config_key *k, char bytes[SECRET_MAX_BYTES + 2], char *why, size_t why_size)
+{
+	ssize_t got = read_source(k, bytes, why, why_size);
+	size_t n = got < 0 ? 0 : (size_t)got;
+	int rc = got < 0 ? (int)got : check_value(k, bytes, &n, why, why_size);
+
+	return rc ? rc : (ssize_t)n;
+}
+
+int credential_check(const struct config_key *k, char *why, size_t why_size)
 {
 	char bytes[SECRET_MAX_BYTES + 2];
-	ssize_t n = read_value(k, bytes, why, why_size);
+	ssize_t n;
 
+	if (k->source == CONFIG_SOURCE_COMMAND) {
+		if (access(k->from, X_OK) == 0)
+			return 0;
+		snprintf(why, why_size, "command %s: %s", k->from, strerror(errno));
+		return -ENOENT;
+	}
+	n = read_value(k, bytes, why, why_size);
 	explicit_bzero(bytes, sizeof(bytes));
 	return n < 0 ? (int)n : 0;
 }
 
-int credential_load(const struct config_credential *k, struct secret *previous, struct secret **out, char *why,
-		    size_t why_size)
+int credential_take(const struct config_key *k, char *bytes, size_t n, struct secret **out, char *why, size_t why_size)
+{
+	size_t all = n;
+	int rc = check_value(k, bytes, &n, why, why_size);
+
+	if (rc == 0) {
+		rc = secret_take(bytes, n, out);
+		if (rc)
+			snprintf(why, why_size, "%s: out of memory", k->from);
+	}
+	explicit_bzero(bytes, all);
+	return rc;
+}
+
+int credential_load(const struct config_key *k, struct secret **out, char *why, size_t why_size)
 {
 	char bytes[SECRET_MAX_BYTES + 2];
-	ssize_t n;
-	int rc;
+	ssize_t n = read_value(k, bytes, why, why_size);
+	int rc = n < 0 ? (int)n : secret_take(bytes, (size_t)n, out);
 
-	if (k->source == CONFIG_SOURCE_ENV && previous && !getenv(k->from)) {
-		*out = secret_ref(previous);
-		return 0;
-	}
-	n = read_value(k, bytes, why, why_size);
-	rc = n < 0 ? (int)n : secret_take(bytes, (size_t)n, out);
 	explicit_bzero(bytes, sizeof(bytes));
 	if (rc == 0 && k->source == CONFIG_SOURCE_ENV) {
 		/* The bytes on the stack of the program's start, too: /proc/PID/environ shows those. */

@@ -17,7 +17,8 @@
  * leave a sandbox that nobody knows of. Its answer is read without the client, and the sandbox in it is destroyed.
  *
  * The request goes to a second connection only if the first had served before, broke before a single response byte, and
- * either nothing of the request was sent or its method is safe and it has no body.
+ * either nothing of the request was sent or its method is safe and it has no body. A 401 for our own key has the key read
+ * again and, if another one comes of that, such a request sent again; otherwise the server's 401 is passed on as it is.
  *
  * Whether the connection is kept is decided in one place, finish(): both messages ended, nothing left over, and the
  * server means to keep it.
@@ -40,6 +41,7 @@
 #include "common/spares.h"
 #include "gateway/answer.h"
 #include "gateway/client.h"
+#include "gateway/keyring.h"
 #include "gateway/orphan.h"
 #include "gateway/request_id.h"
 #include "gateway/rewrite.h"
@@ -104,6 +106,13 @@ enum down_framing {
 	DOWN_PLAIN, /* an HTTP/1.0 client: without chunks, ended by the close */
 };
 
+/* The credentials that a request may carry. */
+enum {
+	KEY_ORDINARY,
+	KEY_ADMIN,
+	KEYS
+};
+
 struct exchange {
 	struct loop *loop;         /* borrowed */
 	struct client *client;     /* borrowed; valid until exchange_gone or the end */
@@ -147,7 +156,10 @@ struct exchange {
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
 	const char *user_id;                /* borrowed from the grant */
 	struct orphanage *orphanage;        /* borrowed; for a spawn whose client leaves; NULL for everything else */
-	struct secret *key;                 /* owned reference; with orphanage */
+	struct key *keys[KEYS];             /* owned references; NULL: none */
+	struct secret *used[KEYS];          /* owned references; the values of them in `up` */
+	struct key_wait key_wait;           /* LEASE: for a key that is being read */
+	bool rekeyed;                       /* sent again after a 401 */
 	const struct exchange_shape *shape; /* borrowed; NULL: none */
 	void *shape_arg;
 	enum exchange_use use; /* of the response body */
@@ -218,7 +230,10 @@ static void on_destroy(struct deferred *d)
 		event_free(e->timeout);
 	buf_fini(&e->gathered);
 	buf_fini(&e->response);
-	secret_unref(e->key);
+	for (int i = 0; i < KEYS; i++) {
+		key_unref(e->keys[i]);
+		secret_unref(e->used[i]);
+	}
 	buf_fini(&e->copy);
 	put_spare(e);
 }
@@ -241,6 +256,7 @@ static void end(struct exchange *e, enum exchange_end reason, bool reusable)
 {
 	move(e, EXCHANGE_ENDED);
 	upstream_ticket_cancel(&e->ticket);
+	key_wait_cancel(&e->key_wait);
 	upstream_release(&e->conn, reusable);
 	e->report.end = reason;
 	loop_defer(e->loop, &e->destroy);
@@ -664,10 +680,17 @@ static void write_framing(struct exchange *e, const struct http_head *head, stru
 	}
 }
 
+static void begin_response_head(const struct exchange *e, const struct http_head *head, bool websocket, struct buf *out)
+{
+	const struct rewrite_response r = {head, websocket, e->used[KEY_ORDINARY], e->used[KEY_ADMIN]};
+
+	rewrite_response_head(&r, out);
+}
+
 /* The head for the client: the upstream's, with our framing and ours behind it. */
 static void write_response_head(struct exchange *e, const struct http_head *head, struct str extra, struct buf *out)
 {
-	rewrite_response_head(head, false, out);
+	begin_response_head(e, head, false, out);
 	buf_add_str(out, extra);
 	write_framing(e, head, out);
 	e->client_keeps = client_may_keep_alive(e->client) && e->down != DOWN_PLAIN && e->body_done;
@@ -825,6 +848,65 @@ static void after_relay(struct exchange *e, enum http_result rc)
 	}
 }
 
+/* --- a key that the server refuses ------------------------------------------------------------------------------------ */
+
+/* Sends the request again, with the keys as they are now. */
+static void begin_anew(struct exchange *e)
+{
+	struct secret *fresh[KEYS] = {NULL};
+
+	for (int i = 0; i < KEYS; i++) {
+		if (!e->keys[i] || key_secret(e->keys[i]) == e->used[i])
+			continue;
+		fresh[i] = key_secret(e->keys[i]);
+		secret_unref(e->used[i]);
+		e->used[i] = secret_ref(fresh[i]);
+	}
+	rewrite_request_keys(&e->up, fresh[KEY_ORDINARY], fresh[KEY_ADMIN]);
+	if (e->up.failed)
+		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+	else
+		begin_lease(e, true);
+}
+
+static void on_key_settled(struct key_wait *w)
+{
+	begin_anew(CONTAINER_OF(w, struct exchange, key_wait));
+}
+
+/*
+ * A 401: the keys are read again. Whether this exchange begins anew: its request may be sent twice, and another key is there
+ * or may yet come; then the 401 is dropped with its connection.
+ */
+static bool begins_anew_with_key(struct exchange *e)
+{
+	bool repeatable = !e->rekeyed && !e->has_body && route_is_safe(e->method);
+	bool changed = false;
+	bool awaited = false;
+
+	for (int i = 0; i < KEYS; i++) {
+		enum key_verdict v = KEY_SAME;
+		if (e->keys[i])
+			v = key_refused(e->keys[i], e->used[i], repeatable && !awaited ? &e->key_wait : NULL);
+		changed = changed || v == KEY_CHANGED;
+		awaited = awaited || v == KEY_AWAITED;
+	}
+	if (!repeatable || (!changed && !awaited))
+		return false;
+	e->rekeyed = e->report.repeated = true;
+	e->up_sent = 0;
+	e->sent_total = 0;
+	e->up_broken = false;
+	e->interim = 0;
+	upstream_release(&e->conn, false);
+	move(e, EXCHANGE_LEASE);
+	if (changed) {
+		key_wait_cancel(&e->key_wait);
+		begin_anew(e);
+	}
+	return true;
+}
+
 static bool relay_plainly(struct exchange *e, struct str head, struct str wire, const struct buf *data, bool last)
 {
 	if (e->heartbeat && data->len) {
@@ -882,6 +964,8 @@ static void on_head(struct exchange *e, const struct http_head *head, const char
 	static struct buf out;   /* used within this call only; its memory is kept for the next head */
 	static struct buf extra; /* the same */
 
+	if (head->status == 401 && begins_anew_with_key(e))
+		return;
 	buf_reset(&out);
 	buf_reset(&extra);
 	e->report.upstream_status = head->status;
@@ -900,6 +984,8 @@ static void on_head(struct exchange *e, const struct http_head *head, const char
 	}
 	move(e, EXCHANGE_BODY);
 	e->wait = is_stream(head) ? UPSTREAM_WAIT_STREAM : UPSTREAM_WAIT_BODY;
+	if (is_stream(head))
+		client_end_means_gone(e->client);
 	relay(e, buf_str(&out), p, n);
 }
 
@@ -919,7 +1005,7 @@ static void begin_tunnel(struct exchange *e, const struct http_head *head, const
 	struct buf out = BUF_EMPTY;
 
 	e->report.status = e->report.upstream_status = head->status;
-	rewrite_response_head(head, true, &out);
+	begin_response_head(e, head, true, &out);
 	answer_add_common(&out, e->client, e->request_id, true);
 	http_write_end(&out);
 	if (out.failed) {
@@ -1156,7 +1242,7 @@ static void leave_to_orphanage(struct exchange *e)
 {
 	const struct orphan_case c = {
 		.upstream = e->upstream,
-		.key = e->key,
+		.key = e->keys[KEY_ORDINARY],
 		.user_id = e->user_id,
 		.request_id = e->request_id,
 		.parser = &e->parser,
@@ -1196,7 +1282,8 @@ static int write_request_head(struct exchange *e, const struct exchange_grant *g
 		.head = request->head,
 		.target = request->target,
 		.authority = upstream_authority(grant->upstream),
-		.key = grant->key,
+		.key = e->used[KEY_ORDINARY],
+		.admin_key = e->used[KEY_ADMIN],
 		.user_id = grant->user_id,
 		.request_id = e->request_id,
 		.websocket = e->websocket,
@@ -1215,6 +1302,15 @@ static void write_request_framing(struct exchange *e, const struct http_head *he
 	else if (e->rechunk)
 		http_write_header(&e->up, STR("Transfer-Encoding"), STR("chunked"));
 	http_write_end(&e->up);
+}
+
+static void take_key(struct exchange *e, int which, struct key *key)
+{
+	if (!key)
+		return;
+	CHECK(key_secret(key));
+	e->keys[which] = key_ref(key);
+	e->used[which] = secret_ref(key_secret(key));
 }
 
 static enum upstream_wait wait_of(enum route_wait wait)
@@ -1261,12 +1357,13 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	deferred_init(&e->lease, on_start);
 	deferred_init(&e->destroy, on_destroy);
 	list_init(&e->ticket.link);
-	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body;
+	key_wait_init(&e->key_wait, on_key_settled);
+	take_key(e, KEY_ORDINARY, grant->key);
+	take_key(e, KEY_ADMIN, grant->admin_key);
+	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body && !request->no_upgrade;
 	e->heartbeat_ms = grant->heartbeat_ms;
-	if (request->route->wait == ROUTE_WAIT_SPAWN) {
+	if (request->route->wait == ROUTE_WAIT_SPAWN)
 		e->orphanage = grant->orphanage;
-		e->key = grant->key ? secret_ref(grant->key) : NULL;
-	}
 	e->user_id = grant->user_id;
 	e->body_done = !e->has_body;
 	rc = set_timeout(e, request->timeout_ms);
@@ -1294,6 +1391,8 @@ void exchange_start(struct exchange *e)
 {
 	client_pause_body(e->client, false);
 	e->started = true;
+	if (e->wait == UPSTREAM_WAIT_EXEC)
+		client_end_means_gone(e->client);
 	if (e->state == EXCHANGE_LEASE)
 		loop_defer(e->loop, &e->lease);
 }

@@ -23,6 +23,7 @@
 #include "common/http_write.h"
 #include "common/loop.h"
 #include "common/secret.h"
+#include "gateway/keyring.h"
 
 enum fetch_state {
 	FETCH_LEASE,
@@ -42,8 +43,8 @@ static const uint32_t state_edges[FETCH_STATES] = {
 static const struct sm sm = {"fetch", state_names, state_edges, FETCH_STATES};
 
 static const unsigned end_statuses[FETCH_ENDS] = {
-	[FETCH_DONE] = 0,     [FETCH_UNREACHABLE] = 502, [FETCH_NO_PLACE] = 503,  [FETCH_TIMEOUT] = 504,
-	[FETCH_BROKEN] = 502, [FETCH_TOO_LARGE] = 502,   [FETCH_NO_MEMORY] = 503,
+	[FETCH_DONE] = 0,     [FETCH_UNREACHABLE] = 502, [FETCH_NO_PLACE] = 503, [FETCH_TIMEOUT] = 504,
+	[FETCH_BROKEN] = 502, [FETCH_TOO_LARGE] = 502,   [FETCH_NO_KEY] = 503,   [FETCH_NO_MEMORY] = 503,
 };
 
 enum {
@@ -60,6 +61,8 @@ struct fetch {
 	struct upstream_conn *conn; /* owned lease, in ANSWER */
 	enum fetch_state state;
 	char *user_id;       /* owned */
+	struct key *key;     /* owned reference; NULL: none */
+	struct secret *used; /* owned reference; the value of it in `request`; NULL: none */
 	struct buf request;  /* holds the key */
 	size_t sent;         /* bytes of it, on the present connection */
 	bool repeated;       /* or may not be */
@@ -98,6 +101,8 @@ static void fetch_free(struct fetch *f)
 {
 	upstream_unref(f->upstream);
 	free(f->user_id);
+	key_unref(f->key);
+	secret_unref(f->used);
 	buf_wipe(&f->request);
 	buf_fini(&f->received);
 	free(f);
@@ -278,6 +283,14 @@ static void take_body(struct fetch *f, const char *p, size_t n)
 	}
 }
 
+/* What comes of it helps the next one: this answer stands. */
+static void note_refusal(struct fetch *f)
+{
+	enum key_verdict verdict = f->used ? key_refused(f->key, f->used, NULL) : KEY_SAME;
+
+	(void)verdict;
+}
+
 static void note_head(struct fetch *f, const struct http_head *head)
 {
 	const struct http_header *date = http_head_find(head, STR("date"));
@@ -285,6 +298,8 @@ static void note_head(struct fetch *f, const struct http_head *head)
 	f->in_body = true;
 	f->status = head->status;
 	f->keeps = head->keep_alive;
+	if (head->status == 401)
+		note_refusal(f);
 	if (f->on_data && f->status != 200 && f->max_bytes < OTHER_MAX_BYTES)
 		f->max_bytes = OTHER_MAX_BYTES;
 	if (date && date->value.n < sizeof(f->date)) {
@@ -382,6 +397,10 @@ static struct fetch *fetch_new(struct loop *loop, const struct fetch_request *r)
 	f->on_data = r->on_data;
 	f->on_done = r->on_done;
 	f->arg = r->arg;
+	if (r->key) {
+		f->key = key_ref(r->key);
+		f->used = key_secret(r->key) ? secret_ref(key_secret(r->key)) : NULL;
+	}
 	list_init(&f->ticket.link);
 	deadline_init(&f->deadline, on_deadline);
 	deferred_init(&f->done, on_done);
@@ -393,8 +412,8 @@ static void write_request(struct fetch *f, const struct fetch_request *r)
 	http_write_request_line(&f->request, str_from(r->method), r->target);
 	http_write_header(&f->request, STR("Host"), str_from(upstream_authority(r->upstream)));
 	http_write_header(&f->request, STR("User-Agent"), STR("stacygate/" PACKAGE_VERSION));
-	if (r->key)
-		http_write_header_secret(&f->request, STR("X-API-Key"), r->key);
+	if (f->used)
+		http_write_header_secret(&f->request, STR("X-API-Key"), f->used);
 	http_write_header(&f->request, STR("X-User-ID"), str_from(r->user_id));
 	if (r->request_id)
 		http_write_header(&f->request, STR("X-Request-ID"), str_from(r->request_id));
@@ -414,7 +433,10 @@ int fetch_start(struct loop *loop, const struct fetch_request *r, struct fetch *
 		return -ENOMEM;
 	}
 	*out = f;
-	begin_lease(f, r->fresh);
+	if (f->key && !f->used)
+		end(f, FETCH_NO_KEY, "credential not loaded", false);
+	else
+		begin_lease(f, r->fresh);
 	return 0;
 }
 

@@ -22,9 +22,12 @@
 #include "gateway/config.h"
 #include "gateway/enforce.h"
 #include "gateway/exchange.h"
+#include "gateway/guard.h"
 #include "gateway/identity.h"
+#include "gateway/keyring.h"
 #include "gateway/limiter.h"
 #include "gateway/logs.h"
+#include "gateway/names.h"
 #include "gateway/owner_query.h"
 #include "gateway/peer.h"
 #include "gateway/policy.h"
@@ -53,6 +56,14 @@ enum pending {
 	PENDING_PRUNE,
 };
 
+/* What is known of the owner that the rule makes of the peer. */
+enum user_id_state {
+	USER_ID_GOOD,
+	USER_ID_BAD,     /* it comes out unusable for this peer */
+	USER_ID_WAITING, /* for the name service; no request is begun */
+	USER_ID_UNKNOWN, /* the name service does not answer */
+};
+
 struct front {
 	struct front_shared *shared; /* borrowed */
 	struct list link;            /* on front_shared.fronts */
@@ -63,20 +74,22 @@ struct front {
 	const struct config_rule *rule; /* borrowed from the snapshot; NULL: none matches */
 	const char *user_id;            /* owned reference to a shared text; NULL: none, or without memory */
 	struct limiter_owner *limits;   /* owned reference; of user_id; NULL: unusable, or without memory */
-	struct exchange *exchange;      /* the present one, until its on_end; NULL otherwise */
-	struct enforce *enforce;        /* owned; what shapes that exchange; NULL: nothing does */
-	struct vm_wait vm_wait;         /* before it */
-	struct prune *prune;            /* owned; the present request, while it runs */
-	bool connection_counted;        /* in limits */
-	bool request_counted;           /* in limits, the present one */
+	struct names_wait name_wait; /* with USER_ID_WAITING, or to know whether what is under way is still admitted */
+	struct exchange *exchange;   /* the present one, until its on_end; NULL otherwise */
+	struct enforce *enforce;     /* owned; what shapes that exchange; NULL: nothing does */
+	struct vm_wait vm_wait;      /* before it */
+	struct prune *prune;         /* owned; the present request, while it runs */
+	bool connection_counted;     /* in limits */
+	bool request_counted;        /* in limits, the present one */
+	enum user_id_state user_id_state;
 	uint64_t requests;
 	/* of the present request */
 	enum pending pending;
 	unsigned refusal_status;
 	unsigned retry_after_s; /* of a refusal; 0: none is told */
+	char *cors;             /* owned; head lines for a browser's origin; NULL: none */
 	char *open_ended;       /* owned; the path of a request for a tunnel or the events, which a reload may end */
 	enum http_method method;
-	bool user_id_bad;   /* the rule's user_id comes out unusable for this peer */
 	char *pending_text; /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
 	char method_text[8];
 	char *path;           /* owned; for the log, cut, never the query; NULL when it is not logged */
@@ -186,23 +199,102 @@ static void leave_limits(struct front *f)
 	f->limits = NULL;
 }
 
-static void choose_rule(struct front *f)
+static void leave_owner(struct front *f)
+{
+	names_cancel(&f->name_wait);
+	leave_limits(f);
+	text_unref(f->user_id);
+	f->user_id = NULL;
+}
+
+/* NAMES_KNOWN and *name, also when the rule does not need it; otherwise the front waits, or nothing can be known. */
+static enum names_result look_up(struct front *f, bool needed, enum names_kind kind, uint32_t id, const char **name)
+{
+	*name = NULL;
+	return needed ? names_look_up(f->shared->names, kind, id, &f->name_wait, name) : NAMES_KNOWN;
+}
+
+/* The user id that the rule makes of the peer, or begins to wait for the names in it. */
+static enum user_id_state expand_user_id(struct front *f, const struct config *c, const struct config_rule *rule,
+					 char out[POLICY_USER_ID_MAX_BYTES + 1])
+{
+	struct policy_names names;
+	enum names_result rc;
+
+	rc = look_up(f, policy_needs_user(rule), NAMES_USER, f->peer.uid, &names.user);
+	if (rc == NAMES_KNOWN)
+		rc = look_up(f, policy_needs_group(rule, &f->peer), NAMES_GROUP, f->peer.gid, &names.group);
+	if (rc != NAMES_KNOWN)
+		return rc == NAMES_WAIT ? USER_ID_WAITING : USER_ID_UNKNOWN;
+	return policy_user_id(c, rule, &f->peer, &names, out) ? USER_ID_BAD : USER_ID_GOOD;
+}
+
+/* There is none yet. */
+static void make_user_id(struct front *f)
 {
 	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
+
+	f->user_id_state = expand_user_id(f, snapshot_config(f->snapshot), f->rule, user_id);
+	if (f->user_id_state != USER_ID_GOOD)
+		return;
+	f->user_id = text_ref(f->shared, user_id);
+	if (f->user_id)
+		f->limits = limiter_owner_ref(f->shared->limiter, f->user_id, clock_ns());
+}
+
+static void end_if_revoked(struct front *f);
+
+static void on_name_known(struct names_wait *w)
+{
+	struct front *f = CONTAINER_OF(w, struct front, name_wait);
+
+	if (f->user_id_state != USER_ID_WAITING) {
+		end_if_revoked(f);
+		return;
+	}
+	make_user_id(f);
+	if (f->user_id_state != USER_ID_WAITING)
+		client_release(f->client);
+}
+
+static void read_traits(struct front *f, const struct config *c)
+{
+	if (config_asks_traits(c) && peer_read_traits(client_fd(f->client), &f->peer))
+		log_warn("c%llu: out of memory: its executable and unit are not known", client_id(f->client));
+}
+
+/* Only between two requests: what an exchange borrows from the snapshot and the user id stays until its end. */
+static void choose_rule(struct front *f)
+{
 	const struct config *c;
 
 	if (f->snapshot == f->shared->snapshot)
 		return;
-	leave_limits(f);
+	leave_owner(f);
 	snapshot_unref(f->snapshot);
 	f->snapshot = snapshot_ref(f->shared->snapshot);
 	c = snapshot_config(f->snapshot);
+	read_traits(f, c);
 	f->rule = policy_match(c, &f->peer, f->listener);
-	f->user_id_bad = f->rule && policy_user_id(c, f->rule, &f->peer, user_id) != 0;
-	text_unref(f->user_id);
-	f->user_id = f->rule && !f->user_id_bad ? text_ref(f->shared, user_id) : NULL;
-	if (f->user_id)
-		f->limits = limiter_owner_ref(f->shared->limiter, f->user_id, clock_ns());
+	f->user_id_state = USER_ID_GOOD;
+	if (f->rule)
+		make_user_id(f);
+}
+
+/* A request begins when it is known whose it is. */
+static bool may_begin(void *arg)
+{
+	struct front *f = arg;
+
+	if (f->cors) {
+		client_set_head_lines(f->client, GUARD_LINES);
+		free(f->cors);
+		f->cors = NULL;
+	}
+	choose_rule(f);
+	if (f->user_id_state == USER_ID_UNKNOWN)
+		make_user_id(f);
+	return f->user_id_state != USER_ID_WAITING;
 }
 
 /* --- the end of a request ----------------------------------------------------------------------------------------------------- */
@@ -224,7 +316,7 @@ static struct audit_record caller_record(const struct front *f)
 		.gid = f->peer.gid,
 		.pid = f->peer.pid,
 		.rule = f->rule ? f->rule->name : NULL,
-		.user_id = f->rule && !f->user_id_bad ? f->user_id : NULL,
+		.user_id = f->user_id,
 		.listener = f->listener,
 	};
 }
@@ -391,6 +483,18 @@ static bool read_timeout(const struct http_head *head, uint64_t *ms)
 	return true;
 }
 
+/* A key that no rule needs, or that has a value. */
+static bool is_loaded(const struct key *key)
+{
+	return !key || key_secret(key);
+}
+
+/* An admin route without its key would be answered by the server as to anybody. A rule without a credential sends no key. */
+static bool lacks_admin_key(const struct front *f, const struct route *route)
+{
+	return route->class == ROUTE_ADMIN && f->rule->has_credential && !snapshot_admin_key(f->snapshot, f->rule);
+}
+
 /* The target with the caller as owner in its query, whoever it names; admin rules may ask for anybody's things. */
 static struct str own_target(const struct front *f, const struct target *target, struct buf *out)
 {
@@ -430,6 +534,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 	const struct exchange_grant grant = {
 		.upstream = snapshot_upstream(f->snapshot, f->rule->upstream),
 		.key = snapshot_key(f->snapshot, f->rule),
+		.admin_key = route->class == ROUTE_ADMIN ? snapshot_admin_key(f->snapshot, f->rule) : NULL,
 		.user_id = f->user_id,
 		.heartbeat_ms = f->rule->heartbeat_ms,
 		.orphanage = &f->shared->orphanage,
@@ -441,9 +546,22 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		.target = own_target(f, target, &rewritten),
 		.route = route,
 		.request_id = f->request_id,
+		/* Where owners are kept apart nothing passes unread but what runs in one's own sandbox. */
+		.no_upgrade = f->rule->isolation == CONFIG_ISOLATION_OWNER && route->id != ROUTE_EXEC_WS,
 	};
 	int rc;
 
+	if (lacks_admin_key(f, route)) {
+		refuse(f, 403,
+		       "rule \"%s\": this route (class admin) needs an admin_api_key in the rule's credential, which "
+		       "has none",
+		       f->rule->name);
+		return;
+	}
+	if (!is_loaded(grant.key) || !is_loaded(grant.admin_key)) {
+		refuse(f, 503, "credential not loaded: it could not be read yet (/gateway/v1/health says why)");
+		return;
+	}
 	if (!read_timeout(head, &request.timeout_ms)) {
 		refuse(f, 400, "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s");
 		return;
@@ -482,6 +600,45 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		refuse(f, 400, "the Connection header names more than anybody means");
 	else
 		refuse(f, 503, "out of memory");
+}
+
+/* Owned by the caller; NULL without memory. */
+static char *cors_lines(const struct guard_ruling *ruling, const struct http_head *head)
+{
+	struct buf lines = BUF_EMPTY;
+	char *text;
+
+	buf_add_cstr(&lines, GUARD_LINES);
+	guard_add_cors(ruling, head, &lines);
+	text = lines.failed ? NULL : str_dup(buf_str(&lines));
+	buf_fini(&lines);
+	return text;
+}
+
+/*
+ * On loopback TCP: whether the request is let in, although a browser could have sent it. An answer to one of a configured
+ * origin, or to none, carries what the browser must be told.
+ */
+static bool pass_guard(struct front *f, const struct http_head *head)
+{
+	const struct config *c = snapshot_config(f->snapshot);
+	struct guard_ruling ruling = guard_judge(config_find_listener(c, f->listener), head);
+
+	if (ruling.status) {
+		refuse(f, ruling.status, "%s", ruling.why);
+		return false;
+	}
+	if (ruling.origin.n) {
+		set_text(&f->cors, cors_lines(&ruling, head));
+		if (!f->cors) {
+			refuse(f, 503, "out of memory");
+			return false;
+		}
+		client_set_head_lines(f->client, f->cors);
+	}
+	if (ruling.preflight)
+		f->pending = PENDING_OPTIONS;
+	return !ruling.preflight;
 }
 
 static void note_route(struct front *f, const struct route *route)
@@ -533,6 +690,8 @@ static void judge(struct front *f, const struct http_head *head)
 		refuse(f, 403, "no client rule admits this caller");
 		return;
 	}
+	if (f->peer.over_tcp && !pass_guard(f, head))
+		return;
 	status = target_parse(head->target, head->host, &target, &why);
 	if (status) {
 		refuse(f, status, "%s", why);
@@ -540,14 +699,16 @@ static void judge(struct front *f, const struct http_head *head)
 	}
 	route = route_of(head->method, target.path);
 	note_route(f, &route);
-	if (head->method == METHOD_OPTIONS && route.place != ROUTE_GATEWAY) {
+	if (head->method == METHOD_OPTIONS) {
 		f->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
 	} else if (!policy_allows(f->rule, f->user_id ? f->user_id : "", head->method, &route, target.path, &refusal)) {
 		refuse(f, 403, "%s", refusal.text);
 	} else if (route.place == ROUTE_GATEWAY) {
 		f->pending = PENDING_CONTROL;
 		set_text(&f->pending_text, str_dup(route.rest));
-	} else if (f->user_id_bad) {
+	} else if (f->user_id_state == USER_ID_UNKNOWN) {
+		refuse(f, 503, "the name service does not answer, so it is not known who is calling");
+	} else if (f->user_id_state != USER_ID_GOOD) {
 		refuse(f, 403, "rule \"%s\": user_id comes out empty, too long or unusable for this caller",
 		       f->rule->name);
 	} else if (!f->user_id) {
@@ -583,7 +744,6 @@ static void on_request(void *arg, const struct http_head *head)
 {
 	struct front *f = arg;
 
-	choose_rule(f);
 	note_request(f, head);
 	judge(f, head);
 	if (f->pending != PENDING_NOTHING && !body_is_read_first(head)) {
@@ -786,15 +946,15 @@ static void on_gone(void *arg)
 
 static void front_free(struct front *f)
 {
-	leave_limits(f);
+	leave_owner(f);
 	snapshot_unref(f->snapshot);
 	identity_fini(&f->peer);
+	free(f->cors);
 	free(f->open_ended);
 	free(f->pending_text);
 	free(f->path);
 	free(f->sandbox);
 	free(f->request_id);
-	text_unref(f->user_id);
 	text_unref(f->listener);
 	free(f);
 }
@@ -851,6 +1011,7 @@ static void on_closed(void *arg, enum client_end end)
 }
 
 static const struct client_events client_events = {
+	.may_begin = may_begin,
 	.on_request = on_request,
 	.on_body = on_body,
 	.on_body_end = on_body_end,
@@ -878,15 +1039,17 @@ static void turn_away(struct front_shared *s, int fd, const struct identity *pee
 	close(fd);
 }
 
-void front_accept(struct front_shared *s, int fd, const char *listener)
+void front_accept(struct front_shared *s, int fd, const char *listener, int diag)
 {
 	struct identity peer;
 	struct front *f;
-	int rc = peer_identify(fd, &peer);
+	int rc = diag < 0 ? peer_identify(fd, &peer) : peer_identify_tcp(fd, diag, &peer);
 
 	s->stats.accepted++;
 	if (rc) {
-		turn_away(s, fd, NULL, listener, "the kernel does not say who it is");
+		turn_away(s, fd, NULL, listener,
+			  rc == -ENOTCONN ? "its socket is closed, so nobody can tell whose it was"
+					  : "the kernel does not say who it is");
 		return;
 	}
 	rc = count_in(s, peer.uid);
@@ -901,6 +1064,8 @@ void front_accept(struct front_shared *s, int fd, const char *listener)
 		f->shared = s;
 		f->peer = peer;
 		list_init(&f->link);
+		list_init(&f->name_wait.link);
+		f->name_wait.on_known = on_name_known;
 		list_init(&f->vm_wait.link);
 		f->listener = text_ref(s, listener);
 		f->client = f->listener ? client_new(&s->clients, fd, ++s->next_id, &client_events, f) : NULL;
@@ -918,14 +1083,17 @@ void front_accept(struct front_shared *s, int fd, const char *listener)
 		return;
 	}
 	list_add_tail(&s->fronts, &f->link);
+	if (peer.over_tcp)
+		client_set_head_lines(f->client, GUARD_LINES);
 	choose_rule(f);
 	log_connected(f);
 }
 
-int front_shared_init(struct front_shared *s, struct loop *loop)
+int front_shared_init(struct front_shared *s, struct loop *loop, struct names *names)
 {
 	memset(s, 0, sizeof(*s));
 	s->loop = loop;
+	s->names = names;
 	s->stats.started_ms = clock_ms();
 	list_init(&s->fronts);
 	list_init(&s->uids);
@@ -950,30 +1118,49 @@ void front_shared_fini(struct front_shared *s)
 	limiter_free(s->limiter);
 }
 
-/* Whether what this connection asked for without an end would be granted under another snapshot as well. */
-static bool is_still_admitted(const struct front *f, const struct snapshot *next)
+/*
+ * Whether what this connection asked for without an end would be granted under the snapshot in force as well. Yes also while
+ * a name is waited for that tells; then it is asked again.
+ */
+static bool is_still_admitted(struct front *f)
 {
-	const struct config *c = snapshot_config(next);
-	const struct config_rule *rule = policy_match(c, &f->peer, f->listener);
-	const struct config_upstream *before = &snapshot_config(f->snapshot)->upstreams[f->rule->upstream];
+	const struct config *before = snapshot_config(f->snapshot);
+	const struct config *c = snapshot_config(f->shared->snapshot);
 	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
 	struct policy_refusal refusal;
 	struct str path = str_from(f->open_ended);
 	struct route route = route_of(METHOD_GET, path);
+	const struct config_rule *rule;
+	enum user_id_state state;
 
-	return rule && policy_user_id(c, rule, &f->peer, user_id) == 0 && strcmp(user_id, f->user_id) == 0 &&
-	       rule->isolation == f->rule->isolation && strcmp(c->upstreams[rule->upstream].url, before->url) == 0 &&
-	       policy_allows(rule, user_id, METHOD_GET, &route, path, &refusal);
+	read_traits(f, c);
+	rule = policy_match(c, &f->peer, f->listener);
+	if (!rule || rule->isolation != f->rule->isolation ||
+	    strcmp(c->upstreams[rule->upstream].url, before->upstreams[f->rule->upstream].url) != 0 ||
+	    !policy_allows(rule, f->user_id, METHOD_GET, &route, path, &refusal))
+		return false;
+	/* Made of the same: whether the name service answers just now does not matter. */
+	if (strcmp(rule->user_id, f->rule->user_id) == 0 && strcmp(rule->name, f->rule->name) == 0 &&
+	    strcmp(c->host, before->host) == 0)
+		return true;
+	state = expand_user_id(f, c, rule, user_id);
+	return state == USER_ID_WAITING || (state == USER_ID_GOOD && strcmp(user_id, f->user_id) == 0);
 }
 
 /* Other requests end by themselves, and the next on their connection is judged anew. */
+static void end_if_revoked(struct front *f)
+{
+	if (!f->exchange || !f->open_ended)
+		return;
+	names_cancel(&f->name_wait);
+	if (!is_still_admitted(f))
+		client_cut(f->client, CLIENT_END_REVOKED);
+}
+
 static void end_what_is_revoked(struct front_shared *s)
 {
-	LIST_FOREACH_SAFE (n, &s->fronts) {
-		struct front *f = CONTAINER_OF(n, struct front, link);
-		if (f->exchange && f->open_ended && !is_still_admitted(f, s->snapshot))
-			client_cut(f->client, CLIENT_END_REVOKED);
-	}
+	LIST_FOREACH_SAFE (n, &s->fronts)
+		end_if_revoked(CONTAINER_OF(n, struct front, link));
 }
 
 void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)

@@ -36,10 +36,14 @@
 #include "gateway/config_yaml.h"
 #include "gateway/dial.h"
 #include "gateway/front.h"
+#include "gateway/keyring.h"
 #include "gateway/launcher.h"
+#include "gateway/launcher_process.h"
 #include "gateway/listener.h"
 #include "gateway/local_server.h"
 #include "gateway/logs.h"
+#include "gateway/names.h"
+#include "gateway/peer.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
 
@@ -82,6 +86,7 @@ struct gateway {
 	struct loop *loop;              /* owned */
 	struct logs *logs;              /* owned */
 	struct dialer *dialer;          /* owned */
+	struct keyring *keyring;        /* owned */
 	struct local_server *local;     /* owned; NULL while no upstream is `local` */
 	struct event *signals[SIGNALS]; /* owned */
 	struct event *timer;            /* owned; patience while starting and draining */
@@ -89,6 +94,7 @@ struct gateway {
 	struct listener **listeners; /* owned */
 	struct front_shared fronts;
 	bool fronts_made;
+	struct names *names; /* owned */
 	char listener_trouble[160];
 };
 
@@ -164,6 +170,14 @@ static void keep_host(struct gateway *g)
 			 now, g->config->host);
 }
 
+/* Before anything is accepted: that who is accepted can be known. */
+static bool check_rights(struct gateway *g)
+{
+	char why[WHY_MAX_BYTES];
+
+	return peer_check_rights(g->config, why, sizeof(why)) == 0 || start_failed(g, "identity of clients", why);
+}
+
 static void raise_descriptor_limit(void)
 {
 	struct rlimit limit;
@@ -203,10 +217,44 @@ static void find_program(char out[PATH_MAX])
 	snprintf(out, PATH_MAX, "%s/stacygate-local", SG_LIBEXECDIR);
 }
 
+static bool holds_command(const struct config_key *k, char *const *argv)
+{
+	return k->source == CONFIG_SOURCE_COMMAND && config_same_argv(k->argv, argv);
+}
+
+static bool config_has_command(const struct config *c, char *const *argv)
+{
+	for (size_t i = 0; i < c->ncredentials; i++)
+		if (holds_command(&c->credentials[i].api_key, argv) ||
+		    holds_command(&c->credentials[i].admin_api_key, argv))
+			return true;
+	return false;
+}
+
+/*
+ * In the launcher, which runs what the configuration holds and nothing that it is merely asked for: a command that it does not
+ * know may be one of a reload, so the file is read again, by the launcher itself.
+ */
+static bool may_run(void *arg, char *const *argv)
+{
+	struct gateway *g = arg;
+	struct config *config;
+	struct buf faults = BUF_EMPTY;
+
+	if (config_has_command(g->config, argv))
+		return true;
+	if (config_load(g->options->file, g->options->places, &config, &faults) == 0) {
+		config_unref(g->config);
+		g->config = config;
+	}
+	buf_fini(&faults);
+	return config_has_command(g->config, argv);
+}
+
 static bool fork_launcher(struct gateway *g)
 {
 	const struct config_places *places = g->options->places;
-	struct launcher_program program = {.verbose = g->options->verbose};
+	struct launcher_program program = {.verbose = g->options->verbose, .may_run = may_run, .arg = g};
 	char path[PATH_MAX];
 	int rc;
 
@@ -262,7 +310,8 @@ static int make_local(struct gateway *g)
 
 static struct snapshot_local local_of(const struct gateway *g)
 {
-	return (struct snapshot_local){g->local_socket, g->local ? local_server_key(g->local) : NULL};
+	return (struct snapshot_local){g->local_socket, g->local ? local_server_key(g->local) : NULL,
+				       g->local ? local_server_admin_key(g->local) : NULL};
 }
 
 /* --- listeners --------------------------------------------------------------------------------------------------------------- */
@@ -272,7 +321,7 @@ static void on_accept(void *arg, struct listener *l, int fd)
 	struct gateway *g = arg;
 
 	g->fronts.stats.local_trouble = g->local ? local_server_trouble(g->local) : NULL;
-	front_accept(&g->fronts, fd, listener_name(l));
+	front_accept(&g->fronts, fd, listener_name(l), listener_diag(l));
 }
 
 static struct listener *kept_listener(const struct gateway *g, const struct config_listener *entry)
@@ -327,12 +376,12 @@ static void use_listeners(struct gateway *g, struct listener **set, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		if (set[i] && !is_among(set[i], g->listeners, g->nlisteners))
-			log_info("listening on %s", listener_path(set[i]));
+			log_info("listening on %s", listener_where(set[i]));
 	for (size_t i = 0; i < g->nlisteners; i++) {
 		if (!g->listeners[i] || is_among(g->listeners[i], set, n))
 			continue;
 		if (n)
-			log_info("no longer listening on %s", listener_path(g->listeners[i]));
+			log_info("no longer listening on %s", listener_where(g->listeners[i]));
 		listener_stop(g->listeners[i]);
 	}
 	free(g->listeners);
@@ -391,12 +440,15 @@ static int apply(struct gateway *g, struct config *config, char *why, size_t why
 
 	snprintf(why, why_size, "out of memory");
 	if (rc == 0)
+		rc = peer_check_rights(config, why, why_size);
+	if (rc == 0)
 		rc = logs_open(g->logs, config, &outputs, why, why_size);
 	if (rc == 0 && new_local)
 		rc = make_local(g);
 	local = local_of(g);
 	if (rc == 0)
-		rc = snapshot_new(g->loop, g->dialer, config, &local, g->fronts.snapshot, &snapshot, why, why_size);
+		rc = snapshot_new(g->loop, g->dialer, g->keyring, config, &local, g->fronts.snapshot, &snapshot, why,
+				  why_size);
 	if (rc == 0)
 		rc = make_listeners(g, config, true, set, why, why_size);
 	if (rc) {
@@ -568,6 +620,11 @@ static bool build_loop(struct gateway *g)
 	g->dialer = dialer_new(g->loop);
 	if (!g->dialer)
 		return start_failed(g, "dialler", strerror(ENOMEM));
+	g->names = names_new(g->loop, names_from_system);
+	if (!g->names)
+		return start_failed(g, "look-up of names", strerror(ENOMEM));
+	if (launcher_attach(g->launcher, g->loop) || keyring_new(g->loop, g->launcher, &g->keyring))
+		return start_failed(g, "keyring", strerror(ENOMEM));
 	for (size_t i = 0; i < SIGNALS; i++) {
 		g->signals[i] = evsignal_new(loop_base(g->loop), numbers[i], on_signal, g);
 		if (!g->signals[i] || event_add(g->signals[i], NULL) < 0)
@@ -577,7 +634,7 @@ static bool build_loop(struct gateway *g)
 	if (!g->timer)
 		return start_failed(g, "timer", strerror(ENOMEM));
 	g->fronts_made = true;
-	if (front_shared_init(&g->fronts, g->loop))
+	if (front_shared_init(&g->fronts, g->loop, g->names))
 		return start_failed(g, "tables", strerror(ENOMEM));
 	g->fronts.logs = g->logs;
 	g->fronts.stats.logs = g->logs;
@@ -598,7 +655,7 @@ static bool build_snapshot(struct gateway *g)
 			return start_failed(g, "local server", strerror(-rc));
 	}
 	local = local_of(g);
-	if (snapshot_new(g->loop, g->dialer, g->config, &local, NULL, &snapshot, why, sizeof(why))) {
+	if (snapshot_new(g->loop, g->dialer, g->keyring, g->config, &local, NULL, &snapshot, why, sizeof(why))) {
 		log_error("%s", why);
 		g->exit_status = GATEWAY_EXIT_CONFIG;
 		return false;
@@ -633,7 +690,9 @@ static void take_down(struct gateway *g)
 		loop_run_deferred(g->loop);
 	}
 	local_server_free(g->local);
+	keyring_free(g->keyring);
 	dialer_free(g->dialer);
+	names_free(g->names);
 	if (g->timer)
 		event_free(g->timer);
 	for (size_t i = 0; i < SIGNALS; i++)
@@ -655,7 +714,7 @@ int gateway_run(struct config *config, const struct gateway_options *options)
 	if (geteuid() == 0)
 		log_warn("running as root: whoever finds a fault in this daemon has the machine");
 	raise_descriptor_limit();
-	if (fork_launcher(&g) && lock_state(&g)) {
+	if (check_rights(&g) && fork_launcher(&g) && lock_state(&g)) {
 		keep_host(&g);
 		if (build_loop(&g) && build_snapshot(&g))
 			run(&g);

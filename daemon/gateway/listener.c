@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <libgen.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,24 +22,35 @@
 #include "common/loop.h"
 #include "common/unix_socket.h"
 #include "gateway/config.h"
+#include "gateway/sock_diag.h"
 
 /* A full backlog turns connect() away at once, so it is as long as the kernel allows by default. */
 enum {
 	BACKLOG = 4096,
 	ACCEPTS_PER_TURN = 64,
-	PAUSE_MS = 200
+	PAUSE_MS = 200,
+	DOORS = 2
+};
+
+/* One listening socket. */
+struct door {
+	struct listener *listener; /* borrowed */
+	int fd;                    /* owned; -1: none */
+	struct event *event;       /* owned; readiness to accept */
 };
 
 struct listener {
-	char *path; /* owned */
-	char *name; /* owned */
+	char *path;  /* owned; NULL: TCP */
+	char *name;  /* owned */
+	char *where; /* owned; path or address, for people */
 	mode_t mode;
 	gid_t gid;
-	int fd;
-	dev_t dev; /* of the socket's directory entry, so that only our own is unlinked */
+	uint16_t port; /* TCP; 0: Unix */
+	int diag;      /* owned; TCP: to ask whose a peer is; -1 otherwise */
+	dev_t dev;     /* of the socket's directory entry, so that only our own is unlinked */
 	ino_t ino;
-	struct event *event; /* owned; readiness to accept */
-	struct event *pause; /* owned; a timer, pending while paused */
+	struct door doors[DOORS]; /* TCP: one per loopback address */
+	struct event *pause;      /* owned; a timer, pending while paused */
 	void (*on_accept)(void *arg, struct listener *l, int fd);
 	void *arg;
 };
@@ -48,8 +61,11 @@ static void pause_accepting(struct listener *l, int error)
 
 	log_warn("listener %s: accept: %s; paused for %d ms", l->name, strerror(error), PAUSE_MS);
 	/* Without memory for the timer there is no pause: it goes on trying. */
-	if (event_add(l->pause, &tv) == 0)
-		event_del(l->event);
+	if (event_add(l->pause, &tv) < 0)
+		return;
+	for (size_t i = 0; i < DOORS; i++)
+		if (l->doors[i].event)
+			event_del(l->doors[i].event);
 }
 
 static void on_pause_over(evutil_socket_t fd, short what, void *arg)
@@ -58,17 +74,29 @@ static void on_pause_over(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	event_add(l->event, NULL);
+	for (size_t i = 0; i < DOORS; i++)
+		if (l->doors[i].event)
+			event_add(l->doors[i].event, NULL);
+}
+
+/* Small answers go out at once; that it may fail for a socket that was reset is found by whoever uses it. */
+static void prepare(const struct listener *l, int fd)
+{
+	int one = 1;
+
+	if (l->port && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) < 0)
+		log_debug("listener %s: TCP_NODELAY: %s", l->name, strerror(errno));
 }
 
 static void on_acceptable(evutil_socket_t listen_fd, short what, void *arg)
 {
-	struct listener *l = arg;
+	struct listener *l = ((struct door *)arg)->listener;
 
 	(void)what;
 	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
 		int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
+			prepare(l, fd);
 			l->on_accept(l->arg, l, fd);
 			continue;
 		}
@@ -96,15 +124,15 @@ static int make_parent(const struct config_listener *config, char *why, size_t w
 	return rc;
 }
 
-static int open_socket(struct listener *l, char *why, size_t why_size)
+static int open_unix(struct listener *l, char *why, size_t why_size)
 {
 	struct unix_socket_spec spec = {
 		.path = l->path, .mode = l->mode, .uid = (uid_t)-1, .gid = l->gid, .backlog = BACKLOG};
 	struct stat st;
 
-	l->fd = unix_socket_listen(&spec, why, why_size);
-	if (l->fd < 0)
-		return l->fd;
+	l->doors[0].fd = unix_socket_listen(&spec, why, why_size);
+	if (l->doors[0].fd < 0)
+		return l->doors[0].fd;
 	if (lstat(l->path, &st) == 0) {
 		l->dev = st.st_dev;
 		l->ino = st.st_ino;
@@ -112,33 +140,131 @@ static int open_socket(struct listener *l, char *why, size_t why_size)
 	return 0;
 }
 
+/* Binds and listens. 0, or a negative errno. */
+static int bind_loopback(struct door *d, const struct sockaddr *address, socklen_t size)
+{
+	int one = 1;
+
+	d->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (d->fd < 0)
+		return -errno;
+	/* After a restart connections of before may still be in TIME_WAIT. */
+	if (setsockopt(d->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0)
+		return -errno;
+	if (address->sa_family == AF_INET6 && setsockopt(d->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) < 0)
+		return -errno;
+	if (bind(d->fd, address, size) < 0 || listen(d->fd, BACKLOG) < 0)
+		return -errno;
+	return 0;
+}
+
+/* The kernel is asked about the listening socket itself: if it does not know that one, it will know no peer. */
+static int check_diag(const struct listener *l)
+{
+	struct sockaddr_storage own = {0};
+	struct sockaddr_storage nobody = {0};
+	socklen_t size = sizeof(own);
+	struct sock_diag_owner owner;
+
+	if (getsockname(l->doors[0].fd, (struct sockaddr *)&own, &size) < 0)
+		return -errno;
+	nobody.ss_family = own.ss_family;
+	return sock_diag_find(l->diag, &own, &nobody, &owner);
+}
+
+/* Both loopback addresses, or nothing: localhost means either, and who owns the other would be taken for us. */
+static int open_tcp(struct listener *l, char *why, size_t why_size)
+{
+	const struct sockaddr_in v4 = {
+		.sin_family = AF_INET, .sin_port = htons(l->port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	const struct sockaddr_in6 v6 = {
+		.sin6_family = AF_INET6, .sin6_port = htons(l->port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	const char *address = "127.0.0.1";
+	int rc = bind_loopback(&l->doors[0], (const struct sockaddr *)&v4, sizeof(v4));
+
+	if (rc == 0) {
+		address = "[::1]";
+		rc = bind_loopback(&l->doors[1], (const struct sockaddr *)&v6, sizeof(v6));
+		/* A machine without IPv6, or without its loopback. */
+		if (rc == -EAFNOSUPPORT || rc == -EADDRNOTAVAIL) {
+			fd_close(&l->doors[1].fd);
+			rc = 0;
+		}
+	}
+	if (rc) {
+		snprintf(why, why_size, "%s:%u: %s%s", address, (unsigned)l->port, strerror(-rc),
+			 rc == -EADDRINUSE ? ": both loopback addresses must be free" : "");
+		return rc;
+	}
+	l->diag = sock_diag_open();
+	rc = l->diag < 0 ? l->diag : check_diag(l);
+	if (rc)
+		snprintf(why, why_size,
+			 "%s: the kernel does not say whose a socket is (sock_diag, CONFIG_INET_DIAG): %s", l->where,
+			 strerror(-rc));
+	return rc;
+}
+
+static int watch(struct listener *l, struct loop *loop)
+{
+	for (size_t i = 0; i < DOORS; i++) {
+		struct door *d = &l->doors[i];
+		if (d->fd < 0)
+			continue;
+		d->event = event_new(loop_base(loop), d->fd, EV_READ | EV_PERSIST, on_acceptable, d);
+		if (!d->event || event_add(d->event, NULL) < 0)
+			return -ENOMEM;
+	}
+	l->pause = evtimer_new(loop_base(loop), on_pause_over, l);
+	return l->pause ? 0 : -ENOMEM;
+}
+
+static struct listener *listener_new(const struct config_listener *config)
+{
+	struct listener *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return NULL;
+	for (size_t i = 0; i < DOORS; i++)
+		l->doors[i] = (struct door){.listener = l, .fd = -1};
+	l->diag = -1;
+	l->mode = config->mode;
+	l->gid = config->gid;
+	l->port = config->port;
+	l->name = strdup(config->name);
+	if (config->path)
+		l->path = strdup(config->path);
+	if (config->path)
+		l->where = strdup(config->path);
+	else if (asprintf(&l->where, "127.0.0.1:%u", (unsigned)config->port) < 0)
+		l->where = NULL;
+	if (l->name && l->where && (l->path || l->port))
+		return l;
+	listener_stop(l);
+	return NULL;
+}
+
 int listener_start(struct loop *loop, const struct config_listener *config,
 		   void (*on_accept)(void *arg, struct listener *l, int fd), void *arg, struct listener **out,
 		   char *why, size_t why_size)
 {
-	struct listener *l = calloc(1, sizeof(*l));
-	int rc = -ENOMEM;
+	struct listener *l = listener_new(config);
+	int rc;
 
 	snprintf(why, why_size, "out of memory");
 	if (!l)
-		return rc;
-	l->fd = -1;
-	l->mode = config->mode;
-	l->gid = config->gid;
+		return -ENOMEM;
 	l->on_accept = on_accept;
 	l->arg = arg;
-	l->path = strdup(config->path);
-	l->name = strdup(config->name);
-	if (l->path && l->name)
+	if (l->port) {
+		rc = open_tcp(l, why, why_size);
+	} else {
 		rc = make_parent(config, why, why_size);
-	if (rc == 0)
-		rc = open_socket(l, why, why_size);
-	if (rc == 0) {
-		l->event = event_new(loop_base(loop), l->fd, EV_READ | EV_PERSIST, on_acceptable, l);
-		l->pause = evtimer_new(loop_base(loop), on_pause_over, l);
-		if (!l->event || !l->pause || event_add(l->event, NULL) < 0)
-			rc = -ENOMEM;
+		if (rc == 0)
+			rc = open_unix(l, why, why_size);
 	}
+	if (rc == 0)
+		rc = watch(l, loop);
 	if (rc) {
 		listener_stop(l);
 		return rc;
@@ -152,15 +278,21 @@ const char *listener_name(const struct listener *l)
 	return l->name;
 }
 
-const char *listener_path(const struct listener *l)
+const char *listener_where(const struct listener *l)
 {
-	return l->path;
+	return l->where;
+}
+
+int listener_diag(const struct listener *l)
+{
+	return l->diag;
 }
 
 bool listener_same(const struct listener *l, const struct config_listener *config)
 {
-	return strcmp(l->path, config->path) == 0 && strcmp(l->name, config->name) == 0 && l->mode == config->mode &&
-	       l->gid == config->gid;
+	if (strcmp(l->name, config->name) != 0 || l->port != config->port)
+		return false;
+	return l->port || (strcmp(l->path, config->path) == 0 && l->mode == config->mode && l->gid == config->gid);
 }
 
 void listener_stop(struct listener *l)
@@ -169,15 +301,19 @@ void listener_stop(struct listener *l)
 
 	if (!l)
 		return;
-	if (l->event)
-		event_free(l->event);
+	for (size_t i = 0; i < DOORS; i++)
+		if (l->doors[i].event)
+			event_free(l->doors[i].event);
 	if (l->pause)
 		event_free(l->pause);
 	/* Somebody may have put another socket there meanwhile. */
-	if (l->fd >= 0 && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+	if (l->path && l->doors[0].fd >= 0 && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
 		unlink(l->path);
-	fd_close(&l->fd);
+	for (size_t i = 0; i < DOORS; i++)
+		fd_close(&l->doors[i].fd);
+	fd_close(&l->diag);
 	free(l->path);
 	free(l->name);
+	free(l->where);
 	free(l);
 }

@@ -32,6 +32,7 @@
 #include "common/loop.h"
 #include "common/secret.h"
 #include "common/unix_socket.h"
+#include "gateway/keyring.h"
 #include "gateway/launcher.h"
 
 enum server_state {
@@ -67,13 +68,12 @@ struct local_server {
 	struct loop *loop;         /* borrowed */
 	struct launcher *launcher; /* borrowed */
 	const char *socket;        /* borrowed */
-	struct secret *key;        /* owned */
-	struct secret *admin_key;  /* owned */
+	struct key *key;           /* owned reference */
+	struct key *admin_key;     /* the same */
 	enum server_state state;
-	int life_fd;                 /* owned; its end of file ends the server */
-	int probe_fd;                /* owned; a request under way, or -1 */
-	struct event *timer;         /* owned; probing, back-off or the patience of a stop */
-	struct event *from_launcher; /* owned */
+	int life_fd;         /* owned; its end of file ends the server */
+	int probe_fd;        /* owned; a request under way, or -1 */
+	struct event *timer; /* owned; probing, back-off or the patience of a stop */
 	uint64_t ready_at_ms;
 	unsigned backoff_ms;
 	bool launcher_gone;
@@ -130,9 +130,9 @@ static void move(struct local_server *s, enum server_state to)
 /* --- starting ------------------------------------------------------------------------------------------------------------ */
 
 /* A pipe that holds the key and ends behind it; the reading end, or negative. */
-static int key_pipe(const struct secret *key)
+static int key_pipe(const struct key *key)
 {
-	struct str bytes = secret_bytes(key);
+	struct str bytes = secret_bytes(key_secret(key));
 	int ends[2];
 	int rc;
 
@@ -194,7 +194,7 @@ static void send_probe(struct local_server *s)
 		return;
 	http_write_request_line(&request, STR("GET"), STR("/api/v1/live"));
 	http_write_header(&request, STR("Host"), STR("localhost"));
-	http_write_header_secret(&request, STR("X-API-Key"), s->key);
+	http_write_header_secret(&request, STR("X-API-Key"), key_secret(s->key));
 	http_write_header(&request, STR("Connection"), STR("close"));
 	http_write_end(&request);
 	if (!request.failed)
@@ -259,23 +259,12 @@ static void on_ended(struct local_server *s, enum launcher_event event, int stat
 	}
 }
 
-static void on_launcher(evutil_socket_t fd, short what, void *arg)
+static void on_launcher(void *arg, enum launcher_event event, int status)
 {
 	struct local_server *s = arg;
-	int status = 0;
-	enum launcher_event event;
 
-	(void)fd;
-	(void)what;
-	while ((event = launcher_next(s->launcher, &status)) != LAUNCHER_NOTHING) {
-		if (event == LAUNCHER_GONE) {
-			s->launcher_gone = true;
-			event_del(s->from_launcher);
-		}
-		on_ended(s, event, status);
-		if (event == LAUNCHER_GONE)
-			return;
-	}
+	s->launcher_gone = s->launcher_gone || event == LAUNCHER_GONE;
+	on_ended(s, event, status);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -339,6 +328,18 @@ void local_server_stop(struct local_server *s)
 
 /* --- life -------------------------------------------------------------------------------------------------------------------- */
 
+static int make_key(struct key **out)
+{
+	struct secret *s;
+	int rc = secret_random(&s);
+
+	if (rc)
+		return rc;
+	*out = key_fixed(s);
+	secret_unref(s);
+	return *out ? 0 : -ENOMEM;
+}
+
 int local_server_new(struct loop *loop, struct launcher *launcher, const char *socket,
 		     const struct local_server_events *events, void *arg, struct local_server **out)
 {
@@ -354,20 +355,18 @@ int local_server_new(struct loop *loop, struct launcher *launcher, const char *s
 	s->arg = arg;
 	s->life_fd = s->probe_fd = -1;
 	s->backoff_ms = BACKOFF_MIN_MS;
-	rc = secret_random(&s->key);
+	rc = make_key(&s->key);
 	if (rc == 0)
-		rc = secret_random(&s->admin_key);
+		rc = make_key(&s->admin_key);
 	if (rc == 0) {
 		s->timer = evtimer_new(loop_base(loop), on_timer, s);
-		s->from_launcher =
-			event_new(loop_base(loop), launcher_fd(launcher), EV_READ | EV_PERSIST, on_launcher, s);
-		if (!s->timer || !s->from_launcher || event_add(s->from_launcher, NULL) < 0)
-			rc = -ENOMEM;
+		rc = s->timer ? 0 : -ENOMEM;
 	}
 	if (rc) {
 		local_server_free(s);
 		return rc;
 	}
+	launcher_on_server(launcher, on_launcher, s);
 	*out = s;
 	return 0;
 }
@@ -378,18 +377,22 @@ void local_server_free(struct local_server *s)
 		return;
 	if (s->timer)
 		event_free(s->timer);
-	if (s->from_launcher)
-		event_free(s->from_launcher);
+	launcher_on_server(s->launcher, NULL, NULL);
 	fd_close(&s->life_fd);
 	fd_close(&s->probe_fd);
-	secret_unref(s->key);
-	secret_unref(s->admin_key);
+	key_unref(s->key);
+	key_unref(s->admin_key);
 	free(s);
 }
 
-struct secret *local_server_key(const struct local_server *s)
+struct key *local_server_key(const struct local_server *s)
 {
 	return s->key;
+}
+
+struct key *local_server_admin_key(const struct local_server *s)
+{
+	return s->admin_key;
 }
 
 const char *local_server_trouble(const struct local_server *s)

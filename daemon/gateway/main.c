@@ -98,15 +98,22 @@ static void print_all(FILE *to, const struct buf *text)
 		fwrite(buf_data(text), 1, text->len, to);
 }
 
-/* The checks of -t that need more than the file: keys that can be read. */
-static void check_credentials(const struct config *c, struct buf *faults)
+static void check_key(const struct config *c, const struct config_credential *k, const struct config_key *key,
+		      struct buf *faults)
 {
 	char why[256];
 
-	for (size_t i = 0; i < c->ncredentials; i++)
-		if (credential_check(&c->credentials[i], why, sizeof(why)))
-			buf_addf(faults, "%s:%u:%u: credential \"%s\": %s\n", c->file, c->credentials[i].at.line,
-				 c->credentials[i].at.column, c->credentials[i].name, why);
+	if (key->source != CONFIG_SOURCE_NONE && credential_check(key, why, sizeof(why)))
+		buf_addf(faults, "%s:%u:%u: credential \"%s\": %s\n", c->file, k->at.line, k->at.column, k->name, why);
+}
+
+/* The checks of -t that need more than the file: keys that can be read. */
+static void check_credentials(const struct config *c, struct buf *faults)
+{
+	for (size_t i = 0; i < c->ncredentials; i++) {
+		check_key(c, &c->credentials[i], &c->credentials[i].api_key, faults);
+		check_key(c, &c->credentials[i], &c->credentials[i].admin_api_key, faults);
+	}
 }
 
 static int check_or_dump(const struct arguments *a, struct config *c)

@@ -17,8 +17,8 @@
 #include "common/buf.h"
 #include "common/log.h"
 #include "common/loop.h"
-#include "common/secret.h"
 #include "gateway/fetch.h"
+#include "gateway/keyring.h"
 #include "gateway/sandbox_doc.h"
 #include "gateway/upstream.h"
 
@@ -29,14 +29,14 @@ enum {
 };
 
 struct orphan {
-	struct list link;            /* on the orphanage's list */
-	struct orphanage *orphanage; /* borrowed */
-	struct upstream *upstream;   /* owned reference */
-	struct fetch *fetch;         /* owned; NULL between two tries */
-	struct secret *key;          /* owned reference; NULL: none */
-	char *user_id;               /* owned */
-	char *request_id;            /* owned */
-	char id[SANDBOX_DOC_ID_MAX_BYTES + 1];   /* of the sandbox; empty until the answer has come */
+	struct list link;                      /* on the orphanage's list */
+	struct orphanage *orphanage;           /* borrowed */
+	struct upstream *upstream;             /* owned reference */
+	struct fetch *fetch;                   /* owned; NULL between two tries */
+	struct key *key;                       /* owned reference; NULL: none */
+	char *user_id;                         /* owned */
+	char *request_id;                      /* owned */
+	char id[SANDBOX_DOC_ID_MAX_BYTES + 1]; /* of the sandbox; empty until the answer has come */
 	unsigned tries;
 	struct event *pause; /* owned; before another try */
 };
@@ -52,7 +52,7 @@ static void orphan_free(struct orphan *p)
 	if (p->pause)
 		event_free(p->pause);
 	upstream_unref(p->upstream);
-	secret_unref(p->key);
+	key_unref(p->key);
 	free(p->user_id);
 	free(p->request_id);
 	free(p);
@@ -187,7 +187,7 @@ void orphanage_adopt(struct orphanage *o, const struct orphan_case *c, struct up
 	}
 	p->orphanage = o;
 	p->upstream = upstream_ref(c->upstream);
-	p->key = c->key ? secret_ref(c->key) : NULL;
+	p->key = c->key ? key_ref(c->key) : NULL;
 	list_init(&p->link);
 	list_add_tail(&o->orphans, &p->link);
 	o->count++;

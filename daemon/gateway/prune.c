@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/secret.h"
 #include "gateway/fetch.h"
+#include "gateway/keyring.h"
 #include "gateway/sandbox_doc.h"
 #include "gateway/survey.h"
 #include "gateway/times.h"
@@ -48,7 +48,7 @@ static void prune_free(struct prune *p)
 	survey_cancel(p->survey);
 	fetch_cancel(p->fetch);
 	upstream_unref(p->asker.upstream);
-	secret_unref(p->asker.key);
+	key_unref(p->asker.key);
 	free((char *)(uintptr_t)p->asker.user_id);
 	free((char *)(uintptr_t)p->asker.request_id);
 	free(p->candidates);
@@ -190,7 +190,7 @@ int prune_start(struct loop *loop, struct ownership *ownership, const struct own
 	p->on_done = on_done;
 	p->arg = arg;
 	p->asker.upstream = upstream_ref(asker->upstream);
-	p->asker.key = asker->key ? secret_ref(asker->key) : NULL;
+	p->asker.key = asker->key ? key_ref(asker->key) : NULL;
 	p->asker.user_id = strdup(asker->user_id);
 	p->asker.request_id = asker->request_id ? strdup(asker->request_id) : NULL;
 	if (!p->asker.user_id || (asker->request_id && !p->asker.request_id) ||

@@ -7,9 +7,12 @@
 #include "gateway/rewrite.h"
 
 #include <errno.h>
+#include <stdint.h>
+#include <string.h>
 
 #include "common/http_parse.h"
 #include "common/http_write.h"
+#include "common/secret.h"
 #include "gateway/headers.h"
 
 /* A usual head fits, so that it is allocated once. */
@@ -45,13 +48,66 @@ int rewrite_request_head(const struct rewrite_request *r, struct buf *out)
 		add_handshake(head, out);
 	if (r->key)
 		http_write_header_secret(out, STR("X-API-Key"), r->key);
+	if (r->admin_key)
+		http_write_header_secret(out, STR("X-Admin-API-Key"), r->admin_key);
 	http_write_header(out, STR("X-User-ID"), str_from(r->user_id));
 	http_write_header(out, STR("X-Request-ID"), str_from(r->request_id));
 	return 0;
 }
 
-void rewrite_response_head(const struct http_head *head, bool websocket, struct buf *out)
+/*
+ * Found by its line: a client's own is never copied, and no value of a header holds a line break, so there is one, and it is
+ * in the head.
+ */
+static void replace_header(struct buf *request, struct str name, const struct secret *value)
 {
+	struct str all = buf_str(request);
+	struct buf out = BUF_EMPTY;
+	size_t at = 0;
+	const char *end;
+
+	if (!value)
+		return;
+	while (at + name.n + 4 <= all.n &&
+	       !(memcmp(all.p + at, "\r\n", 2) == 0 && memcmp(all.p + at + 2, name.p, name.n) == 0 &&
+		 all.p[at + 2 + name.n] == ':'))
+		at++;
+	end = at + name.n + 4 <= all.n ? memmem(all.p + at + 2, all.n - at - 2, "\r\n", 2) : NULL;
+	if (!end)
+		return;
+	buf_add(&out, all.p, at + 2);
+	http_write_header_secret(&out, name, value);
+	buf_add(&out, end + 2, all.n - (size_t)(end + 2 - all.p));
+	buf_wipe(request);
+	*request = out;
+}
+
+void rewrite_request_keys(struct buf *request, const struct secret *key, const struct secret *admin_key)
+{
+	replace_header(request, STR("X-API-Key"), key);
+	replace_header(request, STR("X-Admin-API-Key"), admin_key);
+}
+
+/* Nothing shorter can hold one of the keys: nearly every header is. */
+static size_t shortest_key(const struct rewrite_response *r)
+{
+	size_t n = r->key ? secret_bytes(r->key).n : SIZE_MAX;
+
+	return r->admin_key && secret_bytes(r->admin_key).n < n ? secret_bytes(r->admin_key).n : n;
+}
+
+/* Whether the server sends back what only it and we may know. */
+static bool shows_key(const struct rewrite_response *r, size_t shortest, struct str text)
+{
+	if (text.n < shortest)
+		return false;
+	return (r->key && secret_is_within(r->key, text)) || (r->admin_key && secret_is_within(r->admin_key, text));
+}
+
+void rewrite_response_head(const struct rewrite_response *r, struct buf *out)
+{
+	const struct http_head *head = r->head;
+	size_t shortest = shortest_key(r);
 	struct headers_hop hop;
 
 	char status[] = "HTTP/1.1 000 ";
@@ -61,14 +117,15 @@ void rewrite_response_head(const struct http_head *head, bool websocket, struct 
 	status[10] = (char)('0' + head->status / 10 % 10);
 	status[11] = (char)('0' + head->status % 10);
 	buf_add(out, status, sizeof(status) - 1);
-	buf_add_str(out, head->reason);
+	buf_add_str(out, shows_key(r, shortest, head->reason) ? str_from(http_reason(head->status)) : head->reason);
 	buf_add_str(out, STR("\r\n"));
 	if (headers_hop_collect(head, &hop))
 		hop.n = 0; /* more names than anybody means; none of the fixed ones passes in any case */
 	for (size_t i = 0; i < head->nheaders; i++)
-		if (headers_pass_response(head->headers[i].name, &hop))
+		if (headers_pass_response(head->headers[i].name, &hop) &&
+		    !shows_key(r, shortest, head->headers[i].value) && !shows_key(r, shortest, head->headers[i].name))
 			http_write_header(out, head->headers[i].name, head->headers[i].value);
-	if (websocket) {
+	if (r->websocket) {
 		http_write_header(out, STR("Connection"), STR("Upgrade"));
 		http_write_header(out, STR("Upgrade"), STR("websocket"));
 	}

@@ -7,17 +7,18 @@
 #include <string.h>
 
 #include "common/check.h"
-#include "common/secret.h"
 #include "gateway/config.h"
-#include "gateway/credential.h"
+#include "gateway/keyring.h"
 #include "gateway/upstream.h"
 
 struct snapshot {
 	unsigned refs;
 	struct config *config;       /* owned reference */
 	struct upstream **upstreams; /* owned references, one per configured upstream */
-	struct secret **keys;        /* owned references, one per configured credential */
-	struct secret *local_key;    /* owned reference; NULL without a local server */
+	struct key **keys;           /* owned references, one per configured credential */
+	struct key **admin_keys;     /* the same; NULL where none was written */
+	struct key *local_key;       /* owned reference; NULL without a local server */
+	struct key *local_admin_key; /* the same */
 };
 
 static struct upstream *kept_upstream(const struct snapshot *previous, const struct config_upstream *u)
@@ -30,27 +31,17 @@ static struct upstream *kept_upstream(const struct snapshot *previous, const str
 	return NULL;
 }
 
-static struct secret *previous_key(const struct snapshot *previous, const struct config_credential *k)
+static int get_keys(struct snapshot *s, struct keyring *keyring, char *why, size_t why_size)
 {
-	if (!previous)
-		return NULL;
-	for (size_t i = 0; i < previous->config->ncredentials; i++) {
-		const struct config_credential *old = &previous->config->credentials[i];
-		if (old->source == k->source && strcmp(old->from, k->from) == 0)
-			return previous->keys[i];
-	}
-	return NULL;
-}
+	int rc = 0;
 
-static int load_keys(struct snapshot *s, const struct snapshot *previous, char *why, size_t why_size)
-{
-	for (size_t i = 0; i < s->config->ncredentials; i++) {
+	for (size_t i = 0; i < s->config->ncredentials && rc == 0; i++) {
 		const struct config_credential *k = &s->config->credentials[i];
-		int rc = credential_load(k, previous_key(previous, k), &s->keys[i], why, why_size);
-		if (rc)
-			return rc;
+		rc = keyring_get(keyring, &k->api_key, k->name, &s->keys[i], why, why_size);
+		if (rc == 0 && k->admin_api_key.source != CONFIG_SOURCE_NONE)
+			rc = keyring_get(keyring, &k->admin_api_key, k->name, &s->admin_keys[i], why, why_size);
 	}
-	return 0;
+	return rc;
 }
 
 static int make_upstreams(struct snapshot *s, struct loop *loop, struct dialer *dialer,
@@ -68,8 +59,9 @@ static int make_upstreams(struct snapshot *s, struct loop *loop, struct dialer *
 	return 0;
 }
 
-int snapshot_new(struct loop *loop, struct dialer *dialer, struct config *config, const struct snapshot_local *local,
-		 const struct snapshot *previous, struct snapshot **out, char *why, size_t why_size)
+int snapshot_new(struct loop *loop, struct dialer *dialer, struct keyring *keyring, struct config *config,
+		 const struct snapshot_local *local, const struct snapshot *previous, struct snapshot **out, char *why,
+		 size_t why_size)
 {
 	struct snapshot *s = calloc(1, sizeof(*s));
 	int rc;
@@ -80,14 +72,17 @@ int snapshot_new(struct loop *loop, struct dialer *dialer, struct config *config
 	s->refs = 1;
 	s->config = config_ref(config);
 	s->upstreams = calloc(config->nupstreams + 1, sizeof(struct upstream *));
-	s->keys = calloc(config->ncredentials + 1, sizeof(struct secret *));
-	if (local->key)
-		s->local_key = secret_ref(local->key);
-	rc = s->upstreams && s->keys ? 0 : -ENOMEM;
-	if (rc == 0)
-		rc = load_keys(s, previous, why, why_size);
+	s->keys = calloc(config->ncredentials + 1, sizeof(struct key *));
+	s->admin_keys = calloc(config->ncredentials + 1, sizeof(struct key *));
+	if (local->key) {
+		s->local_key = key_ref(local->key);
+		s->local_admin_key = key_ref(local->admin_key);
+	}
+	rc = s->upstreams && s->keys && s->admin_keys ? 0 : -ENOMEM;
 	if (rc == 0)
 		rc = make_upstreams(s, loop, dialer, local, previous);
+	if (rc == 0)
+		rc = get_keys(s, keyring, why, why_size);
 	if (rc) {
 		snapshot_unref(s);
 		return rc;
@@ -112,10 +107,14 @@ void snapshot_unref(struct snapshot *s)
 	for (size_t i = 0; s->upstreams && i < s->config->nupstreams; i++)
 		upstream_unref(s->upstreams[i]);
 	for (size_t i = 0; s->keys && i < s->config->ncredentials; i++)
-		secret_unref(s->keys[i]);
+		key_unref(s->keys[i]);
+	for (size_t i = 0; s->admin_keys && i < s->config->ncredentials; i++)
+		key_unref(s->admin_keys[i]);
 	free(s->upstreams);
 	free(s->keys);
-	secret_unref(s->local_key);
+	free(s->admin_keys);
+	key_unref(s->local_key);
+	key_unref(s->local_admin_key);
 	config_unref(s->config);
 	free(s);
 }
@@ -131,9 +130,30 @@ struct upstream *snapshot_upstream(const struct snapshot *s, size_t index)
 	return s->upstreams[index];
 }
 
-struct secret *snapshot_key(const struct snapshot *s, const struct config_rule *rule)
+struct key *snapshot_key(const struct snapshot *s, const struct config_rule *rule)
 {
 	if (s->config->upstreams[rule->upstream].scheme == CONFIG_LOCAL)
 		return s->local_key;
 	return rule->has_credential ? s->keys[rule->credential] : NULL;
+}
+
+struct key *snapshot_admin_key(const struct snapshot *s, const struct config_rule *rule)
+{
+	if (!rule->admin)
+		return NULL;
+	if (s->config->upstreams[rule->upstream].scheme == CONFIG_LOCAL)
+		return s->local_admin_key;
+	return rule->has_credential ? s->admin_keys[rule->credential] : NULL;
+}
+
+struct key *snapshot_credential(const struct snapshot *s, size_t index)
+{
+	CHECK(index < s->config->ncredentials);
+	return s->keys[index];
+}
+
+struct key *snapshot_admin_credential(const struct snapshot *s, size_t index)
+{
+	CHECK(index < s->config->ncredentials);
+	return s->admin_keys[index];
 }

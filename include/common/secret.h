@@ -29,6 +29,12 @@ void secret_unref(struct secret *s);
 /* In time that does not depend on where they differ. */
 bool secret_equal(const struct secret *s, struct str candidate);
 
+/* Whether both are the same credential. */
+bool secret_same(const struct secret *a, const struct secret *b);
+
+/* Whether the text holds it. One of less than 8 bytes is found nowhere: it would be found everywhere. */
+bool secret_is_within(const struct secret *s, struct str text);
+
 /* The bytes, borrowed. For the writer of request heads and for handing a key to the local server; nothing else. */
 struct str secret_bytes(const struct secret *s);
 

@@ -34,7 +34,7 @@ void answer_json(const struct answer_to *to, struct buf *json);
 /* Answers OPTIONS: 204 with the methods that the API knows. */
 void answer_options(const struct answer_to *to);
 
-/* Adds X-Request-ID and, as the client's version needs it, Connection to a head. `keep` is whether it stays open. */
+/* Adds X-Request-ID, the client's own head lines and, as the client's version needs it, Connection to a head. `keep` is whether it stays open. */
 void answer_add_common(struct buf *head, const struct client *c, const char *request_id, bool keep);
 
 #endif

@@ -54,6 +54,8 @@ void client_shared_init(struct client_shared *s, struct loop *loop);
 void client_shared_fini(struct client_shared *s);
 
 struct client_events {
+	/* Asked before a request is begun; NULL is yes. After false nothing is read until client_release. */
+	bool (*may_begin)(void *arg);
 	/*
 	 * A request head; borrowed for the call. Its body, if any, follows by on_body, its end by on_body_end (at once when
 	 * there is no body). The answer is given by client_send and client_finish, at any time from now on.
@@ -79,6 +81,25 @@ struct client *client_new(struct client_shared *shared, int fd, unsigned long lo
 			  const struct client_events *events, void *arg);
 
 unsigned long long client_id(const struct client *c);
+
+/* Borrowed; for questions to the kernel about the peer. */
+int client_fd(const struct client *c);
+
+/* may_begin said no, and would say yes now. */
+void client_release(struct client *c);
+
+/*
+ * Header lines of every answer to the present request and, until it is set anew, to those that follow; borrowed, NULL for
+ * none.
+ */
+void client_set_head_lines(struct client *c, const char *lines);
+const char *client_head_lines(const struct client *c);
+
+/*
+ * For the present request the end of the client's input means that it left, where the transport cannot tell that from a
+ * half-closed connection (TCP). A Unix socket tells by itself.
+ */
+void client_end_means_gone(struct client *c);
 
 /* Above this many unsent bytes client_send says so. */
 enum {

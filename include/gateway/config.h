@@ -19,13 +19,21 @@ struct config_mark {
 	unsigned column; /* from 1 */
 };
 
+struct config_names {
+	size_t n;
+	char **names; /* owned, and each of them */
+};
+
 struct config_listener {
 	struct config_mark at;
-	char *path;  /* owned; absolute path of a Unix socket */
-	char *name;  /* owned; the path when not written */
-	mode_t mode; /* permission bits of the socket */
-	char *group; /* owned; NULL: the daemon's own */
-	gid_t gid;   /* of `group`; (gid_t)-1 without one */
+	char *path;                  /* owned; absolute path of a Unix socket; NULL: loopback TCP */
+	uint16_t port;               /* of both loopback addresses; 0: a Unix socket */
+	char *name;                  /* owned; the path, or the address, when not written */
+	mode_t mode;                 /* Unix: permission bits of the socket */
+	char *group;                 /* owned; Unix; NULL: the daemon's own */
+	gid_t gid;                   /* of `group`; (gid_t)-1 without one */
+	struct config_names hosts;   /* TCP: names that Host may have, without port */
+	struct config_names origins; /* TCP: browser origins that may use it */
 };
 
 enum config_scheme {
@@ -83,20 +91,41 @@ struct config_upstream {
 };
 
 enum config_source {
+	CONFIG_SOURCE_NONE, /* not written */
 	CONFIG_SOURCE_FILE,
 	CONFIG_SOURCE_ENV,
+	CONFIG_SOURCE_SYSTEMD, /* a file below $CREDENTIALS_DIRECTORY */
+	CONFIG_SOURCE_COMMAND, /* what a program prints */
+};
+
+/* Where one key comes from. */
+struct config_key {
+	enum config_source source;
+	char *from;          /* owned; path, variable, name of a systemd credential, or path of the program */
+	char **argv;         /* owned; CONFIG_SOURCE_COMMAND: from `from` on, NULL behind the last; else NULL */
+	uint64_t ttl_ms;     /* CONFIG_SOURCE_COMMAND: it is run again after this */
+	uint64_t timeout_ms; /* CONFIG_SOURCE_COMMAND: it is killed after this */
 };
 
 struct config_credential {
 	struct config_mark at;
-	char *name;                /* owned */
-	enum config_source source; /* of the API key */
-	char *from;                /* owned; path of a file or name of a variable */
+	char *name; /* owned */
+	struct config_key api_key;
+	struct config_key admin_api_key; /* may be CONFIG_SOURCE_NONE */
 };
 
 struct config_ids {
 	size_t n;
 	uint32_t *ids; /* owned; uids or gids */
+};
+
+/* Ids that their holder hands out to himself (subuid(5)). */
+struct config_ranges {
+	size_t n;
+	struct config_range {
+		uint32_t first;
+		uint32_t last; /* included */
+	} * ranges;            /* owned */
 };
 
 /* Limits of a rule, counted per owner; 0 or NULL: not written, so there is none. */
@@ -143,7 +172,11 @@ struct config_rule {
 	bool match_listeners;
 	size_t nlisteners;
 	char **listeners; /* owned; names of listeners */
-	size_t upstream;  /* index into upstreams */
+	bool match_exes;
+	struct config_names exes; /* absolute paths */
+	bool match_units;
+	struct config_names units; /* "x.service", or "user@UID:x.service" */
+	size_t upstream;           /* index into upstreams */
 	bool has_credential;
 	size_t credential;     /* index into credentials, with has_credential */
 	char *user_id;         /* owned; the template, checked */
@@ -154,7 +187,6 @@ struct config_rule {
 	struct config_route_set deny;  /* beats allow */
 	struct config_limits limits;
 	char *spawn_defaults; /* owned; a JSON object of spawn fields for what a client leaves out; NULL: none */
-	char **user_names;    /* owned; what {user} is for each of uids; NULL when the template has no {user} */
 };
 
 enum config_output_kind {
@@ -195,6 +227,7 @@ struct config {
 	struct config_credential *credentials;
 	size_t nrules;
 	struct config_rule *rules;
+	struct config_ranges subuids; /* of /etc/subuid when the file was read */
 	enum log_level log_level;
 	enum log_format log_format;
 	struct config_output access;
@@ -236,8 +269,23 @@ void config_unref(struct config *c);
  */
 MUST_CHECK int config_complete(struct config *c, const struct config_places *places, char *why, size_t why_size);
 
-/* Fills user_names where the rule's user_id has {user}. 0, -ENOMEM, or -EIO when the name service fails. Blocking. */
-MUST_CHECK int config_rule_resolve_users(struct config_rule *r);
+/* Whether the rule needs to know the executable, or the unit, of its peers: to match them, or for its user_id. */
+bool config_rule_asks_exe(const struct config_rule *r);
+bool config_rule_asks_unit(const struct config_rule *r);
+/* Whether any rule does. */
+bool config_asks_traits(const struct config *c);
+
+/* The listener of that name, borrowed; NULL when there is none. */
+const struct config_listener *config_find_listener(const struct config *c, const char *name);
+
+/* Adds a copy. 0 or -ENOMEM. */
+MUST_CHECK int config_names_add(struct config_names *names, struct str name);
+void config_names_fini(struct config_names *names);
+
+bool config_ranges_hold(const struct config_ranges *ranges, uint32_t id);
+
+/* Reads a file such as /etc/subuid; one that does not exist has no ranges. 0 or a negative errno. */
+MUST_CHECK int config_read_ranges(const char *path, struct config_ranges *out);
 
 /*
  * Gives the rule what it allows without a word, and what it allows when `allow` was not written; `admin` and
@@ -256,6 +304,13 @@ void config_dump(const struct config *c, struct buf *out);
 
 /* Writes a line per thing that is allowed but probably not meant: a host name that many machines have, and such. */
 void config_warnings(const struct config *c, struct buf *out);
+
+/* Copies into *to, which config_key_fini releases in any case; 0 or -ENOMEM. */
+MUST_CHECK int config_key_copy(struct config_key *to, const struct config_key *from);
+void config_key_fini(struct config_key *k);
+/* Whether both read the same thing in the same way. */
+bool config_key_same(const struct config_key *a, const struct config_key *b);
+bool config_same_argv(char *const *a, char *const *b);
 
 /* Whether two upstream entries mean the same connections, so that a reload may keep the pool. */
 bool config_upstream_same(const struct config_upstream *a, const struct config_upstream *b);

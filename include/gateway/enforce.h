@@ -14,6 +14,7 @@
 
 struct config_rule;
 struct enforce;
+struct key;
 struct limiter_owner;
 struct loop;
 struct route;
@@ -40,12 +41,12 @@ MUST_CHECK int enforce_shared_init(struct enforce_shared *s, struct loop *loop);
 /* When no request is under way any more. */
 void enforce_shared_fini(struct enforce_shared *s);
 
-/* One request; the rule, the texts and the upstream are borrowed until enforce_free. */
+/* One request; the rule, the texts, the key and the upstream are borrowed until enforce_free. */
 struct enforce_case {
 	const struct config_rule *rule;
 	bool shared_vm_accepted; /* the upstream's shared_vm */
 	struct upstream *upstream;
-	struct secret *key; /* borrowed; NULL: none */
+	struct key *key; /* NULL: none */
 	const char *user_id;
 	const char *request_id;
 	const struct http_head *head; /* borrowed for the call of enforce_new */

@@ -16,10 +16,10 @@ struct client;
 struct deadline_queue;
 struct exchange;
 struct http_head;
+struct key;
 struct loop;
 struct orphanage;
 struct route;
-struct secret;
 struct upstream;
 
 enum {
@@ -50,7 +50,8 @@ bool exchange_end_is_error(enum exchange_end end);
 /* What the client is entitled to; borrowed for the call of exchange_new. */
 struct exchange_grant {
 	struct upstream *upstream;
-	struct secret *key;          /* sent as X-API-Key; NULL: none */
+	struct key *key;             /* sent as X-API-Key, loaded; NULL: none */
+	struct key *admin_key;       /* sent as X-Admin-API-Key, loaded; NULL: none */
 	const char *user_id;         /* sent as X-User-ID; borrowed until on_end */
 	uint64_t heartbeat_ms;       /* on idle NDJSON and SSE; 0: none */
 	struct orphanage *orphanage; /* for spawns whose client leaves; outlives the exchange; NULL: they end with it */
@@ -93,6 +94,7 @@ struct exchange_request {
 	const struct route *route;
 	const char *request_id;
 	uint64_t timeout_ms;                /* for the whole exchange, waiting included; 0: none */
+	bool no_upgrade;                    /* a WebSocket that it asks for is not asked of the upstream */
 	bool gather;                        /* the body is read whole, at most 2 MiB, and given to on_whole_body */
 	const struct exchange_shape *shape; /* borrowed until on_end; NULL: nothing is done to it */
 	void *shape_arg;

@@ -13,8 +13,8 @@
 #include "gateway/upstream.h"
 
 struct fetch;
+struct key;
 struct loop;
-struct secret;
 
 /* How it ended. One row each in fetch.c: what a client that depends on it is answered. */
 enum fetch_end {
@@ -24,6 +24,7 @@ enum fetch_end {
 	FETCH_TIMEOUT,     /* connecting or answering took too long */
 	FETCH_BROKEN,      /* the answer broke off, or was none */
 	FETCH_TOO_LARGE,   /* it has more than max_bytes */
+	FETCH_NO_KEY,      /* the key that it needs could not be read yet */
 	FETCH_NO_MEMORY,
 	FETCH_ENDS,
 };
@@ -43,7 +44,7 @@ struct fetch_answer {
 /* Borrowed for the call of fetch_start but where it says otherwise. */
 struct fetch_request {
 	struct upstream *upstream; /* a reference is taken */
-	struct secret *key;        /* sent as X-API-Key; a reference is taken; NULL: none */
+	struct key *key;           /* sent as X-API-Key, as it is now; a reference is taken; NULL: none */
 	const char *user_id;       /* sent as X-User-ID, and whose place in the pool it takes */
 	const char *request_id;    /* NULL: none is sent */
 	const char *method;        /* a literal: GET or DELETE */
@@ -58,7 +59,7 @@ struct fetch_request {
 };
 
 /*
- * Starts it. A connection that was kept from before and breaks without a byte of an answer is followed by a second try
+ * Starts it. A key that the server refuses (401) is read again for those who come later. A connection that was kept from before and breaks without a byte of an answer is followed by a second try
  * on a fresh one: what is asked here may be repeated. 0 or -ENOMEM.
  */
 MUST_CHECK int fetch_start(struct loop *loop, const struct fetch_request *request, struct fetch **out);

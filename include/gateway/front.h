@@ -17,6 +17,7 @@
 
 struct limiter;
 struct logs;
+struct names;
 struct snapshot;
 
 /* Open connections of one uid. */
@@ -30,6 +31,7 @@ struct front_uid {
 /* What all fronts share; owned by the gateway. */
 struct front_shared {
 	struct loop *loop;         /* borrowed */
+	struct names *names;       /* borrowed */
 	struct snapshot *snapshot; /* owned reference; the one in force */
 	struct logs *logs;         /* borrowed; NULL: nothing is written of requests */
 	struct client_shared clients;
@@ -47,15 +49,18 @@ struct front_shared {
 };
 
 /* 0 or -ENOMEM; front_shared_fini is right in either case. */
-MUST_CHECK int front_shared_init(struct front_shared *s, struct loop *loop);
+MUST_CHECK int front_shared_init(struct front_shared *s, struct loop *loop, struct names *names);
 /* After the last connection has gone. */
 void front_shared_fini(struct front_shared *s);
 
 /* Puts a new snapshot in force (a reference is taken): each connection's next request is judged by it. */
 void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot);
 
-/* Takes an accepted descriptor. `listener` names where it came in, borrowed for the call. */
-void front_accept(struct front_shared *s, int fd, const char *listener);
+/*
+ * Takes an accepted descriptor. `listener` names where it came in, borrowed for the call; `diag` is listener_diag(), -1 for
+ * a Unix socket.
+ */
+void front_accept(struct front_shared *s, int fd, const char *listener, int diag);
 
 /* Closes what is idle, and every other connection after its present request. */
 void front_drain_all(struct front_shared *s);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Accepts connections on one Unix socket. */
+/* Accepts connections on one Unix socket, or on one port of both loopback addresses. */
 #ifndef GATEWAY_LISTENER_H
 #define GATEWAY_LISTENER_H
 
@@ -13,7 +13,7 @@ struct listener;
 struct loop;
 
 /*
- * Binds the socket, makes its missing parent directory, and begins to accept. on_accept gets each new descriptor
+ * Binds the socket, makes its missing parent directory, or binds the port on 127.0.0.1 and ::1, and begins to accept. on_accept gets each new descriptor
  * (non-blocking, CLOEXEC) and owns it. 0, or a negative errno and `why` for people.
  */
 MUST_CHECK int listener_start(struct loop *loop, const struct config_listener *config,
@@ -22,7 +22,10 @@ MUST_CHECK int listener_start(struct loop *loop, const struct config_listener *c
 
 /* Its name, borrowed. */
 const char *listener_name(const struct listener *l);
-const char *listener_path(const struct listener *l);
+/* Its path or address for people, borrowed. */
+const char *listener_where(const struct listener *l);
+/* TCP: the socket to ask by whose a peer is (sock_diag), borrowed; -1 for a Unix socket. */
+int listener_diag(const struct listener *l);
 
 /* Whether a configuration entry means this very socket, so that a reload may keep it. */
 bool listener_same(const struct listener *l, const struct config_listener *config);

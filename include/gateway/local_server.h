@@ -8,10 +8,10 @@
 #include "common/err.h"
 #include "common/sm.h"
 
+struct key;
 struct launcher;
 struct local_server;
 struct loop;
-struct secret;
 
 struct local_server_events {
 	void (*on_ready)(void *arg);   /* it answers; also after each restart */
@@ -27,8 +27,9 @@ void local_server_stop(struct local_server *s);
 /* When it is stopped or was never started. NULL is fine. */
 void local_server_free(struct local_server *s);
 
-/* The key it demands; borrowed. */
-struct secret *local_server_key(const struct local_server *s);
+/* The keys it demands; borrowed. */
+struct key *local_server_key(const struct local_server *s);
+struct key *local_server_admin_key(const struct local_server *s);
 /* Why it does not run, for people; NULL when it does. Borrowed until the next event. */
 const char *local_server_trouble(const struct local_server *s);
 

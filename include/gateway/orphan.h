@@ -11,8 +11,8 @@
 #include "common/list.h"
 #include "common/str.h"
 
+struct key;
 struct loop;
-struct secret;
 struct upstream;
 struct upstream_conn;
 
@@ -32,7 +32,7 @@ struct orphanage {
 /* What an exchange hands over. Borrowed for the call but for the lease. */
 struct orphan_case {
 	struct upstream *upstream;
-	struct secret *key; /* NULL: none */
+	struct key *key; /* NULL: none */
 	const char *user_id;
 	const char *request_id;
 	const struct http_parser *parser; /* of the response, as far as it has come */

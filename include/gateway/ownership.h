@@ -10,8 +10,8 @@
 #include "common/str.h"
 #include "gateway/owner.h"
 
+struct key;
 struct loop;
-struct secret;
 struct upstream;
 
 enum {
@@ -29,7 +29,7 @@ struct ownership {
 /* Who asks; borrowed for the call. */
 struct ownership_asker {
 	struct upstream *upstream;
-	struct secret *key;     /* NULL: none */
+	struct key *key;        /* NULL: none */
 	const char *user_id;    /* whose it must be */
 	const char *request_id; /* NULL: none */
 };

@@ -14,12 +14,13 @@ struct secret;
 
 struct rewrite_request {
 	const struct http_head *head;
-	struct str target;        /* origin form, byte for byte */
-	const char *authority;    /* for Host */
-	const struct secret *key; /* for X-API-Key; NULL: none */
-	const char *user_id;      /* for X-User-ID */
-	const char *request_id;   /* for X-Request-ID */
-	bool websocket;           /* the upgrade to it is passed on (RFC 6455 4.1) */
+	struct str target;              /* origin form, byte for byte */
+	const char *authority;          /* for Host */
+	const struct secret *key;       /* for X-API-Key; NULL: none */
+	const struct secret *admin_key; /* for X-Admin-API-Key; NULL: none */
+	const char *user_id;            /* for X-User-ID */
+	const char *request_id;         /* for X-Request-ID */
+	bool websocket;                 /* the upgrade to it is passed on (RFC 6455 4.1) */
 };
 
 /*
@@ -29,9 +30,22 @@ struct rewrite_request {
 MUST_CHECK int rewrite_request_head(const struct rewrite_request *r, struct buf *out);
 
 /*
- * Status line and the upstream's headers that may pass; without framing, without ours. With `websocket` those of the
- * handshake's answer pass as well (RFC 6455 4.2.2).
+ * Puts other keys into a head that was written with some, whatever stands behind it; NULL leaves that one as it is. Without
+ * memory `request` fails as additions do. What held the old ones is wiped.
  */
-void rewrite_response_head(const struct http_head *head, bool websocket, struct buf *out);
+void rewrite_request_keys(struct buf *request, const struct secret *key, const struct secret *admin_key);
+
+struct rewrite_response {
+	const struct http_head *head;
+	bool websocket;                 /* the headers of the handshake's answer pass as well (RFC 6455 4.2.2) */
+	const struct secret *key;       /* what was sent as X-API-Key; NULL: nothing */
+	const struct secret *admin_key; /* and as X-Admin-API-Key */
+};
+
+/*
+ * Status line and the upstream's headers that may pass; without framing, without ours. A header that holds a key we sent
+ * is dropped; bodies are passed on as they are, so a server that shows keys in them shows them to its clients.
+ */
+void rewrite_response_head(const struct rewrite_response *r, struct buf *out);
 
 #endif

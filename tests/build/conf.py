@@ -30,6 +30,7 @@ def stacygated(work, *arguments, runtime="/run/stacygate"):
         STATE_DIRECTORY=work + "/state",
         XDG_CONFIG_HOME=work + "/config",
         STACYVM_API_KEY="a-key",
+        CREDENTIALS_DIRECTORY=work + "/credentials",
     )
     return subprocess.run([BUILD + "/stacygated", *arguments], env=env, capture_output=True, text=True)
 
@@ -43,6 +44,11 @@ def adapted(work, text):
             f.write("-----BEGIN CERTIFICATE-----\n" if path.endswith(".pem") else "a-key\n")
         return "file: " + path
 
+    os.makedirs(work + "/credentials", exist_ok=True)
+    for name in re.findall(r"systemd: ([a-z-]+)", text):
+        with open(work + "/credentials/" + name, "w", encoding="ascii") as f:
+            f.write("a-key\n")
+    text = text.replace("/usr/local/bin/team-key", "/bin/echo")
     text = re.sub(r"file: /etc/stacygate/([a-z.]+)", key_file, text)
     return text.replace("uid: 0 ", "uid: %d " % os.getuid())
 

@@ -88,6 +88,7 @@ static const struct bad_config bad[] = {
 	{"listen: [ { path: $/x.sock, name: a }, { path: $/y.sock, name: a } ]\n" RULES, "1:", "name"},
 	{"upstreams: { main: { url: \"ftp://x\" } }\n" KEY "clients:\n  - " ME("") "\n", "1:27:", "ftp"},
 	{"upstreams: { main: { url: \"unix://relative\" } }\n" KEY "clients:\n  - " ME("") "\n", "1:27:", "relative"},
+	/* X9: the key does not go over a network in clear. */
 	{"upstreams: { main: { url: \"http://10.0.0.1\" } }\n" KEY "clients:\n  - " ME("") "\n",
 	 "1:27:", "allow_plaintext"},
 	{"upstreams: { main: { url: \"http://u:p@x\" } }\n" KEY "clients:\n  - " ME("") "\n", "1:27:", "url"},
@@ -112,6 +113,22 @@ static const struct bad_config bad[] = {
 	{UP "credentials: { team: { api_key: { file: relative } } }\nclients:\n  - " ME("") "\n", "2:", "relative"},
 	{UP "credentials: { team: { api_key: { file: $/team.key, env: X } } }\nclients:\n  - " ME("") "\n",
 	 "2:", "env"},
+#define TEAM(key) UP "credentials: { team: { api_key: { " key " } } }\nclients:\n  - " ME("") "\n"
+	{TEAM("file: $/team.key, ttl: 10m"), "2:", "ttl"},
+	{TEAM("env: X, timeout: 1s"), "2:", "timeout"},
+	{TEAM("systemd: ../x"), "2:", "../x"},
+	{TEAM("systemd: .."), "2:", ".."},
+	{TEAM("command: /bin/true"), "2:", "command"},
+	{TEAM("command: []"), "2:", "command"},
+	{TEAM("command: [true]"), "2:", "absolute"},
+	{TEAM("command: [/bin/echo, [x]]"), "2:", "argument"},
+	{TEAM("command: [/bin/echo, x], ttl: 0s"), "2:", "ttl"},
+	{TEAM("command: [/bin/echo, x], timeout: 1h"), "2:", "timeout"},
+#undef TEAM
+	/* The key for admin routes needs a rule with admin: true. */
+	{UP "credentials: { team: { api_key: { file: $/team.key }, admin_api_key: { file: $/team.key } } }\n"
+	    "clients:\n  - " ME("") "\n",
+	 "2:", "admin_api_key"},
 	{RULES "  - " ME("") "\n", "5:", "me"},
 	{UP KEY "clients:\n  - { name: all, match: {}, upstream: main, credential: team, user_id: x, allow: [all], "
 		"isolation: none }\n  - " ME("") "\n",
@@ -249,8 +266,10 @@ Test(config, good)
 		"body_idle: 5s, stream_idle: 0s }\n" KEY "clients:\n  - " ME("") "\n",
 		"upstreams: { main: { url: \"http://10.0.0.1\", allow_plaintext: true } }\n" KEY
 		"clients:\n  - " ME("") "\n",
+		UP "credentials: { team: { api_key: { command: [/bin/echo, x, \"\"], ttl: 1h, timeout: 1s }, "
+		   "admin_api_key: { file: $/team.key } } }\nclients:\n  - " ME(", admin: true") "\n",
 		"host: box\n" UP KEY "clients:\n  - { name: a, match: { uid: [0, 1000] }, upstream: main, credential: "
-				     "team, user_id: \"{uid}@{host}\", allow: [all], isolation: none }\n",
+		"team, user_id: \"{uid}@{host}\", allow: [all], isolation: none }\n",
 	};
 
 	for (unsigned i = 0; i < COUNT(good); i++) {
@@ -295,6 +314,49 @@ Test(config, key_files)
 		if (!keys[i].good)
 			cr_expect(buf_contains(&out, "team.key"), "key %u: the file is not named", i);
 		buf_fini(&out);
+	}
+}
+
+/* -t looks whether every other source is there as well; a start needs all of them but the command, which may come later. */
+Test(config, sources_that_are_not_there)
+{
+	static const struct {
+		const char *credential;
+		const char *names;
+		int at_start;
+	} rows[] = {
+		{"api_key: { env: NOT_SET }", "NOT_SET", 1},
+		{"api_key: { systemd: none }", "CREDENTIALS_DIRECTORY", 1},
+		{"api_key: { file: $/team.key }, admin_api_key: { file: $/none }", "/none", 1},
+		{"api_key: { command: [/no/such/program] }", "/no/such/program", 0},
+	};
+
+	for (unsigned i = 0; i < COUNT(rows); i++) {
+		char text[600];
+		const char *file;
+		const char *argv[] = {"-c", NULL, NULL};
+		struct daemon_spec spec = {.argv = argv};
+		struct buf out = BUF_EMPTY;
+		struct daemon *d;
+
+		snprintf(text, sizeof(text),
+			 "listen: [ { path: $/x.sock } ]\n" UP "credentials: { team: { %s } }\n"
+			 "clients:\n  - " ME("%s") "\n",
+			 rows[i].credential, strstr(rows[i].credential, "admin") ? ", admin: true" : "");
+		file = argv[1] = write_config(text);
+		cr_expect_eq(run("-t", file, &out), 1, "row %u", i);
+		cr_expect(buf_contains(&out, rows[i].names), "row %u: %.*s", i, STR_ARG(buf_str(&out)));
+		buf_fini(&out);
+		if (rows[i].at_start) {
+			cr_expect_eq(daemon_run(&dir, &spec, NULL, &out), 1, "row %u", i);
+			cr_expect(buf_contains(&out, rows[i].names), "row %u: %.*s", i, STR_ARG(buf_str(&out)));
+			buf_fini(&out);
+			continue;
+		}
+		spec.ready_socket = scratch_path(&dir, "x.sock");
+		d = daemon_start(&dir, &spec);
+		cr_expect(daemon_wait_log(d, rows[i].names));
+		daemon_stop(d);
 	}
 }
 

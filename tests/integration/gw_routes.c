@@ -67,6 +67,7 @@ static struct gw *start(const struct caller *list, size_t n)
 {
 	struct gw *gw = gw_prepare(NULL);
 	struct buf text = BUF_EMPTY;
+	bool admins = false;
 
 	buf_add_cstr(&text, "listen:\n");
 	for (size_t i = 0; i < n; i++)
@@ -74,7 +75,12 @@ static struct gw *start(const struct caller *list, size_t n)
 	/* Bound last, and what the start waits for. */
 	buf_addf(&text, "  - { path: %s, name: ready }\n", gw->socket);
 	buf_addf(&text, "upstreams: { main: { url: \"%s\" } }\n", upstream_url(gw->up));
-	buf_addf(&text, "credentials: { team: { api_key: { file: %s } } }\nclients:\n", gw->key_file);
+	buf_addf(&text, "credentials: { team: { api_key: { file: %s }", gw->key_file);
+	for (size_t i = 0; i < n && !admins; i++)
+		admins = list[i].rule && strstr(list[i].rule, "admin: true");
+	if (admins)
+		buf_addf(&text, ", admin_api_key: { file: %s }", gw->key_file);
+	buf_add_cstr(&text, " } }\nclients:\n");
 	for (size_t i = 0; i < n; i++)
 		if (list[i].rule)
 			buf_addf(&text, "  - { name: %s, match: { listener: %s }, credential: team, user_id: %s%s }\n",

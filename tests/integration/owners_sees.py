@@ -4,7 +4,7 @@ import json
 import os
 from datetime import datetime
 
-from owners_lib import Events, NEVER, headers_of, raw, read_all, run, started
+from owners_lib import Events, NEVER, UPGRADE, headers_of, raw, read_all, run, started
 from tls_lib import wait_for
 from vm_lib import API, cut, garbage, status, text
 
@@ -37,6 +37,19 @@ def test_c11_list_of_nothing():
             server.add("bob")
         assert g.api("alice", "GET", "/sandboxes").body == b"[]\n"
         assert len(g.listed("bob")) == 30
+
+
+def test_c11_no_tunnel_past_the_filters():
+    """C11: a WebSocket is asked of the server only for exec in a sandbox; elsewhere bytes would pass unread."""
+    with started() as (server, g):
+        sandbox = g.spawn("alice")
+        for path in ("/sandboxes", "/events", f"/sandboxes/{sandbox}", f"/sandboxes/{sandbox}/logs", "/templates"):
+            mark = server.mark()
+            head = "".join(f"{name}: {value}\r\n" for name, value in UPGRADE.items())
+            with raw(g, "alice", f"GET {API}{path} HTTP/1.1\r\nHost: h\r\n{head}\r\n".encode()):
+                wait_for(f"{path} comes", lambda p=path, m=mark: server.since(m, path=API + p))
+            asked = server.since(mark, path=API + path)
+            assert [r.all("upgrade") + r.all("sec-websocket-key") for r in asked] == [[]], asked[0].headers
 
 
 SMALL_QUARANTINE = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1:thread_local_quarantine_size_kb=16"

@@ -27,6 +27,8 @@ void gw_configure(struct gw *gw, const struct gw_options *options)
 
 	options = options ? options : &none;
 	buf_addf(&text, "listen:\n  - path: %s\n    mode: \"0666\"\n", gw->socket);
+	if (options->listen)
+		buf_addf(&text, "%s\n", options->listen);
 	buf_addf(&text, "upstreams:\n  main:\n    url: %s\n",
 		 gw->up ? upstream_url(gw->up) : scratch_path(&gw->dir, "nowhere.sock"));
 	add_section(&text, "pool", options->pool);

@@ -19,6 +19,7 @@ struct gw_options {
 	const char *timeouts;   /* inside "timeouts: { }" */
 	const char *clients;    /* whole flow list; NULL admits the uid of the test to everything, as alice */
 	const char *top;        /* further top-level lines */
+	const char *listen;     /* further lines of the list of listeners */
 	const char *log;        /* inside "log: { }"; NULL is debug and access to stderr */
 	const char *const *env; /* for the daemon */
 	const struct up_step *const *scripts; /* of the upstream; NULL echoes */

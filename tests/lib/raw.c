@@ -78,6 +78,72 @@ struct raw raw_tcp(unsigned port)
 	return adopt(fd);
 }
 
+/* A socket on a loopback address; port 0 is of the kernel's choice. -1 with errno when it cannot be bound. */
+static int bound(int family, unsigned port)
+{
+	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+	struct sockaddr_in6 v6 = {
+		.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (fd >= 0 && bind(fd, family == AF_INET ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6,
+			    family == AF_INET ? sizeof(v4) : sizeof(v6)) == 0)
+		return fd;
+	fd_close(&fd);
+	return -1;
+}
+
+bool raw_has_ipv6(void)
+{
+	int fd = bound(AF_INET6, 0);
+
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
+}
+
+/* Below the range from which the kernel takes ports of its own choice, so that nobody gets it meanwhile by chance. */
+unsigned raw_free_port(void)
+{
+	static unsigned tried;
+	unsigned first = (unsigned)getpid() * 131;
+
+	for (unsigned i = 0; i < 1000; i++) {
+		unsigned port = 20000 + (first + tried++) % 12000;
+		int fd = bound(AF_INET, port);
+		int other = bound(AF_INET6, port);
+		bool is_free = fd >= 0 && (other >= 0 || !raw_has_ipv6());
+
+		fd_close(&fd);
+		fd_close(&other);
+		if (is_free)
+			return port;
+	}
+	cr_assert_fail("no port is free");
+	return 0;
+}
+
+struct raw raw_tcp_as(unsigned port, uid_t uid, bool v6)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+	struct sockaddr_in6 to6 = {
+		.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	uid_t own = geteuid();
+	int fd, one = 1;
+
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	cr_assert_eq(syscall(SYS_setresuid, -1, uid, -1), 0);
+	fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(syscall(SYS_setresuid, -1, own, -1), 0);
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(connect(fd, v6 ? (struct sockaddr *)&to6 : (struct sockaddr *)&to, v6 ? sizeof(to6) : sizeof(to)),
+		     0, "no connection to port %u", port);
+	cr_assert_eq(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)), 0);
+	return adopt(fd);
+}
+
 void raw_close(struct raw *r)
 {
 	fd_close(&r->fd);

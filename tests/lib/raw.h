@@ -38,6 +38,11 @@ struct answer {
 /* Connects; fails the test when that is refused. */
 struct raw raw_unix(const char *path);
 struct raw raw_tcp(unsigned port);
+/* The same with a socket that belongs to this uid (needs root unless it is the own one), to ::1 with `v6`. */
+struct raw raw_tcp_as(unsigned port, uid_t uid, bool v6);
+/* A port that nobody has on either loopback address right now. */
+unsigned raw_free_port(void);
+bool raw_has_ipv6(void);
 /* Connects without failing: 0 or negative errno. */
 int raw_try_unix(struct raw *r, const char *path);
 /* The same as another uid and gid, with these groups (needs root); the connection keeps that identity. */

@@ -124,7 +124,7 @@ Test(cli_text, exec_script_leaves_the_status)
 	}
 }
 
-/* No control byte reaches a terminal; in a program's output line ends and tabs do. */
+/* X14: no control byte reaches a terminal; in a program's output line ends and tabs do. */
 Test(cli_text, terminal_escaping)
 {
 	static const struct {
@@ -386,7 +386,7 @@ Test(cli_text, pairs)
 	buf_fini(&out);
 }
 
-/* The list of sandboxes, with what may be missing missing and hostile text escaped. */
+/* X14: the list of sandboxes, with what may be missing missing and hostile text escaped. */
 Test(cli_text, sandboxes)
 {
 	struct buf out = BUF_EMPTY;

@@ -33,6 +33,7 @@ struct server {
 	bool answer_at_once;   /* at the end of each request */
 	bool answer_early;     /* from within on_request */
 	bool pause_in_body;
+	bool hold; /* may_begin says no */
 	unsigned drained;
 };
 
@@ -50,6 +51,13 @@ static void answer(struct server *s, bool keep)
 {
 	client_send(s->client, STR(OK), str_of(NULL, 0));
 	client_finish(s->client, keep);
+}
+
+static bool may_begin(void *arg)
+{
+	struct server *s = arg;
+
+	return !s->hold;
 }
 
 static void on_request(void *arg, const struct http_head *head)
@@ -112,7 +120,8 @@ static void on_closed(void *arg, enum client_end end)
 	s->client = NULL;
 }
 
-static const struct client_events events = {on_request, on_body, on_body_end, on_fault, on_drained, on_gone, on_closed};
+static const struct client_events events = {may_begin, on_request, on_body, on_body_end,
+					    on_fault,  on_drained, on_gone, on_closed};
 
 /* Turns the loop until nothing of what is at hand is left to do. */
 static void pump(void)
@@ -254,6 +263,68 @@ Test(gateway_client, split_anywhere)
 			say_bytes(p, 1);
 		expect_seen("/a end ");
 	}
+}
+
+/* No request is begun before its server allows it; what came meanwhile is served then, even if the client ended its input. */
+Test(gateway_client, held)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		again();
+		server.answer_at_once = true;
+		server.hold = true;
+		say("GET /a" HOST);
+		say("\r\nGET /b" HOST "\r\n");
+		if (i)
+			cr_assert_eq(shutdown(server.fd, SHUT_WR), 0);
+		pump();
+		expect_seen("");
+		server.hold = false;
+		client_release(server.client);
+		if (i == 2)
+			client_release(server.client);
+		pump();
+		expect_seen(i ? "/a end /b end closed:done " : "/a end /b end ");
+		expect_got(OK OK);
+	}
+	/* Not for long: it is idle. */
+	again();
+	server.hold = true;
+	say("GET /a" HOST "\r\n");
+	let_expire();
+	expect_seen("closed:idle-timeout ");
+}
+
+/* A held connection of a half-closed client whose second request is pipelined is not taken for done. */
+Test(gateway_client, held_behind_an_answer)
+{
+	say("GET /a" HOST "\r\n"
+	    "GET /b" HOST "\r\n");
+	cr_assert_eq(shutdown(server.fd, SHUT_WR), 0);
+	pump();
+	expect_seen("/a end ");
+	server.hold = true;
+	answer(&server, true);
+	pump();
+	expect_seen("");
+	server.hold = false;
+	server.answer_at_once = true;
+	client_release(server.client);
+	pump();
+	expect_seen("/b end closed:done ");
+	expect_got(OK OK);
+}
+
+/* A Unix socket tells by itself whether its client left: the end of input is only that. */
+Test(gateway_client, end_of_input_on_unix)
+{
+	say("GET /a" HOST "\r\n");
+	client_end_means_gone(server.client);
+	cr_assert_eq(shutdown(server.fd, SHUT_WR), 0);
+	pump();
+	let_expire();
+	expect_seen("/a end ");
+	answer(&server, true);
+	expect_got(OK);
 }
 
 /* Pipelined requests are read one at a time, each when the one before has been answered. */

@@ -156,7 +156,37 @@ Test(gateway_config, faults)
 		{LOCAL("{ gid: 65534 }"), "1:38: gid 65534 is what the kernel shows", 1},
 		{LOCAL("{ group: nogroup }"), "1:40: group \"nogroup\" has gid 65534", 1},
 		{LOCAL("{ user: root, uid: 0 }"), "1:50: user and uid in one rule", 1},
-		{LOCAL("{ exe: /bin/sh }"), "1:33: unknown key \"exe\"", 1},
+		{LOCAL("{ exe: sh }"), "1:38: exe is \"sh\", expected the absolute path of a program", 1},
+		{LOCAL("{ unit: x }"), "1:39: unit is \"x\", expected NAME.service", 1},
+		{LOCAL("{ unit: .service }"), "1:39: unit is \".service\"", 1},
+		{LOCAL("{ unit: a/x.service }"), "1:39: unit is \"a/x.service\"", 1},
+		{LOCAL("{ unit: \"user@bob:x.service\" }"), "1:39: unit is \"user@bob:x.service\"", 1},
+		{"listen: [ { tcp: \"0.0.0.0:7423\" } ]\n", "1:18: tcp is \"0.0.0.0:7423\", expected 127.0.0.1:PORT",
+		 1},
+		{"listen: [ { tcp: \"127.0.0.1:0\" } ]\n", "1:18: tcp is \"127.0.0.1:0\"", 1},
+		{"listen: [ { tcp: \"127.0.0.1:65536\" } ]\n", "1:18: tcp is \"127.0.0.1:65536\"", 1},
+		{"listen: [ { tcp: \"[::]:1\" } ]\n", "1:18: tcp is \"[::]:1\"", 1},
+		{"listen: [ { tcp: 7423 } ]\n", "1:18: tcp is \"7423\"", 1},
+		{"listen: [ { tcp: \"127.0.0.1:1\", path: /x } ]\n", "1:11: the listener has path and tcp", 1},
+		{"listen: [ { name: x } ]\n", "1:11: the listener has no path: expected path or tcp", 1},
+		{"listen: [ { tcp: \"127.0.0.1:1\", mode: \"0600\" } ]\n",
+		 "1:39: mode has no effect on a listener with tcp", 1},
+		{"listen: [ { path: /x, hosts: [a] } ]\n", "1:30: hosts has no effect on a listener with path", 1},
+		{"listen: [ { tcp: \"127.0.0.1:1\", hosts: [] } ]\n", "1:40: hosts must be a list", 1},
+		{"listen: [ { tcp: \"127.0.0.1:1\", hosts: [\"a:1\"] } ]\n",
+		 "1:41: hosts holds \"a:1\", expected a host name", 1},
+		{"listen: [ { tcp: \"127.0.0.1:1\", origins: [\"*\"] } ]\n",
+		 "1:43: origins holds \"*\", expected an origin", 1},
+		{"listen: [ { tcp: \"127.0.0.1:1\", origins: [\"http://a/\"] } ]\n",
+		 "1:43: origins holds \"http://a/\"", 1},
+		{"listen: [ { tcp: \"127.0.0.1:1\" }, { tcp: \"[::1]:1\", name: b } ]\n", "1:35: port 1 is used twice",
+		 1},
+		{"listen: [ { tcp: \"127.0.0.1:1\", name: t } ]\n" LOCAL("{ group: root }"),
+		 "2:12: the rule can never match: group, exe and unit are not known over TCP", 1},
+		{"listen: [ { tcp: \"127.0.0.1:1\", name: t }, { path: /x } ]\n" LOCAL("{ exe: /bin/sh, listener: t }"),
+		 "2:12: the rule can never match: group, exe and unit", 1},
+		{"listen: [ { tcp: \"127.0.0.1:1\", name: t } ]\n" LOCAL("{ uid: 0 }"),
+		 "2:12: the rule can never match: over TCP uid 0", 1},
 		{"clients: [ { name: me, match: {}, user_id: x, allow: all } ]\n",
 		 "1:54: allow must be a list with at least one entry", 1},
 		{"clients: [ { name: me, match: {}, user_id: x, allow: [] } ]\n",
@@ -276,14 +306,16 @@ Test(gateway_config, faults)
 		 "}\n"
 		 "clients: [ { name: me, match: {}, credential: k, user_id: x } ]\n",
 		 "1:48: shared_vm is \"yes\", expected refuse or accept", 1},
-		{"clients: [ { name: me, match: {}, user_id: \"{user}\", " GRANT " } ]\n",
-		 "1:44: {user} needs a rule that names its users", 1},
 		{"clients: [ { name: me, match: {}, user_id: \"{uid\", " GRANT " } ]\n",
 		 "1:44: user_id holds {uid, expected {user}", 1},
 		{"clients: [ { name: me, match: {}, user_id: \"uid}\", " GRANT " } ]\n",
 		 "1:44: user_id may hold neither", 1},
-		{"clients: [ { name: me, match: {}, user_id: \"{exe}\", " GRANT " } ]\n", "1:44: user_id holds {exe}",
-		 1},
+		{"clients: [ { name: me, match: {}, user_id: \"{exe}\", " GRANT " } ]\n",
+		 "1:44: {exe} needs {user} or {uid} beside it", 1},
+		{"clients: [ { name: me, match: {}, user_id: \"{uid}{exe}\", " GRANT " } ]\n",
+		 "1:44: {exe} may stand once, with a character between", 1},
+		{"clients: [ { name: me, match: {}, user_id: \"{pid}\", " GRANT " } ]\n",
+		 "1:44: user_id holds {pid}, expected {user}", 1},
 		{"clients: [ { name: me, match: {}, user_id: \"\\xe9\", " GRANT " } ]\n",
 		 "1:44: user_id may hold neither", 1},
 		{"clients: [ { name: me, match: {}, upstream: other, user_id: x, " GRANT " } ]\n",
@@ -319,7 +351,7 @@ Test(gateway_config, all_at_once)
 	buf_fini(&faults);
 }
 
-/* A rule that an earlier one covers can never match; one that is only partly covered can. */
+/* ID14: a rule that an earlier one covers can never match; one that is only partly covered can. */
 Test(gateway_config, coverage)
 {
 	static const struct {
@@ -342,6 +374,18 @@ Test(gateway_config, coverage)
 		{"{ listener: a }", "{ listener: b }", false},
 		{"{ listener: [a, b] }", "{ listener: b }", true},
 		{"{ listener: a }", "{ uid: 1 }", false},
+		{"{ exe: /a }", "{ exe: /a, uid: 1 }", true},
+		{"{ exe: [/a, /b] }", "{ exe: /b }", true},
+		{"{ exe: /a }", "{ exe: [/a, /b] }", false},
+		{"{ exe: /a }", "{ uid: 1 }", false},
+		{"{ unit: x.service }", "{ unit: x.service }", true},
+		{"{ unit: x.service }", "{ unit: \"user@1:x.service\" }", false},
+		{"{}", "{ unit: x.service }", true},
+		/* Over TCP the first is for nobody who is root. */
+		{"{ uid: 0 }", "{ uid: 0, listener: t }", false},
+		{"{ uid: 0 }", "{ uid: 0, listener: a }", true},
+		{"{ uid: 1 }", "{ uid: 1, listener: t }", true},
+		{"{}", "{ listener: [a, t] }", false},
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
@@ -350,7 +394,8 @@ Test(gateway_config, coverage)
 		struct config *c;
 
 		snprintf(text, sizeof(text),
-			 "listen: [ { path: /a, name: a }, { path: /b, name: b } ]\nclients:\n"
+			 "listen: [ { path: /a, name: a }, { path: /b, name: b }, { tcp: \"127.0.0.1:1\", name: t } "
+			 "]\nclients:\n"
 			 "  - { name: one, match: %s, user_id: x, " GRANT
 			 " }\n  - { name: two, match: %s, user_id: x, " GRANT " }\n",
 			 rows[i].first, rows[i].second);
@@ -380,6 +425,10 @@ static char *dump(const struct config *c)
 Test(gateway_config, effective_form_loads_again)
 {
 	static const char *const rows[] = {
+		"listen: [ { path: /a, name: a }, { tcp: \"localhost:7423\", hosts: [box, \"[::1]\"], origins: "
+		"[\"http://localhost:3000\"] } ]\nclients: [ { name: me, match: { exe: [/bin/sh, /bin/ls], unit: "
+		"x.service, "
+		"listener: a }, user_id: \"{user}-{exe}@{unit}\", " GRANT " } ]\n",
 		"",
 		"# nothing but a comment\n",
 		"{}\n",
@@ -400,6 +449,10 @@ Test(gateway_config, effective_form_loads_again)
 		"spawn: 3s, exec: 4s, body_idle: 5s, stream_idle: 6s } } }\ncredentials: { k: { api_key: { file: "
 		"\"/k\" } } }\n"
 		"clients: [ { name: me, match: {}, credential: k, user_id: \"{client}-{uid}@{host}\", " GRANT " } ]\n",
+		"upstreams: { u: { url: \"unix:///u\" } }\ncredentials: { k: { api_key: { systemd: a }, admin_api_key: "
+		"{ "
+		"command: [ /b, \"c d\", \"\", \"$x\" ], ttl: 1m, timeout: 2s } } }\n"
+		"clients: [ { name: me, match: {}, credential: k, user_id: x, admin: true, " GRANT " } ]\n",
 		"bounds: { connections: 5, connections_per_uid: 4, body: 1GiB, client_head: 1s, client_body_idle: 2s, "
 		"idle_client: 3s }\n",
 		"log: { level: warn, format: text, access: stderr }\n",
@@ -609,16 +662,41 @@ Test(gateway_config, host)
 	config_unref(c);
 }
 
-/* A user without a name is uid-N; one with a name is that. */
-Test(gateway_config, user_names)
+static struct config_ranges ranges_of(const char *text)
 {
-	struct config *c =
-		load("clients: [ { name: me, match: { uid: [0, 3999999999] }, user_id: \"{user}\", " GRANT " } ]\n");
+	struct config_ranges out = {0};
 
-	cr_expect_str_eq(c->rules[0].user_names[0], "root");
-	cr_expect_str_eq(c->rules[0].user_names[1], "uid-3999999999");
-	config_unref(c);
+	cr_assert_eq(config_read_ranges(scratch_text(&dir, "subuid", 0644, text), &out), 0);
+	return out;
 }
+
+/* ID21: /etc/subuid is read as those read it who hand the ids out; what is no range is none. */
+Test(gateway_config, ID21_ranges)
+{
+	struct config_ranges r =
+		ranges_of("alice:100000:65536\n\n# x\nbob:165536:1\nx:y:z\nmax:4294967294:100\nnone:7:0\n"
+			  "last:300000:2");
+
+	cr_expect_eq(r.n, 4);
+	cr_expect_not(config_ranges_hold(&r, 99999));
+	cr_expect(config_ranges_hold(&r, 100000));
+	cr_expect(config_ranges_hold(&r, 165535));
+	cr_expect(config_ranges_hold(&r, 165536));
+	cr_expect_not(config_ranges_hold(&r, 165537));
+	cr_expect_not(config_ranges_hold(&r, 7));
+	cr_expect(config_ranges_hold(&r, 300001));
+	cr_expect(config_ranges_hold(&r, 4294967294u));
+	free(r.ranges);
+	r = ranges_of("");
+	cr_expect_eq(r.n, 0);
+	cr_expect_eq(config_read_ranges("/nonexistent/subuid", &r), 0);
+	cr_expect_eq(config_read_ranges(dir.path, &r), -EISDIR);
+}
+
+#define OPERATOR(admin_key, allow)                                                                                     \
+	"upstreams: { u: { url: \"unix:///u\" } }\ncredentials: { k: { api_key: { file: /k }" admin_key                \
+	" } }\nclients: [ { name: me, match: { uid: 1 }, credential: k, user_id: x, admin: true, allow: " allow        \
+	" } ]\n"
 
 /* What is allowed but can hardly be meant is told. */
 Test(gateway_config, warnings)
@@ -627,6 +705,9 @@ Test(gateway_config, warnings)
 		const char *text;
 		bool warned;
 	} rows[] = {
+		{"listen: [ { path: /a, name: a }, { path: /b } ]\n" LOCAL("{ uid: 0 }"), true},
+		{"listen: [ { path: /a, name: a }, { path: /b } ]\n" LOCAL("{ uid: 0, listener: a }"), false},
+		{"listen: [ { path: /a, name: a } ]\n" LOCAL("{ uid: 0 }"), false},
 		{LOCAL("{}"), true},
 		{LOCAL("{ uid: [1, 2] }"), true},
 		{LOCAL("{ uid: 1 }"), false},
@@ -643,6 +724,10 @@ Test(gateway_config, warnings)
 		 "user_id: "
 		 "x, admin: true } ]\n",
 		 false},
+		/* Admin routes without the key for them are 403. */
+		{OPERATOR("", "[all]"), true},
+		{OPERATOR("", "[system]"), false},
+		{OPERATOR(", admin_api_key: { file: /a }", "[all]"), false},
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* X7: which key files and variables are taken, and that no fault's text holds a byte of a key. */
+/* H6, H7, X7: which key files, variables and outputs are taken, and that no fault's text holds a byte of a key. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
@@ -33,24 +33,24 @@ static void end(void)
 
 TestSuite(gateway_credential, .init = begin, .fini = end);
 
-static struct config_credential of_file(const char *path)
+static struct config_key of_file(const char *path)
 {
-	return (struct config_credential){.source = CONFIG_SOURCE_FILE, .from = (char *)(uintptr_t)path};
+	return (struct config_key){.source = CONFIG_SOURCE_FILE, .from = (char *)(uintptr_t)path};
 }
 
-static struct config_credential of_variable(void)
+static struct config_key of_variable(void)
 {
-	return (struct config_credential){.source = CONFIG_SOURCE_ENV, .from = (char *)(uintptr_t)VARIABLE};
+	return (struct config_key){.source = CONFIG_SOURCE_ENV, .from = (char *)(uintptr_t)VARIABLE};
 }
 
 /* Both functions must agree; the fault names where it comes from and never what it is. */
-static int load(struct config_credential k, const char *want, const char *name)
+static int load(struct config_key k, const char *want, const char *name)
 {
 	struct secret *out = NULL;
 	char why[300] = "";
 	char checked[300] = "";
 	int check = credential_check(&k, checked, sizeof(checked));
-	int rc = credential_load(&k, NULL, &out, why, sizeof(why));
+	int rc = credential_load(&k, &out, why, sizeof(why));
 
 	cr_expect_eq(check, rc, "%s: -t says %d, the start %d", name, check, rc);
 	cr_expect_str_eq(checked, why, "%s", name);
@@ -149,11 +149,11 @@ Test(gateway_credential, values)
 			     n <= SECRET_MAX_BYTES);
 		if (n <= SECRET_MAX_BYTES) {
 			struct secret *s = NULL;
-			struct config_credential k = of_file(scratch_path(&dir, "key"));
+			struct config_key k = of_file(scratch_path(&dir, "key"));
 			char why[300];
 			big[n] = '\n';
 			scratch_file(&dir, "key", 0600, big, n + 1);
-			cr_assert_eq(credential_load(&k, NULL, &s, why, sizeof(why)), 0);
+			cr_assert_eq(credential_load(&k, &s, why, sizeof(why)), 0);
 			cr_expect_eq(secret_bytes(s).n, n);
 			secret_unref(s);
 			big[n] = 'k';
@@ -192,6 +192,44 @@ Test(gateway_credential, credentials_directory)
 	cr_expect_eq(load(of_file(scratch_path(&dir, "outside")), NULL, "empty"), -EPERM);
 }
 
+/* X7: a credential of systemd is named, and read from the directory that systemd says, whatever its mode shows. */
+Test(gateway_credential, systemd)
+{
+	struct config_key k = {.source = CONFIG_SOURCE_SYSTEMD, .from = (char *)(uintptr_t) "team"};
+
+	cr_expect_eq(load(k, NULL, "no directory"), -ENOENT);
+	cr_assert_eq(mkdir(scratch_path(&dir, "creds"), 0700), 0);
+	setenv("CREDENTIALS_DIRECTORY", scratch_path(&dir, "creds"), 1);
+	cr_expect_eq(load(k, NULL, "no such credential"), -ENOENT);
+	scratch_text(&dir, "creds/team", 0440, KEY "\n");
+	cr_assert_eq(chmod(scratch_path(&dir, "creds/team"), 0444), 0);
+	cr_expect_eq(load(k, KEY, "of systemd"), 0);
+	setenv("CREDENTIALS_DIRECTORY", "relative", 1);
+	cr_expect_eq(load(k, NULL, "a relative directory"), -ENOENT);
+}
+
+/* What a command printed is judged as a file is, and wiped whatever comes of it. */
+Test(gateway_credential, output)
+{
+	struct config_key k = {.source = CONFIG_SOURCE_COMMAND, .from = (char *)(uintptr_t) "/bin/helper"};
+	static const char *const outputs[] = {KEY "\n", "", KEY "\n\n", KEY " x"};
+	char zeros[40] = "";
+
+	for (size_t i = 0; i < COUNT(outputs); i++) {
+		char bytes[40] = "";
+		char why[300] = "";
+		struct secret *out = NULL;
+		size_t n = strlen(outputs[i]);
+		memcpy(bytes, outputs[i], n);
+		cr_expect_eq(credential_take(&k, bytes, n, &out, why, sizeof(why)), i ? -EINVAL : 0);
+		cr_expect_arr_eq(bytes, zeros, sizeof(bytes), "row %zu is left", i);
+		cr_expect(i == 0 || strstr(why, "command /bin/helper: "), "%s", why);
+		cr_expect_null(strstr(why, "SEKRET"));
+		cr_expect(i != 0 || secret_equal(out, STR(KEY)));
+		secret_unref(out);
+	}
+}
+
 static bool in_environment(const char *name)
 {
 	for (char **e = environ; *e; e++)
@@ -200,11 +238,11 @@ static bool in_environment(const char *name)
 	return false;
 }
 
-/* A variable is overwritten where it stood and taken away; asked for again, what it gave before is given. */
+/* A variable is overwritten where it stood and taken away, so it can be read once. */
 Test(gateway_credential, variable)
 {
 	static char entry[] = VARIABLE "=" KEY; /* as the kernel put it there: putenv copies nothing */
-	struct config_credential k = of_variable();
+	struct config_key k = of_variable();
 	struct secret *first = NULL;
 	struct secret *again = NULL;
 	char why[300];
@@ -212,15 +250,12 @@ Test(gateway_credential, variable)
 	cr_assert_eq(putenv(entry), 0);
 	cr_assert_eq(credential_check(&k, why, sizeof(why)), 0);
 	cr_expect(in_environment(VARIABLE), "-t takes nothing away");
-	cr_assert_eq(credential_load(&k, NULL, &first, why, sizeof(why)), 0);
+	cr_assert_eq(credential_load(&k, &first, why, sizeof(why)), 0);
 	cr_expect(secret_equal(first, STR(KEY)));
 	cr_expect_not(in_environment(VARIABLE));
 	for (size_t i = strlen(VARIABLE "="); i < sizeof(entry); i++)
 		cr_expect_eq(entry[i], 0, "a byte of the key is left");
-	cr_assert_eq(credential_load(&k, first, &again, why, sizeof(why)), 0);
-	cr_expect_eq(again, first);
-	secret_unref(again);
-	cr_expect_eq(credential_load(&k, NULL, &again, why, sizeof(why)), -ENOENT);
+	cr_expect_eq(credential_load(&k, &again, why, sizeof(why)), -ENOENT);
 	cr_expect_not_null(strstr(why, VARIABLE));
 	secret_unref(first);
 }

@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -19,6 +20,8 @@
 #include "gateway/dial.h"
 #include "gateway/exchange.h"
 #include "gateway/front.h"
+#include "gateway/keyring.h"
+#include "gateway/names.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
 #include "lib/scratch.h"
@@ -28,6 +31,8 @@
 
 static struct loop *loop;
 static struct dialer *dialer;
+static struct keyring *keyring;
+static struct names *names;
 static struct scratch dir;
 static struct config_places places;
 static struct front_shared shared;
@@ -38,6 +43,9 @@ static int client = -1;
 static struct buf asked; /* what `server` received */
 static struct buf got;   /* what `client` received */
 static bool fail_sends_up;
+static const char *user_id = "alice";                         /* of the rule */
+static int name_fault;                                        /* what the name service answers instead of a name */
+static pthread_mutex_t name_gate = PTHREAD_MUTEX_INITIALIZER; /* held: it does not answer */
 
 ssize_t __real_send(int fd, const void *p, size_t n, int flags);
 ssize_t __wrap_send(int fd, const void *p, size_t n, int flags);
@@ -52,28 +60,38 @@ ssize_t __wrap_send(int fd, const void *p, size_t n, int flags)
 	return __real_send(fd, p, n, flags);
 }
 
+static int look_up(enum names_kind kind, uint32_t id, char **name)
+{
+	(void)id;
+	pthread_mutex_lock(&name_gate);
+	pthread_mutex_unlock(&name_gate);
+	*name = name_fault ? NULL : strdup(kind == NAMES_USER ? "a b" : "g");
+	return name_fault;
+}
+
 static void use_config(const char *more)
 {
 	struct buf text = BUF_EMPTY;
 	struct buf faults = BUF_EMPTY;
 	struct config *config = NULL;
 	struct snapshot *snapshot = NULL;
-	const struct snapshot_local local = {NULL, NULL};
+	const struct snapshot_local local = {NULL, NULL, NULL};
 	char why[200];
 
 	buf_addf(&text,
 		 "upstreams: { main: { url: \"unix://%s\" } }\n"
 		 "credentials: { team: { api_key: { file: %s } } }\n"
 		 "clients:\n"
-		 "  - { name: me, match: { uid: %u }, upstream: main, credential: team, user_id: alice, allow: [all], "
-		 "isolation: none }\n"
+		 "  - { name: me, match: { uid: %u }, upstream: main, credential: team, user_id: \"%s\", allow: "
+		 "[all], isolation: none }\n"
 		 "%s",
-		 scratch_path(&dir, "up.sock"), scratch_text(&dir, "key", 0600, "SEKRET\n"), (unsigned)geteuid(), more);
+		 scratch_path(&dir, "up.sock"), scratch_text(&dir, "key", 0600, "SEKRET\n"), (unsigned)geteuid(),
+		 user_id, more);
 	cr_assert_eq(
 		config_load(scratch_file(&dir, "c.yaml", 0644, buf_data(&text), text.len), &places, &config, &faults),
 		0, "%.*s", STR_ARG(buf_str(&faults)));
-	cr_assert_eq(snapshot_new(loop, dialer, config, &local, shared.snapshot, &snapshot, why, sizeof(why)), 0, "%s",
-		     why);
+	cr_assert_eq(snapshot_new(loop, dialer, keyring, config, &local, shared.snapshot, &snapshot, why, sizeof(why)),
+		     0, "%s", why);
 	front_use_snapshot(&shared, snapshot);
 	snapshot_unref(snapshot);
 	config_unref(config);
@@ -99,7 +117,7 @@ static void connect_client(void)
 		close(client);
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
 	client = pair[1];
-	front_accept(&shared, pair[0], "host");
+	front_accept(&shared, pair[0], "host", -1);
 }
 
 static void begin(void)
@@ -111,9 +129,12 @@ static void begin(void)
 	cr_assert_eq(config_places_init(&places), 0);
 	loop = loop_new();
 	dialer = dialer_new(loop);
+	cr_assert_eq(keyring_new(loop, NULL, &keyring), 0);
 	cr_assert(loop && dialer);
 	listen_upstream();
-	cr_assert_eq(front_shared_init(&shared, loop), 0);
+	names = names_new(loop, look_up);
+	cr_assert(names);
+	cr_assert_eq(front_shared_init(&shared, loop, names), 0);
 	use_config("");
 	connect_client();
 }
@@ -163,7 +184,9 @@ static void end(void)
 	close(listening);
 	if (server >= 0)
 		close(server);
-	dialer_free(dialer); /* asserts that no connection is left */
+	names_free(names);
+	keyring_free(keyring); /* asserts that no key is left */
+	dialer_free(dialer);   /* asserts that no connection is left */
 	loop_free(loop);
 	buf_fini(&asked);
 	buf_fini(&got);
@@ -372,4 +395,103 @@ Test(gateway_front, clients_leave_everywhere)
 				turn();
 		}
 	}
+}
+
+/* A request waits for the name of its user; several on one connection, too; then it goes up under that name. */
+Test(gateway_front, waits_for_a_name)
+{
+	user_id = "{user}.{group}";
+	pthread_mutex_lock(&name_gate);
+	use_config("");
+	connect_client();
+	say("GET /api/v1/x" HOST "\r\n");
+	pump();
+	cr_expect_eq(connections, 0, "it went up without a name");
+	pthread_mutex_unlock(&name_gate);
+	await_asked("\r\n\r\n");
+	cr_expect_eq(count(&asked, "X-User-ID: a%20b.g\r\n"), 1, "%.*s", STR_ARG(buf_str(&asked)));
+	reply("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+	cr_expect(str_ends(buf_str(&got), STR("ok")));
+}
+
+/* Who leaves meanwhile is forgotten, and is told to nobody. */
+Test(gateway_front, leaves_while_it_waits)
+{
+	user_id = "{user}";
+	pthread_mutex_lock(&name_gate);
+	use_config("");
+	connect_client();
+	say("GET /api/v1/x" HOST "\r\n");
+	front_cut_all(&shared);
+	pump();
+	cr_expect(list_empty(&shared.fronts));
+	pthread_mutex_unlock(&name_gate);
+	pump();
+	cr_expect_eq(connections, 0);
+}
+
+/* Turns until the name service has answered. */
+static void await_name(enum names_kind kind, uint32_t id)
+{
+	struct names_wait w = {.on_known = NULL};
+	uint64_t until = wait_now_ms() + WAIT_MS;
+	const char *name;
+
+	list_init(&w.link);
+	while (names_look_up(names, kind, id, &w, &name) != NAMES_KNOWN) {
+		names_cancel(&w);
+		cr_assert_lt(wait_now_ms(), until);
+		pump();
+	}
+}
+
+/* ID16: a stream goes on while a reload needs a name to tell whose it is, and after it when that is the same owner. */
+Test(gateway_front, ID16_revoked_when_the_name_is_known)
+{
+	user_id = "a%20b";
+	use_config("");
+	say("GET /api/v1/events" HOST "\r\n");
+	await_asked("\r\n\r\n");
+	cr_expect_eq(count(&asked, "X-User-ID: a%20b\r\n"), 1, "%.*s", STR_ARG(buf_str(&asked)));
+	user_id = "{user}";
+	pthread_mutex_lock(&name_gate);
+	use_config("");
+	cr_expect(!is_closed(), "it ends before the name is known");
+	pthread_mutex_unlock(&name_gate);
+	await_name(NAMES_USER, geteuid());
+	cr_expect(!is_closed(), "it ends although its owner is the same");
+	user_id = "{group}";
+	pthread_mutex_lock(&name_gate);
+	use_config("");
+	cr_expect(!is_closed(), "it ends before the name is known");
+	pthread_mutex_unlock(&name_gate);
+	await_name(NAMES_GROUP, getegid());
+	cr_expect(is_closed(), "it goes on as another's");
+	cr_expect_eq(shared.clients.ends[CLIENT_END_REVOKED], 1);
+}
+
+/* A name service that fails is 503, never a made-up name; the request after its recovery is served. */
+Test(gateway_front, name_service_fails)
+{
+	uint64_t until;
+
+	user_id = "{user}";
+	name_fault = -EIO;
+	use_config("");
+	connect_client();
+	say("GET /api/v1/x" HOST "\r\n");
+	until = wait_now_ms() + WAIT_MS;
+	while (!got.len && wait_now_ms() < until) {
+		pump();
+		drain_into(client, &got);
+	}
+	cr_expect(str_starts(buf_str(&got), STR("HTTP/1.1 503 ")), "%.*s", STR_ARG(buf_str(&got)));
+	cr_expect_eq(connections, 0);
+	name_fault = 0;
+	while (connections == 0 && wait_now_ms() < until) {
+		say("GET /api/v1/x" HOST "\r\n");
+		drain_into(client, &got);
+	}
+	await_asked("\r\n\r\n");
+	cr_expect(buf_contains(&asked, "X-User-ID: a%20b\r\n"));
 }

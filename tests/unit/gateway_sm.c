@@ -7,6 +7,7 @@
 #include "gateway/client.h"
 #include "gateway/exchange.h"
 #include "gateway/fetch.h"
+#include "gateway/key_command.h"
 #include "gateway/local_server.h"
 #include "gateway/upstream.h"
 
@@ -36,6 +37,18 @@ static void expect_machine(const struct sm *sm, const struct row *rows, size_t n
 			cr_expect_eq(sm_allows(sm, from, to), drawn(rows[from].to, sm->states[to]), "%s: %s -> %s",
 				     sm->name, sm->states[from], sm->states[to]);
 	}
+}
+
+/* daemon/gateway/key_command.c */
+Test(gateway_sm, key_command)
+{
+	static const struct row rows[] = {
+		{"waiting", "running "},
+		{"running", "waiting killed "},
+		{"killed", "waiting "},
+	};
+
+	expect_machine(key_command_sm(), rows, COUNT(rows));
 }
 
 /* daemon/gateway/upstream.c */

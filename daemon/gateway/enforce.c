@@ -406,7 +406,13 @@ static enum exchange_use on_head(void *arg, const struct http_head *head, struct
 		return head->status == 201 ? EXCHANGE_COPY : EXCHANGE_PASS;
 	case ENFORCE_LIST:
 	case ENFORCE_EVENTS:
-		return head->status == 200 ? begin_filter(e) : EXCHANGE_PASS;
+		if (head->status == 200)
+			return begin_filter(e);
+		/* An error speaks of the request; anything else might hold a part of what everybody has. */
+		if (head->status >= 400)
+			return EXCHANGE_PASS;
+		refuse_upstream(e, 502, "answered otherwise than with what can be filtered");
+		return EXCHANGE_REFUSED;
 	}
 	return EXCHANGE_PASS;
 }
@@ -442,7 +448,18 @@ static void on_copy(void *arg, struct str body)
 				str_from(doc.owner[0] ? doc.owner : e->c.user_id));
 }
 
+/* Whoever has left his spawn has it under way all the same. */
+static struct limiter_owner *on_left(void *arg)
+{
+	struct enforce *e = arg;
+	bool spawning = e->spawning;
+
+	e->spawning = false;
+	return spawning ? e->c.limits : NULL;
+}
+
 static const struct exchange_shape shape = {
+	.on_left = on_left,
 	.on_gather = on_gather,
 	.on_whole_body = on_whole_body,
 	.on_head = on_head,
@@ -636,6 +653,7 @@ enum enforce_verdict enforce_new(struct enforce_shared *s, const struct enforce_
 		return verdict;
 	}
 	e->c.route = NULL;
+	request->whole = kind >= ENFORCE_SPAWN;
 	request->gather = judged || kind == ENFORCE_TEMPLATE_SPAWN;
 	request->shape = &shape;
 	request->shape_arg = e;

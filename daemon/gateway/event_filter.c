@@ -120,7 +120,10 @@ static bool is_own(struct event_filter *f, const struct queued *q)
 	case OWNER_OTHER:
 		return false;
 	case OWNER_UNKNOWN:
-		f->waiting = sandbox_doc_id_is_good(id) && ownership_ask(f->ownership, &f->asker, id, &f->wait) == 0;
+		if (!sandbox_doc_id_is_good(id))
+			return false;
+		f->no_memory = ownership_ask(f->ownership, &f->asker, id, &f->wait) != 0;
+		f->waiting = !f->no_memory;
 		return false;
 	}
 	return false;
@@ -130,10 +133,10 @@ enum exchange_filtered event_filter_feed(struct event_filter *f, struct str data
 {
 	if (sse_feed(&f->sse, data) || f->no_memory)
 		return EXCHANGE_FILTER_BAD;
-	while (!f->waiting && !list_empty(&f->queue)) {
+	while (!f->waiting && !f->no_memory && !list_empty(&f->queue)) {
 		struct queued *q = LIST_FIRST(&f->queue, struct queued, link);
 		bool own = is_own(f, q);
-		if (f->waiting)
+		if (f->waiting || f->no_memory)
 			break;
 		if (own)
 			buf_add(out, q->raw, q->n);
@@ -141,5 +144,7 @@ enum exchange_filtered event_filter_feed(struct event_filter *f, struct str data
 			++*dropped;
 		drop_first(f);
 	}
+	if (f->no_memory)
+		return EXCHANGE_FILTER_BAD;
 	return f->waiting ? EXCHANGE_FILTER_HOLD : EXCHANGE_FILTER_MORE;
 }

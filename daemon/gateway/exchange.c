@@ -163,6 +163,7 @@ struct exchange {
 	const struct exchange_shape *shape; /* borrowed; NULL: none */
 	void *shape_arg;
 	enum exchange_use use; /* of the response body */
+	bool hides_length;     /* the answer to a HEAD of what is filtered */
 	bool held;             /* on_data waits for exchange_resume */
 	bool held_last;        /* and had seen the end */
 	struct buf copy;       /* with orphanage or EXCHANGE_COPY: the response body so far, without framing */
@@ -657,8 +658,8 @@ static void write_framing(struct exchange *e, const struct http_head *head, stru
 	enum http_framing framing = head->framing;
 
 	e->down = DOWN_AS_IS;
-	/* What is left of a filtered body has another length. */
-	if (e->use == EXCHANGE_FILTER && framing == HTTP_BODY_LENGTH)
+	/* What is left of a filtered body has another length, which a HEAD must not tell either. */
+	if ((e->use == EXCHANGE_FILTER || e->hides_length) && framing == HTTP_BODY_LENGTH)
 		framing = HTTP_BODY_CHUNKED;
 	switch (framing) {
 	case HTTP_BODY_NONE:
@@ -953,8 +954,10 @@ static bool shape_response(struct exchange *e, const struct http_head *head, str
 		fail(e, EXCHANGE_END_BROKEN, 502, "encoded an answer that must be filtered");
 		return false;
 	}
-	if (e->use == EXCHANGE_FILTER && (e->method == METHOD_HEAD || head->framing == HTTP_BODY_NONE))
+	if (e->use == EXCHANGE_FILTER && (e->method == METHOD_HEAD || head->framing == HTTP_BODY_NONE)) {
 		e->use = EXCHANGE_PASS;
+		e->hides_length = true;
+	}
 	return true;
 }
 
@@ -1247,6 +1250,7 @@ static void leave_to_orphanage(struct exchange *e)
 		.request_id = e->request_id,
 		.parser = &e->parser,
 		.status = e->report.upstream_status,
+		.limits = e->shape && e->shape->on_left ? e->shape->on_left(e->shape_arg) : NULL,
 		.received = e->state == EXCHANGE_BODY ? buf_str(&e->copy) : buf_str(&e->response),
 	};
 
@@ -1286,6 +1290,7 @@ static int write_request_head(struct exchange *e, const struct exchange_grant *g
 		.admin_key = e->used[KEY_ADMIN],
 		.user_id = grant->user_id,
 		.request_id = e->request_id,
+		.whole = request->whole,
 		.websocket = e->websocket,
 	};
 

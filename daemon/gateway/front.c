@@ -16,6 +16,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/loop.h"
+#include "common/spares.h"
 #include "common/units.h"
 #include "gateway/answer.h"
 #include "gateway/audit.h"
@@ -64,6 +65,28 @@ enum user_id_state {
 	USER_ID_UNKNOWN, /* the name service does not answer */
 };
 
+/* The request that is under way; made when it begins and dropped with its end, so that an idle client costs little. */
+struct request {
+	enum pending pending;
+	enum http_method method;
+	char method_text[8];
+	bool counted; /* in the limits of its owner */
+	unsigned refusal_status;
+	unsigned retry_after_s; /* of a refusal */
+	char *pending_text;     /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
+	char *open_ended;       /* owned; the path of one for a tunnel or the events, which a reload may end */
+	char *path;             /* owned; for the log, cut, never the query; NULL when it is not logged */
+	char *sandbox;          /* owned; for the audit; NULL when there is none, or no audit */
+	const char *template;   /* literal; of the route; NULL until it is known */
+	uint64_t started_ns;
+	struct enforce *enforce;   /* owned; what shapes its exchange; NULL: nothing does */
+	struct front *front;       /* borrowed */
+	struct vm_wait vm_wait;    /* before a prune */
+	uint64_t prune_timeout_ms; /* 0: none */
+	struct prune *prune;       /* owned; while it runs */
+	char request_id[REQUEST_ID_MAX_BYTES + 1];
+};
+
 struct front {
 	struct front_shared *shared; /* borrowed */
 	struct list link;            /* on front_shared.fronts */
@@ -74,30 +97,23 @@ struct front {
 	const struct config_rule *rule; /* borrowed from the snapshot; NULL: none matches */
 	const char *user_id;            /* owned reference to a shared text; NULL: none, or without memory */
 	struct limiter_owner *limits;   /* owned reference; of user_id; NULL: unusable, or without memory */
-	struct names_wait name_wait; /* with USER_ID_WAITING, or to know whether what is under way is still admitted */
-	struct exchange *exchange;   /* the present one, until its on_end; NULL otherwise */
-	struct enforce *enforce;     /* owned; what shapes that exchange; NULL: nothing does */
-	struct vm_wait vm_wait;      /* before it */
-	struct prune *prune;         /* owned; the present request, while it runs */
-	bool connection_counted;     /* in limits */
-	bool request_counted;        /* in limits, the present one */
-	enum user_id_state user_id_state;
+	struct name_asker
+		*name_asker; /* owned; with USER_ID_WAITING, or to know whether what is under way is still admitted */
+	struct request *now; /* owned; NULL between requests */
+	struct exchange *exchange; /* its, until its on_end; NULL otherwise */
+	char *cors;                /* owned; head lines for a browser's origin; NULL: none */
 	uint64_t requests;
-	/* of the present request */
-	enum pending pending;
-	unsigned refusal_status;
-	unsigned retry_after_s; /* of a refusal; 0: none is told */
-	char *cors;             /* owned; head lines for a browser's origin; NULL: none */
-	char *open_ended;       /* owned; the path of a request for a tunnel or the events, which a reload may end */
-	enum http_method method;
-	char *pending_text; /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
-	char method_text[8];
-	char *path;           /* owned; for the log, cut, never the query; NULL when it is not logged */
-	char *sandbox;        /* owned; for the audit; NULL when there is none, or no audit */
-	const char *template; /* literal; of the route; NULL until it is known */
-	char *request_id;     /* owned; NULL between requests, and without memory */
-	uint64_t started_ns;
+	bool connection_counted; /* in limits */
+	enum user_id_state user_id_state;
 };
+
+/* Waits for a name; few connections ever do. */
+struct name_asker {
+	struct front *front; /* borrowed */
+	struct names_wait wait;
+};
+
+static struct spares spare_requests;
 
 static const struct client_events client_events;
 
@@ -190,28 +206,50 @@ static void leave_limits(struct front *f)
 {
 	if (!f->limits)
 		return;
-	if (f->request_counted)
-		limiter_request_give(f->limits, clock_ns());
 	if (f->connection_counted)
 		limiter_connection_give(f->limits, clock_ns());
-	f->request_counted = f->connection_counted = false;
+	f->connection_counted = false;
 	limiter_owner_unref(f->limits, clock_ns());
 	f->limits = NULL;
 }
 
+static void stop_asking(struct front *f)
+{
+	if (f->name_asker)
+		names_cancel(&f->name_asker->wait);
+	free(f->name_asker);
+	f->name_asker = NULL;
+}
+
 static void leave_owner(struct front *f)
 {
-	names_cancel(&f->name_wait);
+	stop_asking(f);
 	leave_limits(f);
 	text_unref(f->user_id);
 	f->user_id = NULL;
 }
 
+static void on_name_known(struct names_wait *w);
+
 /* NAMES_KNOWN and *name, also when the rule does not need it; otherwise the front waits, or nothing can be known. */
 static enum names_result look_up(struct front *f, bool needed, enum names_kind kind, uint32_t id, const char **name)
 {
+	enum names_result rc;
+
 	*name = NULL;
-	return needed ? names_look_up(f->shared->names, kind, id, &f->name_wait, name) : NAMES_KNOWN;
+	if (!needed)
+		return NAMES_KNOWN;
+	if (!f->name_asker)
+		f->name_asker = calloc(1, sizeof(*f->name_asker));
+	if (!f->name_asker)
+		return NAMES_FAILED;
+	f->name_asker->front = f;
+	list_init(&f->name_asker->wait.link);
+	f->name_asker->wait.on_known = on_name_known;
+	rc = names_look_up(f->shared->names, kind, id, &f->name_asker->wait, name);
+	if (rc != NAMES_WAIT)
+		stop_asking(f);
+	return rc;
 }
 
 /* The user id that the rule makes of the peer, or begins to wait for the names in it. */
@@ -233,6 +271,7 @@ static enum user_id_state expand_user_id(struct front *f, const struct config *c
 static void make_user_id(struct front *f)
 {
 	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
+	struct limiter_refusal why;
 
 	f->user_id_state = expand_user_id(f, snapshot_config(f->snapshot), f->rule, user_id);
 	if (f->user_id_state != USER_ID_GOOD)
@@ -240,14 +279,18 @@ static void make_user_id(struct front *f)
 	f->user_id = text_ref(f->shared, user_id);
 	if (f->user_id)
 		f->limits = limiter_owner_ref(f->shared->limiter, f->user_id, clock_ns());
+	/* Without a place its requests are refused until there is one. */
+	if (f->limits)
+		f->connection_counted = limiter_connection_take(f->limits, &f->rule->limits, &why);
 }
 
 static void end_if_revoked(struct front *f);
 
 static void on_name_known(struct names_wait *w)
 {
-	struct front *f = CONTAINER_OF(w, struct front, name_wait);
+	struct front *f = CONTAINER_OF(w, struct name_asker, wait)->front;
 
+	stop_asking(f);
 	if (f->user_id_state != USER_ID_WAITING) {
 		end_if_revoked(f);
 		return;
@@ -335,18 +378,18 @@ static void log_request(const struct front *f, const struct exchange_report *r, 
 	if (!logs_access_on(f->shared->logs) && !logs_audit_on(f->shared->logs))
 		return;
 	record = caller_record(f);
-	record.method = f->method;
-	record.method_text = f->method_text;
-	record.template = f->template;
-	record.path = f->path;
-	record.sandbox = f->sandbox;
+	record.method = f->now->method;
+	record.method_text = f->now->method_text;
+	record.template = f->now->template;
+	record.path = f->now->path;
+	record.sandbox = f->now->sandbox;
 	record.status = r->status;
 	record.upstream_status = r->upstream_status;
-	record.latency_ms = (clock_ns() - f->started_ns) / 1000000;
+	record.latency_ms = (clock_ns() - f->now->started_ns) / 1000000;
 	record.bytes_up = r->bytes_up;
 	record.bytes_down = r->bytes_down;
 	record.repeated = r->repeated;
-	record.request_id = f->request_id;
+	record.request_id = f->now->request_id;
 	if (!own) {
 		record.upstream = upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream));
 		record.end = exchange_end_text(r->end);
@@ -358,20 +401,66 @@ static void log_request(const struct front *f, const struct exchange_report *r, 
 	logs_request(f->shared->logs, &record);
 }
 
+/* Gives the place in the limits back at once: who has his answer may ask again. */
+static void give_request(struct front *f)
+{
+	if (f->now->counted)
+		limiter_request_give(f->limits, clock_ns());
+	f->now->counted = false;
+}
+
 static void request_done(struct front *f, const struct exchange_report *r, bool own)
 {
-	if (f->request_counted)
-		limiter_request_give(f->limits, clock_ns());
-	f->request_counted = false;
-	set_text(&f->open_ended, NULL);
 	struct control_stats *stats = &f->shared->stats;
 	unsigned class = r->status / 100;
 
+	give_request(f);
 	stats->statuses[class < 6 ? class : 0]++;
 	log_request(f, r, own);
-	set_text(&f->path, NULL);
-	set_text(&f->sandbox, NULL);
-	set_text(&f->request_id, NULL);
+}
+
+/* A new one, in place of what is left of the last; false without memory. */
+static bool begin_request(struct front *f)
+{
+	struct request *r = f->now;
+
+	if (!r)
+		r = spares_take(&spare_requests);
+	if (!r)
+		r = calloc(1, sizeof(*r));
+	f->now = r;
+	if (!r)
+		return false;
+	r->front = f;
+	r->pending = PENDING_NOTHING;
+	r->method = METHOD_GET;
+	r->method_text[0] = '\0';
+	r->template = NULL;
+	r->started_ns = clock_ns();
+	list_init(&r->vm_wait.link);
+	return true;
+}
+
+/* It has ended, or its client has left. Harmless without one. */
+static void drop_request(struct front *f)
+{
+	struct request *r = f->now;
+
+	if (!r)
+		return;
+	give_request(f);
+	vm_wait_cancel(&r->vm_wait);
+	prune_cancel(r->prune);
+	enforce_free(r->enforce);
+	r->prune = NULL;
+	r->enforce = NULL;
+	set_text(&r->pending_text, NULL);
+	set_text(&r->open_ended, NULL);
+	set_text(&r->path, NULL);
+	set_text(&r->sandbox, NULL);
+	f->now = NULL;
+	if (!spares_put(&spare_requests, r))
+		free(r);
 }
 
 /* A request that was answered here. */
@@ -387,18 +476,17 @@ static void on_exchange_end(void *arg, const struct exchange_report *report)
 	struct front *f = arg;
 
 	f->exchange = NULL;
-	enforce_free(f->enforce);
-	f->enforce = NULL;
 	f->shared->stats.exchange_ends[report->end]++;
 	f->shared->stats.repeated += report->repeated;
 	if (report->end == EXCHANGE_END_REQUEST_FAULT && report->status == 0) {
 		/* on_fault answers, when the exchange has let go of the client. */
 		struct exchange_report answered = *report;
-		answered.status = f->refusal_status;
+		answered.status = f->now->refusal_status;
 		request_done(f, &answered, false);
 	} else {
 		request_done(f, report, false);
 	}
+	drop_request(f);
 }
 
 static const struct exchange_events exchange_events = {.on_end = on_exchange_end};
@@ -422,32 +510,25 @@ static char *logged_path(struct str target)
 	return str_dup(str_of(path.p, path.n < LOGGED_PATH_MAX_BYTES ? path.n : LOGGED_PATH_MAX_BYTES));
 }
 
-static char *new_request_id(void)
-{
-	char id[REQUEST_ID_MAX_BYTES + 1];
-
-	request_id_make(id);
-	return str_dup(str_from(id));
-}
-
 static void note_request(struct front *f, const struct http_head *head)
 {
 	const struct http_header *id = http_head_find(head, STR("x-request-id"));
+	struct request *r = f->now;
 
-	f->started_ns = clock_ns();
 	f->requests++;
 	f->shared->stats.requests++;
-	f->pending = PENDING_NOTHING;
-	f->method = head->method;
-	copy_text(f->method_text, sizeof(f->method_text), head->method_text);
-	f->template = NULL;
-	set_text(&f->path, logs_access_on(f->shared->logs) ? logged_path(head->target) : NULL);
-	set_text(&f->request_id, id && request_id_is_good(id->value) ? str_dup(id->value) : new_request_id());
+	r->method = head->method;
+	copy_text(r->method_text, sizeof(r->method_text), head->method_text);
+	set_text(&r->path, logs_access_on(f->shared->logs) ? logged_path(head->target) : NULL);
+	if (id && request_id_is_good(id->value))
+		copy_text(r->request_id, sizeof(r->request_id), id->value);
+	else
+		request_id_make(r->request_id);
 }
 
 static struct answer_to answer_to(const struct front *f)
 {
-	return (struct answer_to){f->client, f->request_id, f->method == METHOD_HEAD};
+	return (struct answer_to){f->client, f->now->request_id, f->now->method == METHOD_HEAD};
 }
 
 /* Refuses when the body has been read, or at once if it is not going to be. */
@@ -462,11 +543,13 @@ static void refuse(struct front *f, unsigned status, const char *fmt, ...)
 	if (vasprintf(&text, fmt, ap) < 0)
 		text = NULL;
 	va_end(ap);
-	set_text(&f->pending_text, text);
-	f->pending = PENDING_REFUSAL;
-	f->refusal_status = status;
-	f->retry_after_s = 1;
+	set_text(&f->now->pending_text, text);
+	f->now->pending = PENDING_REFUSAL;
+	f->now->refusal_status = status;
+	f->now->retry_after_s = 1;
 }
+
+#define BAD_TIMEOUT_TEXT "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s"
 
 /* Stacygate-Timeout in milliseconds, 0 without one. False when it is none that can be kept. */
 static bool read_timeout(const struct http_head *head, uint64_t *ms)
@@ -518,14 +601,14 @@ static enum enforce_verdict begin_enforce(struct front *f, const struct http_hea
 		.upstream = snapshot_upstream(f->snapshot, f->rule->upstream),
 		.key = snapshot_key(f->snapshot, f->rule),
 		.user_id = f->user_id,
-		.request_id = f->request_id,
+		.request_id = f->now->request_id,
 		.head = head,
 		.route = route,
 		.uid_bodies_bytes = &find_uid(f->shared, f->peer.uid)->bodies_bytes,
 		.limits = f->limits,
 	};
 
-	return enforce_new(&f->shared->enforce, &c, request, &f->enforce);
+	return enforce_new(&f->shared->enforce, &c, request, &f->now->enforce);
 }
 
 static void begin_exchange(struct front *f, const struct http_head *head, const struct target *target,
@@ -545,7 +628,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		.head = head,
 		.target = own_target(f, target, &rewritten),
 		.route = route,
-		.request_id = f->request_id,
+		.request_id = f->now->request_id,
 		/* Where owners are kept apart nothing passes unread but what runs in one's own sandbox. */
 		.no_upgrade = f->rule->isolation == CONFIG_ISOLATION_OWNER && route->id != ROUTE_EXEC_WS,
 	};
@@ -563,7 +646,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		return;
 	}
 	if (!read_timeout(head, &request.timeout_ms)) {
-		refuse(f, 400, "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s");
+		refuse(f, 400, BAD_TIMEOUT_TEXT);
 		return;
 	}
 	if (rewritten.failed) {
@@ -571,7 +654,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		return;
 	}
 	if (head->upgrade_websocket || route->id == ROUTE_EVENTS_STREAM)
-		set_text(&f->open_ended, str_dup(target->path));
+		set_text(&f->now->open_ended, str_dup(target->path));
 	switch (begin_enforce(f, head, route, &request)) {
 	case ENFORCE_PLAIN:
 	case ENFORCE_SHAPED:
@@ -580,7 +663,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		refuse(f, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(route->sandbox));
 		return;
 	case ENFORCE_DESTROYED:
-		f->pending = PENDING_DESTROYED;
+		f->now->pending = PENDING_DESTROYED;
 		return;
 	case ENFORCE_NO_MEMORY:
 		refuse(f, 503, "out of memory");
@@ -588,14 +671,14 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 	}
 	rc = exchange_new(f->shared->loop, f->client, &grant, &request, &exchange_events, f, &f->exchange);
 	if (rc == 0) {
-		if (f->enforce)
-			enforce_start(f->enforce, f->exchange);
+		if (f->now->enforce)
+			enforce_start(f->now->enforce, f->exchange);
 		else
 			exchange_start(f->exchange);
 		return;
 	}
-	enforce_free(f->enforce);
-	f->enforce = NULL;
+	enforce_free(f->now->enforce);
+	f->now->enforce = NULL;
 	if (rc == -E2BIG)
 		refuse(f, 400, "the Connection header names more than anybody means");
 	else
@@ -637,7 +720,7 @@ static bool pass_guard(struct front *f, const struct http_head *head)
 		client_set_head_lines(f->client, f->cors);
 	}
 	if (ruling.preflight)
-		f->pending = PENDING_OPTIONS;
+		f->now->pending = PENDING_OPTIONS;
 	return !ruling.preflight;
 }
 
@@ -645,9 +728,9 @@ static void note_route(struct front *f, const struct route *route)
 {
 	if (!logs_audit_on(f->shared->logs))
 		return;
-	f->template = route->template;
+	f->now->template = route->template;
 	if (route->sandbox.n && !route->sandbox_bad)
-		set_text(&f->sandbox, str_dup(route->sandbox));
+		set_text(&f->now->sandbox, str_dup(route->sandbox));
 }
 
 /* Whether the owner's limits leave room for this request; refuses it otherwise. */
@@ -660,16 +743,24 @@ static bool take_request(struct front *f)
 		refuse(f, 503, "out of memory");
 		return false;
 	}
-	/* The connection counts from its first request on; before, it has cost nobody anything. */
 	if (!f->connection_counted)
 		f->connection_counted = limiter_connection_take(f->limits, limits, &why);
 	if (f->connection_counted)
-		f->request_counted = limiter_request_take(f->limits, limits, clock_ns(), &why);
-	if (f->request_counted)
+		f->now->counted = limiter_request_take(f->limits, limits, clock_ns(), &why);
+	if (f->now->counted)
 		return true;
 	refuse(f, 429, "rule \"%s\": %s is reached", f->rule->name, why.limit);
-	f->retry_after_s = why.retry_after_s;
+	f->now->retry_after_s = why.retry_after_s;
 	return false;
+}
+
+/* It begins when the request has been read. */
+static void plan_prune(struct front *f, const struct http_head *head)
+{
+	if (read_timeout(head, &f->now->prune_timeout_ms))
+		f->now->pending = PENDING_PRUNE;
+	else
+		refuse(f, 400, BAD_TIMEOUT_TEXT);
 }
 
 /* Decides what becomes of a request. */
@@ -681,10 +772,6 @@ static void judge(struct front *f, const struct http_head *head)
 	const char *why;
 	unsigned status;
 
-	if (!f->request_id) {
-		refuse(f, 503, "out of memory");
-		return;
-	}
 	if (!f->rule) {
 		/* One text for everybody: it must not tell which rules there are. */
 		refuse(f, 403, "no client rule admits this caller");
@@ -700,12 +787,12 @@ static void judge(struct front *f, const struct http_head *head)
 	route = route_of(head->method, target.path);
 	note_route(f, &route);
 	if (head->method == METHOD_OPTIONS) {
-		f->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
+		f->now->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
 	} else if (!policy_allows(f->rule, f->user_id ? f->user_id : "", head->method, &route, target.path, &refusal)) {
 		refuse(f, 403, "%s", refusal.text);
 	} else if (route.place == ROUTE_GATEWAY) {
-		f->pending = PENDING_CONTROL;
-		set_text(&f->pending_text, str_dup(route.rest));
+		f->now->pending = PENDING_CONTROL;
+		set_text(&f->now->pending_text, str_dup(route.rest));
 	} else if (f->user_id_state == USER_ID_UNKNOWN) {
 		refuse(f, 503, "the name service does not answer, so it is not known who is calling");
 	} else if (f->user_id_state != USER_ID_GOOD) {
@@ -721,7 +808,7 @@ static void judge(struct front *f, const struct http_head *head)
 	} else if (!take_request(f)) {
 		return;
 	} else if (route.id == ROUTE_PRUNE_ALL && f->rule->isolation == CONFIG_ISOLATION_OWNER) {
-		f->pending = PENDING_PRUNE;
+		plan_prune(f, head);
 	} else {
 		begin_exchange(f, head, &target, &route);
 	}
@@ -744,9 +831,13 @@ static void on_request(void *arg, const struct http_head *head)
 {
 	struct front *f = arg;
 
+	if (!begin_request(f)) {
+		client_cut(f->client, CLIENT_END_NO_MEMORY);
+		return;
+	}
 	note_request(f, head);
 	judge(f, head);
-	if (f->pending != PENDING_NOTHING && !body_is_read_first(head)) {
+	if (f->now && f->now->pending != PENDING_NOTHING && !body_is_read_first(head)) {
 		client_skip_body(f->client);
 		on_body_end(f);
 	}
@@ -767,7 +858,7 @@ static unsigned answer_control(struct front *f)
 	const struct control_caller caller = {&f->peer, f->listener, f->rule, f->user_id ? f->user_id : "",
 					      own ? own->connections : 0};
 
-	return control_answer(&to, f->method, str_from(f->pending_text), f->snapshot, &f->shared->stats,
+	return control_answer(&to, f->now->method, str_from(f->now->pending_text), f->snapshot, &f->shared->stats,
 			      &f->shared->clients, &caller);
 }
 
@@ -775,9 +866,10 @@ static unsigned answer_control(struct front *f)
 static void answer_refusal(struct front *f)
 {
 	const struct answer_to to = answer_to(f);
-	unsigned status = f->pending_text ? f->refusal_status : 503;
+	unsigned status = f->now->pending_text ? f->now->refusal_status : 503;
 
-	answer_error_later(&to, status, f->retry_after_s, "%s", f->pending_text ? f->pending_text : "out of memory");
+	answer_error_later(&to, status, f->now->retry_after_s, "%s",
+			   f->now->pending_text ? f->now->pending_text : "out of memory");
 	own_answer_done(f, status);
 }
 
@@ -798,16 +890,18 @@ static void on_pruned(void *arg, unsigned status, const char *why, size_t destro
 	const struct answer_to to = answer_to(f);
 	struct buf json = BUF_EMPTY;
 
-	f->prune = NULL;
+	f->now->prune = NULL;
 	if (status) {
 		answer_error(&to, status, "upstream %s: %s",
 			     upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream)), why);
 		own_answer_done(f, status);
+		drop_request(f);
 		return;
 	}
 	buf_addf(&json, "{\"pruned\":%zu}", destroyed);
 	answer_json(&to, &json);
 	own_answer_done(f, 200);
+	drop_request(f);
 }
 
 static struct ownership_asker prune_asker(const struct front *f)
@@ -816,11 +910,12 @@ static struct ownership_asker prune_asker(const struct front *f)
 		.upstream = snapshot_upstream(f->snapshot, f->rule->upstream),
 		.key = snapshot_key(f->snapshot, f->rule),
 		.user_id = f->user_id,
-		.request_id = f->request_id,
+		.request_id = f->now->request_id,
 	};
 }
 
-static void prune(struct front *f, enum vm_state state)
+/* False when it has been answered already. */
+static bool prune(struct front *f, enum vm_state state)
 {
 	const struct answer_to to = answer_to(f);
 	const struct ownership_asker asker = prune_asker(f);
@@ -828,49 +923,54 @@ static void prune(struct front *f, enum vm_state state)
 	if (state == VM_SHARED && !snapshot_config(f->snapshot)->upstreams[f->rule->upstream].shared_vm) {
 		answer_error(&to, 503, VM_SHARED_TEXT, upstream_name(asker.upstream));
 		own_answer_done(f, 503);
-		return;
+		return false;
 	}
-	if (prune_start(f->shared->loop, &f->shared->enforce.ownership, &asker, on_pruned, f, &f->prune) == 0)
-		return;
+	if (prune_start(f->shared->loop, &f->shared->enforce.ownership, &asker, f->now->prune_timeout_ms, on_pruned, f,
+			&f->now->prune) == 0)
+		return true;
 	answer_error(&to, 503, "out of memory");
 	own_answer_done(f, 503);
+	return false;
 }
 
 static void on_vm_state(struct vm_wait *w, enum vm_state state)
 {
-	prune(CONTAINER_OF(w, struct front, vm_wait), state);
+	struct front *f = CONTAINER_OF(w, struct request, vm_wait)->front;
+
+	if (!prune(f, state))
+		drop_request(f);
 }
 
-static void begin_prune(struct front *f)
+/* False when it has been answered already. */
+static bool begin_prune(struct front *f)
 {
 	const struct ownership_asker asker = prune_asker(f);
 	enum vm_state state;
 
-	f->vm_wait.on_state = on_vm_state;
-	if (vm_watch_ask(&f->shared->enforce.vm_watch, &asker, &f->vm_wait, &state))
-		prune(f, state);
-}
-
-static void cancel_prune(struct front *f)
-{
-	vm_wait_cancel(&f->vm_wait);
-	prune_cancel(f->prune);
-	f->prune = NULL;
+	f->now->vm_wait.on_state = on_vm_state;
+	if (vm_watch_ask(&f->shared->enforce.vm_watch, &asker, &f->now->vm_wait, &state))
+		return prune(f, state);
+	return true;
 }
 
 static void on_body_end(void *arg)
 {
 	struct front *f = arg;
-	enum pending pending = f->pending;
-	const struct answer_to to = answer_to(f);
+	enum pending pending;
 
-	f->pending = PENDING_NOTHING;
-	if (pending == PENDING_CONTROL && !f->pending_text)
+	if (f->exchange) {
+		exchange_body_end(f->exchange);
+		return;
+	}
+	if (!f->now)
+		return; /* answered before its end */
+	pending = f->now->pending;
+	f->now->pending = PENDING_NOTHING;
+	const struct answer_to to = answer_to(f);
+	if (pending == PENDING_CONTROL && !f->now->pending_text)
 		pending = PENDING_REFUSAL;
 	switch (pending) {
 	case PENDING_NOTHING:
-		if (f->exchange)
-			exchange_body_end(f->exchange);
 		return;
 	case PENDING_CONTROL:
 		own_answer_done(f, answer_control(f));
@@ -886,42 +986,51 @@ static void on_body_end(void *arg)
 		answer_destroyed(f);
 		break;
 	case PENDING_PRUNE:
-		begin_prune(f);
+		if (begin_prune(f))
+			return;
 		break;
 	}
-	set_text(&f->pending_text, NULL);
+	drop_request(f);
+}
+
+/* A request that cannot be read, or not to its end; false when there is nobody left to answer. */
+static bool note_fault(struct front *f, unsigned status)
+{
+	if (f->exchange) {
+		/* Its own report is this request's line in the log. */
+		f->now->refusal_status = status;
+		return exchange_abort(f->exchange);
+	}
+	f->shared->stats.requests++;
+	if (!f->now) {
+		if (!begin_request(f)) {
+			client_cut(f->client, CLIENT_END_NO_MEMORY);
+			return false;
+		}
+		copy_text(f->now->method_text, sizeof(f->now->method_text), STR("?"));
+		request_id_make(f->now->request_id);
+	}
+	own_answer_done(f, status);
+	return true;
 }
 
 static void on_fault(void *arg, unsigned status, const char *why)
 {
 	struct front *f = arg;
-	char id[REQUEST_ID_MAX_BYTES + 1]; /* it ends with the exchange */
-	struct answer_to to;
+	char id[REQUEST_ID_MAX_BYTES + 1] = ""; /* the request may end with its exchange */
+	struct answer_to to = {.client = f->client, .request_id = id};
 
-	if (f->exchange) {
-		copy_text(id, sizeof(id), str_from(f->request_id));
-		/* Its own report is this request's line in the log. */
-		f->refusal_status = status;
-		if (!exchange_abort(f->exchange))
-			return;
-	} else {
-		f->started_ns = clock_ns();
-		f->shared->stats.requests++;
-		if (f->pending == PENDING_NOTHING) {
-			snprintf(f->method_text, sizeof(f->method_text), "?");
-			f->template = NULL;
-			set_text(&f->path, NULL);
-			set_text(&f->sandbox, NULL);
-			set_text(&f->request_id, new_request_id());
-		}
-		copy_text(id, sizeof(id), str_from(f->request_id));
-		own_answer_done(f, status);
+	if (f->now) {
+		copy_text(id, sizeof(id), str_from(f->now->request_id));
+		to.head_only = f->now->method == METHOD_HEAD;
 	}
-	f->pending = PENDING_NOTHING;
+	if (!note_fault(f, status))
+		return;
+	if (f->now)
+		copy_text(id, sizeof(id), str_from(f->now->request_id));
 	log_debug("c%llu: refused with %u: %s", client_id(f->client), status, why);
-	to = answer_to(f);
-	to.request_id = id[0] ? id : NULL;
 	answer_error(&to, status, "%s", why);
+	drop_request(f);
 }
 
 static void on_drained(void *arg)
@@ -938,8 +1047,7 @@ static void on_gone(void *arg)
 
 	if (f->exchange)
 		exchange_gone(f->exchange);
-	cancel_prune(f);
-	f->pending = PENDING_NOTHING;
+	drop_request(f);
 }
 
 /* --- life ---------------------------------------------------------------------------------------------------------------------- */
@@ -950,11 +1058,6 @@ static void front_free(struct front *f)
 	snapshot_unref(f->snapshot);
 	identity_fini(&f->peer);
 	free(f->cors);
-	free(f->open_ended);
-	free(f->pending_text);
-	free(f->path);
-	free(f->sandbox);
-	free(f->request_id);
 	text_unref(f->listener);
 	free(f);
 }
@@ -1002,7 +1105,7 @@ static void on_closed(void *arg, enum client_end end)
 
 	if (f->exchange)
 		exchange_gone(f->exchange);
-	cancel_prune(f);
+	drop_request(f);
 	log_closed(f, end);
 	list_remove(&f->link);
 	count_out(s, f->peer.uid);
@@ -1064,9 +1167,6 @@ void front_accept(struct front_shared *s, int fd, const char *listener, int diag
 		f->shared = s;
 		f->peer = peer;
 		list_init(&f->link);
-		list_init(&f->name_wait.link);
-		f->name_wait.on_known = on_name_known;
-		list_init(&f->vm_wait.link);
 		f->listener = text_ref(s, listener);
 		f->client = f->listener ? client_new(&s->clients, fd, ++s->next_id, &client_events, f) : NULL;
 	}
@@ -1128,7 +1228,7 @@ static bool is_still_admitted(struct front *f)
 	const struct config *c = snapshot_config(f->shared->snapshot);
 	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
 	struct policy_refusal refusal;
-	struct str path = str_from(f->open_ended);
+	struct str path = str_from(f->now->open_ended);
 	struct route route = route_of(METHOD_GET, path);
 	const struct config_rule *rule;
 	enum user_id_state state;
@@ -1150,9 +1250,9 @@ static bool is_still_admitted(struct front *f)
 /* Other requests end by themselves, and the next on their connection is judged anew. */
 static void end_if_revoked(struct front *f)
 {
-	if (!f->exchange || !f->open_ended)
+	if (!f->exchange || !f->now || !f->now->open_ended)
 		return;
-	names_cancel(&f->name_wait);
+	stop_asking(f);
 	if (!is_still_admitted(f))
 		client_cut(f->client, CLIENT_END_REVOKED);
 }

@@ -15,10 +15,12 @@
 #include <string.h>
 
 #include "common/buf.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "gateway/fetch.h"
 #include "gateway/keyring.h"
+#include "gateway/limiter.h"
 #include "gateway/sandbox_doc.h"
 #include "gateway/upstream.h"
 
@@ -36,12 +38,19 @@ struct orphan {
 	struct key *key;                       /* owned reference; NULL: none */
 	char *user_id;                         /* owned */
 	char *request_id;                      /* owned */
+	struct limiter_owner *limits;          /* a spawn of his is taken; NULL: none */
 	char id[SANDBOX_DOC_ID_MAX_BYTES + 1]; /* of the sandbox; empty until the answer has come */
 	unsigned tries;
 	struct event *pause; /* owned; before another try */
 };
 
 /* --- the end -------------------------------------------------------------------------------------------------------- */
+
+static void give_back(struct limiter_owner *limits)
+{
+	if (limits)
+		limiter_spawn_give(limits, clock_ns());
+}
 
 static void orphan_free(struct orphan *p)
 {
@@ -51,6 +60,7 @@ static void orphan_free(struct orphan *p)
 	fetch_cancel(p->fetch);
 	if (p->pause)
 		event_free(p->pause);
+	give_back(p->limits);
 	upstream_unref(p->upstream);
 	key_unref(p->key);
 	free(p->user_id);
@@ -182,12 +192,14 @@ void orphanage_adopt(struct orphanage *o, const struct orphan_case *c, struct up
 	o->adopted++;
 	if (!p) {
 		o->lost++;
+		give_back(c->limits);
 		upstream_release(conn, false);
 		return;
 	}
 	p->orphanage = o;
 	p->upstream = upstream_ref(c->upstream);
 	p->key = c->key ? key_ref(c->key) : NULL;
+	p->limits = c->limits;
 	list_init(&p->link);
 	list_add_tail(&o->orphans, &p->link);
 	o->count++;

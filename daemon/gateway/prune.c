@@ -7,10 +7,12 @@
 #include "gateway/prune.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/loop.h"
 #include "gateway/fetch.h"
 #include "gateway/keyring.h"
 #include "gateway/sandbox_doc.h"
@@ -33,6 +35,7 @@ struct prune {
 	struct ownership *ownership;  /* borrowed */
 	struct ownership_asker asker; /* texts owned, references held */
 	struct survey *survey;        /* owned; NULL once it is done */
+	struct event *timeout;        /* owned; NULL without one */
 	struct fetch *fetch;          /* owned; NULL between two */
 	struct candidate *candidates; /* owned */
 	size_t count;
@@ -47,6 +50,8 @@ static void prune_free(struct prune *p)
 {
 	survey_cancel(p->survey);
 	fetch_cancel(p->fetch);
+	if (p->timeout)
+		event_free(p->timeout);
 	upstream_unref(p->asker.upstream);
 	key_unref(p->asker.key);
 	free((char *)(uintptr_t)p->asker.user_id);
@@ -178,8 +183,25 @@ static void on_listed(void *arg, unsigned status, const char *why, struct str da
 
 static const struct survey_events survey_events = {.on_sandbox = on_sandbox, .on_done = on_listed};
 
+static void on_timeout(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	finish(arg, 504, "was not done within Stacygate-Timeout");
+}
+
+static int set_timeout(struct prune *p, uint64_t ms)
+{
+	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+
+	if (ms == 0)
+		return 0;
+	p->timeout = evtimer_new(loop_base(p->loop), on_timeout, p);
+	return p->timeout && event_add(p->timeout, &tv) == 0 ? 0 : -ENOMEM;
+}
+
 int prune_start(struct loop *loop, struct ownership *ownership, const struct ownership_asker *asker,
-		prune_on_done *on_done, void *arg, struct prune **out)
+		uint64_t timeout_ms, prune_on_done *on_done, void *arg, struct prune **out)
 {
 	struct prune *p = calloc(1, sizeof(*p));
 
@@ -193,7 +215,7 @@ int prune_start(struct loop *loop, struct ownership *ownership, const struct own
 	p->asker.key = asker->key ? key_ref(asker->key) : NULL;
 	p->asker.user_id = strdup(asker->user_id);
 	p->asker.request_id = asker->request_id ? strdup(asker->request_id) : NULL;
-	if (!p->asker.user_id || (asker->request_id && !p->asker.request_id) ||
+	if (!p->asker.user_id || (asker->request_id && !p->asker.request_id) || set_timeout(p, timeout_ms) ||
 	    survey_start(loop, &p->asker, &survey_events, p, &p->survey)) {
 		prune_free(p);
 		return -ENOMEM;

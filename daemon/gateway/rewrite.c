@@ -31,6 +31,13 @@ static void add_handshake(const struct http_head *head, struct buf *out)
 	}
 }
 
+/* Whether a header asks for an answer other than the whole of it as it is. */
+static bool asks_for_less(struct str name)
+{
+	return str_eq_nocase(name, STR("accept-encoding")) || str_eq_nocase(name, STR("range")) ||
+	       (name.n > 3 && str_eq_nocase_n(name.p, "if-", 3));
+}
+
 int rewrite_request_head(const struct rewrite_request *r, struct buf *out)
 {
 	const struct http_head *head = r->head;
@@ -42,7 +49,8 @@ int rewrite_request_head(const struct rewrite_request *r, struct buf *out)
 	http_write_request_line(out, head->method_text, r->target);
 	http_write_header(out, STR("Host"), str_from(r->authority));
 	for (size_t i = 0; i < head->nheaders; i++)
-		if (headers_pass_request(head->headers[i].name, &hop))
+		if (headers_pass_request(head->headers[i].name, &hop) &&
+		    !(r->whole && asks_for_less(head->headers[i].name)))
 			http_write_header(out, head->headers[i].name, head->headers[i].value);
 	if (r->websocket)
 		add_handshake(head, out);

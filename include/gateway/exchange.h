@@ -17,6 +17,7 @@ struct deadline_queue;
 struct exchange;
 struct http_head;
 struct key;
+struct limiter_owner;
 struct loop;
 struct orphanage;
 struct route;
@@ -79,6 +80,8 @@ struct exchange_shape {
 	bool (*on_gather)(void *arg, size_t n);
 	/* It is whole. Whoever shapes it calls exchange_send_body or exchange_refuse, now or later. */
 	void (*on_whole_body)(void *arg, struct str body);
+	/* The client has left a spawn that goes on. Whose it counts as, to be given back at its end; NULL: nobody's. */
+	struct limiter_owner *(*on_left)(void *arg);
 	/* The head of the final response, before anything of it is passed on; `extra` takes further header lines. */
 	enum exchange_use (*on_head)(void *arg, const struct http_head *head, struct buf *extra);
 	/* Body bytes without their framing, appended to `out` as far as they pass. */
@@ -95,6 +98,7 @@ struct exchange_request {
 	const char *request_id;
 	uint64_t timeout_ms;                /* for the whole exchange, waiting included; 0: none */
 	bool no_upgrade;                    /* a WebSocket that it asks for is not asked of the upstream */
+	bool whole;                         /* the answer is looked into, so it is asked for whole and as it is */
 	bool gather;                        /* the body is read whole, at most 2 MiB, and given to on_whole_body */
 	const struct exchange_shape *shape; /* borrowed until on_end; NULL: nothing is done to it */
 	void *shape_arg;

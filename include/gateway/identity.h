@@ -18,14 +18,14 @@ enum {
 
 struct identity {
 	uid_t uid;
-	gid_t gid; /* (gid_t)-1 over TCP, where the kernel tells the uid only */
-	pid_t pid; /* for people only: never decides anything, since pids are used again; 0 over TCP */
-	size_t ngroups;
-	gid_t *groups;    /* owned; supplementary groups */
+	gid_t gid;        /* (gid_t)-1 over TCP, where the kernel tells the uid only */
+	pid_t pid;        /* for people only: never decides anything, since pids are used again; 0 over TCP */
 	bool over_tcp;    /* told by the kernel's table of sockets, not by the socket itself */
 	bool traits_read; /* exe and unit were asked for, whatever came of it */
-	char *exe;        /* owned; path of the executable; NULL: not asked, or not to be told for certain */
-	char *unit; /* owned; "x.service" of the system, "user@UID:x.service" of a user; NULL: as above, or none */
+	size_t ngroups;
+	gid_t *groups; /* owned; supplementary groups */
+	char *exe;     /* owned; path of the executable; NULL: not asked, or not to be told for certain */
+	char *unit;    /* owned; "x.service" of the system, "user@UID:x.service" of a user; NULL: as above, or none */
 };
 
 void identity_fini(struct identity *id);

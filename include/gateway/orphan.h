@@ -12,6 +12,7 @@
 #include "common/str.h"
 
 struct key;
+struct limiter_owner;
 struct loop;
 struct upstream;
 struct upstream_conn;
@@ -37,6 +38,7 @@ struct orphan_case {
 	const char *request_id;
 	const struct http_parser *parser; /* of the response, as far as it has come */
 	unsigned status;                  /* of the response; 0: its head is not complete */
+	struct limiter_owner *limits;     /* whose spawn under way it is, to be given back; NULL: it is not counted */
 	struct str received;              /* unfinished head, or the body so far without its framing */
 };
 

@@ -20,6 +20,7 @@ struct rewrite_request {
 	const struct secret *admin_key; /* for X-Admin-API-Key; NULL: none */
 	const char *user_id;            /* for X-User-ID */
 	const char *request_id;         /* for X-Request-ID */
+	bool whole;                     /* what asks for the answer encoded, in part or only if changed does not pass */
 	bool websocket;                 /* the upgrade to it is passed on (RFC 6455 4.1) */
 };
 

@@ -2,7 +2,7 @@
 """What counts: sandboxes, requests and connections of an owner (C17); and servers whose users share a machine."""
 import json
 
-from owners_lib import Later, expect_error, expect_not_found, headers_of, parallel, run, started
+from owners_lib import Later, expect_error, expect_not_found, headers_of, parallel, raw, run, started
 from tls_lib import wait_for
 from vm_lib import API, cut, garbage, status, text
 
@@ -53,6 +53,40 @@ def test_c17_sandboxes_with_slow_spawns():
             hold.release()
             assert [u.get().status for u in under_way] == [201, 201]
         assert server.peak["alice"] == 2
+
+
+def test_c17_sandboxes_of_those_who_left():
+    """C17: a spawn whose client has left counts until it has ended and its sandbox is destroyed."""
+    with started({"alice": ["limits: { sandboxes: 2 }"], "bob": []}) as (server, g):
+        with server.hold("POST", "/sandboxes") as hold:
+            for i in range(2):
+                sock = raw(g, "alice", f"POST {API}/sandboxes HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+                hold.wait(i + 1)
+                sock.close()
+                wait_for("the gateway knows", lambda n=i: g.log().count("the client of a spawn has left") == n + 1)
+            for _ in range(3):
+                expect_limited(g.api("alice", "POST", "/sandboxes", {"image": "x"}), "sandboxes")
+            bobs = Later(lambda: g.api("bob", "POST", "/sandboxes", {"image": "x"}))
+            hold.wait(3)
+            hold.release()
+            assert bobs.get().status == 201
+            wait_for("nothing is left", lambda: not server.alive("alice") and len(server.destroyed) == 2)
+        wait_for("there is room", lambda: g.api("alice", "POST", "/sandboxes", {"image": "x"}).status == 201)
+        assert g.api("alice", "POST", "/sandboxes", {"image": "x"}).status == 201
+        assert server.peak["alice"] == 2
+
+
+def test_c17_sandboxes_without_isolation():
+    """C17: limits hold without isolation as well, a template spawn included."""
+    rule = ["allow: [all]", "isolation: none", "limits: { sandboxes: 2, max_ttl: 1h }"]
+    with started({"alice": rule, "bob": []}) as (server, g):
+        server.templates["t"] = {"name": "t", "image": "x", "memory_mb": 1, "cpu_cores": 1, "ttl_seconds": 60000}
+        answer = g.api("alice", "POST", "/templates/t/spawn", {})
+        assert answer.status == 201 and headers_of(answer, "stacygate-clamped") == ["ttl"], answer
+        g.spawn("alice", owner_id="eve")
+        for path in ("/sandboxes", "/templates/t/spawn"):
+            expect_limited(g.api("alice", "POST", path, {"image": "x"}), "sandboxes")
+        assert [r["owner_id"] for r in server.records.values()] == ["alice"] * 2
 
 
 def test_c17_sandboxes_cannot_be_counted():

@@ -4,7 +4,7 @@ import json
 import os
 from datetime import datetime
 
-from owners_lib import Events, NEVER, UPGRADE, headers_of, raw, read_all, run, started
+from owners_lib import Events, NEVER, UPGRADE, expect_error, headers_of, raw, read_all, run, started
 from tls_lib import wait_for
 from vm_lib import API, cut, garbage, status, text
 
@@ -104,6 +104,49 @@ def test_c11_list_errors_pass():
         with server.fault("GET", "/sandboxes", status(429, [("Retry-After", "7")])):
             answer = g.api("alice", "GET", "/sandboxes")
             assert answer.status == 429 and headers_of(answer, "retry-after") == ["7"], answer
+
+
+def test_c11_other_statuses():
+    """C11: a list or stream under any other status of success or redirection is not passed on; errors are."""
+    with started() as (server, g):
+        bobs = server.add("bob")
+        body = json.dumps([{"id": bobs, "metadata": {"stacygate.owner": "bob"}}]).encode()
+        for code in (201, 202, 203, 206, 207, 226, 300, 302, 304):
+            with server.fault("GET", "/sandboxes", text(code, body if code != 304 else b"", "application/json")):
+                answer = g.api("alice", "GET", "/sandboxes")
+                assert answer.status == 502 and bobs.encode() not in answer.body, (code, answer)
+            event = b'data: {"sandbox_id":"' + bobs.encode() + b'"}\n\n'
+            with server.fault("GET", "/events", text(code, event if code != 304 else b"", "text/event-stream")):
+                answer = g.api("alice", "GET", "/events")
+                assert answer.status == 502 and bobs.encode() not in answer.body, (code, answer)
+
+
+def test_c11_asked_for_whole():
+    """C11: what is filtered is asked for whole, as it is and in any case, whatever the client would take in its place."""
+    with started() as (server, g):
+        server.add("bob")
+        asks = {"Range": "bytes=0-10", "If-Range": "x", "If-None-Match": "*", "If-Modified-Since": "Thu, 01 Jan 1970 00:00:00 GMT",
+                "Accept-Encoding": "gzip", "Accept": "application/json"}
+        assert g.api("alice", "GET", "/sandboxes", headers=asks).body == b"[]\n"
+        assert g.api("alice", "POST", "/sandboxes", {}, headers=asks).status == 201
+        for request in (*server.since(0, "GET", API + "/sandboxes"), *server.since(0, "POST", API + "/sandboxes")):
+            names = [n for n, _ in request.headers]
+            assert "accept" in names and not {"range", "if-range", "if-none-match", "if-modified-since", "accept-encoding"} & set(names), names
+        encoded = status(200, [("Content-Encoding", "gzip")], [])
+        with server.fault("GET", "/sandboxes", encoded):
+            assert g.api("alice", "GET", "/sandboxes").status == 502
+
+
+def test_c11_head_of_a_list():
+    """C11: HEAD does not tell how long the list of all is."""
+    with started() as (server, g):
+        seen = []
+        for _ in range(3):
+            answer = g.api("alice", "HEAD", "/sandboxes")
+            assert answer.status == 200 and not headers_of(answer, "content-length"), answer.headers
+            seen.append([h for h in answer.headers if h[0] not in ("Date", "X-Request-ID")])
+            server.add("bob")
+        assert seen[0] == seen[1] == seen[2], seen
 
 
 def test_c11_list_http_1_0():
@@ -292,6 +335,26 @@ def test_c11_prune_trouble():
             answer = g.api("alice", "DELETE", "/sandboxes")
             assert answer.status == 200 and answer.json() == {"pruned": 7}, answer
         assert sorted(server.destroyed) == sorted(mine[3:])
+
+
+def test_prune_in_time():
+    """Stacygate-Timeout bounds a prune as it does everything; what was destroyed by then stays so."""
+    with started() as (server, g):
+        mine = [server.add("alice") for _ in range(3)]
+        for s in mine:
+            server.expire(s)
+        expect_error(g.api("alice", "DELETE", "/sandboxes", headers={"Stacygate-Timeout": "x"}), 400, "BAD_REQUEST", "Stacygate-Timeout")
+        assert not server.since(0)
+        for path in ("/sandboxes", "/sandboxes/" + mine[1]):
+            with server.hold("GET", path) as hold:
+                answer = g.api("alice", "DELETE", "/sandboxes", headers={"Stacygate-Timeout": "300ms"})
+                expect_error(answer, 504, "UPSTREAM_TIMEOUT", "Stacygate-Timeout")
+                assert hold.seen == 1
+            assert mine[1] not in server.destroyed
+        assert server.destroyed == [mine[2]]  # the newest is first in the list
+        assert g.api("alice", "DELETE", "/sandboxes", headers={"Stacygate-Timeout": "20s"}).json() == {"pruned": 2}
+        assert sorted(server.destroyed) == sorted(mine)
+
 
 if __name__ == "__main__":
     run(globals())

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+M4, C10, C11, C17: each allocation made for a request under isolation fails once. It is answered 502, 503 or 504, or closed, or it did
+not matter; never is a stranger let in, a list shown that lacks one or has another's, a spawn sent unstamped or above the
+limits, nor anything leaked; the next request is served.
+"""
+import http.client
+import json
+import os
+import shutil
+import tempfile
+
+from no_memory import Plan
+from owners_lib import expect_not_found, raw, read_all, run
+from tls_lib import BUILD, Skip, wait_for
+from vm_lib import API, Gateway, Server, seconds
+
+FULL = os.environ.get("STACYGATE_SWEEP") == "all"
+STEP = 1 if FULL else 3
+MOST = 4000  # allocations of one request
+
+
+class Sweep:
+    """A gateway whose allocations can be made to fail."""
+
+    def __enter__(self):
+        if not os.path.exists(os.path.join(BUILD, "failing-malloc.so")):
+            raise Skip("failing-malloc.so is not built")
+        self.directory = tempfile.mkdtemp(prefix="sg-plan.")
+        self.plan = Plan(self.directory)
+        self.server = Server()
+        self.server.templates["t"] = {"name": "t", "image": "x", "memory_mb": 1, "cpu_cores": 1, "ttl_seconds": 60}
+        options = os.environ.get("ASAN_OPTIONS", "")
+        self.gateway = Gateway(self.server, {"alice": ["limits: { max_ttl: 1h, sandboxes: 100000 }"], "bob": []}, level="info", env={
+            "LD_PRELOAD": os.path.join(BUILD, "failing-malloc.so"), "SG_ALLOC_PLAN": self.plan.path,
+            "ASAN_OPTIONS": "verify_asan_link_order=0:allocator_may_return_null=1" + (":" + options if options else "")})
+        self.gateway.__enter__()
+        return self
+
+    def __exit__(self, *what):
+        self.plan.disarm()
+        self.gateway.__exit__(*what)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def each(self, ask, judge, after=None):
+        """Fails one allocation after another until a request is through without any that failed."""
+        for n in range(1, MOST, STEP):
+            self.plan.arm(n)
+            try:
+                answer = ask()
+            except (ConnectionError, http.client.HTTPException):
+                answer = None
+            failed = self.plan.disarm()
+            if answer is not None and answer.whole and answer.status not in (502, 503, 504):
+                judge(answer)
+            if after:
+                after()
+            if not failed:
+                assert answer is not None and answer.whole and answer.status < 500, answer
+                assert n > 1, "no allocation was made"
+                print(f"    {n} allocations", flush=True)
+                return
+        raise AssertionError("no end of allocations")
+
+
+def test_m4_stranger():
+    """M4, C10: a stranger is never let in, whether the sandbox is remembered or not."""
+    with Sweep() as s:
+        g, server = s.gateway, s.server
+        made = []
+
+        def ask():
+            made.append(server.add("alice"))
+            return g.ask("bob", "POST", f"{API}/sandboxes/{made[-1]}/exec", iter([b'{"command":', b'"id"}']))
+        s.each(ask, lambda a: expect_not_found(a, made[-1]))
+        s.each(lambda: g.api("bob", "DELETE", "/sandboxes/" + made[0]), lambda a: expect_not_found(a, made[0]))
+        assert not server.since(0, "POST") and not server.since(0, "DELETE") and not server.destroyed
+        assert g.api("alice", "GET", f"/sandboxes/{made[0]}/logs").status == 200
+
+
+def test_m4_list():
+    """M4, C11: a list is shown in full or visibly not at all."""
+    with Sweep() as s:
+        mine = [s.server.add("alice", metadata={"fill": "x" * 200}) for _ in range(30)][::-1]
+        for _ in range(30):
+            s.server.add("bob")
+
+        def judge(answer):
+            assert [x["id"] for x in answer.json()] == mine
+        s.each(lambda: s.gateway.api("alice", "GET", "/sandboxes"), judge)
+        assert s.gateway.listed("alice") == mine
+
+
+def spawns(path):
+    with Sweep() as s:
+        g, server = s.gateway, s.server
+
+        def judge(answer):
+            assert answer.status == 201, answer
+            assert answer.json()["metadata"]["stacygate.owner"] == "alice", answer
+        s.each(lambda: g.api("alice", "POST", path, {"image": "x", "ttl": "9h", "owner_id": "bob"}), judge)
+        sent = server.since(0, "POST")
+        assert sent
+        for request in sent:
+            body = json.loads(request.body)
+            assert request.target == API + "/sandboxes" and body["metadata"]["stacygate.owner"] == "alice", request.body
+            assert 0 < seconds(body["ttl"]) <= 3600 and body.get("owner_id", "alice") == "alice", request.body
+        wait_for("no spawn is counted any more", lambda: g.api("alice", "POST", path, {"image": "x"}).status == 201)
+
+
+def test_m4_spawn():
+    """M4, C12, C17: a spawn that goes up is stamped and within the limits."""
+    spawns("/sandboxes")
+
+
+def test_m4_template_spawn():
+    """M4, C13: the same from a template."""
+    spawns("/templates/t/spawn")
+
+
+def test_m4_prune():
+    """M4, C11: prune destroys the caller's own expired ones only."""
+    with Sweep() as s:
+        g, server = s.gateway, s.server
+        lasting, bobs = server.add("alice"), server.add("bob")
+        server.expire(bobs)
+
+        def ask():
+            for _ in range(2):
+                server.expire(server.add("alice"))
+            return g.api("alice", "DELETE", "/sandboxes")
+        s.each(ask, lambda a: list(a.json()) == ["pruned"])
+        wait_for("the rest is pruned", lambda: g.api("alice", "DELETE", "/sandboxes").status == 200 and server.alive("alice") == [lasting])
+        assert bobs not in server.destroyed and not server.since(0, "DELETE", API + "/sandboxes")
+
+
+def test_m4_events():
+    """M4, C11: a stream that found no memory ends, and shows nobody another's."""
+    with Sweep() as s:
+        g, server = s.gateway, s.server
+        for n in range(1, MOST, STEP):
+            wait_for("the last stream has ended", lambda: not server.subscribers)
+            s.plan.arm(n)
+            with g_stream(g) as sock:
+                # It is refused, or the server has the subscriber; either comes.
+                wait_for("the stream begins or is refused", lambda c=sock: server.subscribers or ended(c))
+                bobs = server.add("bob")
+                mine = server.add("alice")
+                server.end_events()
+                got = read_all(sock)
+            failed = s.plan.disarm()
+            assert bobs.encode() not in got, got
+            if not failed:
+                assert mine.encode() in got, got
+                assert n > 1
+                return
+        raise AssertionError("no end of allocations")
+
+
+def g_stream(g):
+    return raw(g, "alice", f"GET {API}/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+
+
+def ended(sock):
+    """Whether an answer other than a stream has come, or the end."""
+    sock.setblocking(False)
+    try:
+        data = sock.recv(64, 2)  # MSG_PEEK
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    finally:
+        sock.setblocking(True)
+    return not data.startswith(b"HTTP/1.1 200 ")
+
+
+if __name__ == "__main__":
+    run(globals())

@@ -5,10 +5,8 @@ name of its own that leads there, is refused before anything goes upstream. A co
 import http.server
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -132,36 +130,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def has_ipv6():
-    try:
-        with socket.socket(socket.AF_INET6) as s:
-            s.bind(("::1", 0))
-            return True
-    except OSError:
-        return False
-
-
-def free_port():
-    """One that nobody has on either loopback address, below those that the kernel takes by itself."""
-    while True:
-        port = random.randrange(20000, 32000)
-        try:
-            for family, address in ((socket.AF_INET, "127.0.0.1"), *([(socket.AF_INET6, "::1")] if has_ipv6() else [])):
-                with socket.socket(family) as s:
-                    s.bind((address, port))
-            return port
-        except OSError:
-            continue
-
-
 class Setting:
     """Upstream, page, and a gateway with a listener for programs only and one for the page's origin."""
 
     def __init__(self):
         self.upstream, self.pages = Server(), Server()
-        self.closed, self.open = free_port(), free_port()
-        while self.open == self.closed:
-            self.open = free_port()
+        self.closed, self.open = sg.free_ports(2)
         self.gateway = sg.Gateway(config="")
         key = os.path.join(self.gateway.dir, "key")
         with open(os.open(key, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as f:
@@ -216,7 +190,7 @@ def reached(paths):
 
 def test_id10_page_of_another_origin():
     """fetch, forms, pictures, scripts, frames, WebSocket, events and beacons of a page: refused, and nothing goes upstream."""
-    bases = [f"http://{host}:{SETTING.closed}" for host in ("127.0.0.1", "localhost", *(["[::1]"] if has_ipv6() else []))]
+    bases = [f"http://{host}:{SETTING.closed}" for host in ("127.0.0.1", "localhost", *(["[::1]"] if sg.has_ipv6() else []))]
     before = len(SETTING.upstream.seen)
     results = SETTING.visit(f"http://127.0.0.1:{SETTING.pages.port}", bases)
     assert SETTING.upstream.seen[before:] == [], SETTING.upstream.seen

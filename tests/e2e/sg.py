@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -55,6 +56,31 @@ def need_user_namespaces():
 def check_clean(text, who):
     for word in BAD_OUTPUT:
         assert word not in text, f"{who}: {text[-4000:]}"
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+            return True
+    except OSError:
+        return False
+
+
+def free_ports(n):
+    """Ports that nobody has on either loopback address, below those that the kernel takes by itself."""
+    found = []
+    while len(found) < n:
+        port = random.randrange(20000, 32000)
+        try:
+            for family, address in ((socket.AF_INET, "127.0.0.1"), *([(socket.AF_INET6, "::1")] if has_ipv6() else [])):
+                with socket.socket(family) as s:
+                    s.bind((address, port))
+        except OSError:
+            continue
+        if port not in found:
+            found.append(port)
+    return found
 
 
 class UnixConnection(http.client.HTTPConnection):

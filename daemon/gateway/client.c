@@ -32,13 +32,11 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 #include "common/buf.h"
 #include "common/check.h"
 #include "common/fd.h"
+#include "common/process.h"
 #include "common/spares.h"
 
 enum client_state {
@@ -346,9 +344,7 @@ static void give_memory_back(struct client_shared *s)
 	if (s->most_open < CROWD || s->open > s->most_open / 4)
 		return;
 	s->most_open = s->open;
-#ifdef __GLIBC__
-	malloc_trim(0);
-#endif
+	process_give_memory_back();
 }
 
 static void on_destroy(struct deferred *d)

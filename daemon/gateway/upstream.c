@@ -30,6 +30,7 @@
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/process.h"
 #include "gateway/config.h"
 #include "gateway/dial.h"
 
@@ -61,7 +62,8 @@ enum {
 
 enum {
 	OWNER_BUCKETS = 64,
-	SURPLUS_MS = 1000
+	SURPLUS_MS = 1000,
+	RESTED_MANY = 16 /* whose memory is worth the system's while */
 };
 
 /* One identity that holds or waits for connections. */
@@ -103,6 +105,7 @@ struct upstream {
 	struct deadline_queue wait_deadlines;
 	struct deadline_queue surplus_deadlines;
 	struct deadline surplus;                                  /* set while more than max_idle are idle */
+	struct deadline rest;                                     /* set while idle ones have memory to give up */
 	struct deadline_queue exchange_deadlines[UPSTREAM_WAITS]; /* of those who hold leases */
 	struct deferred deliver;                                  /* matches idle connections with tickets */
 	struct upstream_counters counters;
@@ -132,6 +135,7 @@ struct upstream_conn {
 	uint64_t idle_turn;                   /* loop_turn() of it */
 	uint64_t drained_turn;                /* loop_turn() in which it was last read to the end of what had come */
 	uint64_t served;                      /* leases so far */
+	bool rested;                          /* idle, and it has given up what it can */
 	bool read_paused;                     /* `readable` is not pending */
 	bool wants_write;                     /* `writable` is pending */
 	const struct upstream_events *events; /* borrowed; of the holder */
@@ -250,6 +254,9 @@ static void conn_move(struct upstream_conn *c, enum conn_state to)
 		c->idle_since_ms = loop_now_ms(u->loop);
 		c->idle_turn = loop_turn(u->loop);
 		deadline_set(&u->idle_deadlines, &c->deadline);
+		c->rested = !u->share;
+		if (!c->rested && list_empty(&u->rest.link))
+			deadline_set(&u->surplus_deadlines, &u->rest);
 		loop_defer(u->loop, &u->deliver);
 		break;
 	case CONN_LEASED:
@@ -641,6 +648,30 @@ static void on_surplus(struct deadline *d)
 	close_surplus(CONTAINER_OF(d, struct upstream, surplus));
 }
 
+/* TLS connections that have been idle for a while need no buffers. */
+static void on_rest(struct deadline *d)
+{
+	struct upstream *u = CONTAINER_OF(d, struct upstream, rest);
+	uint64_t now = clock_ms();
+	size_t rested = 0;
+
+	LIST_FOREACH (n, &u->idle) {
+		struct upstream_conn *c = CONTAINER_OF(n, struct upstream_conn, link);
+		if (c->rested)
+			continue;
+		if (now - c->idle_since_ms < SURPLUS_MS) {
+			if (list_empty(&u->rest.link))
+				deadline_set(&u->surplus_deadlines, &u->rest);
+			continue;
+		}
+		dial_rest(c->dial);
+		c->rested = true;
+		rested++;
+	}
+	if (rested >= RESTED_MANY)
+		process_give_memory_back();
+}
+
 static void on_deliver(struct deferred *d)
 {
 	struct upstream *u = CONTAINER_OF(d, struct upstream, deliver);
@@ -894,6 +925,7 @@ struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const st
 	deadline_queue_init(&u->wait_deadlines, loop, config->pool.wait_timeout_ms);
 	deadline_queue_init(&u->surplus_deadlines, loop, SURPLUS_MS);
 	deadline_init(&u->surplus, on_surplus);
+	deadline_init(&u->rest, on_rest);
 	const struct config_timeouts *t = &config->timeouts;
 	const uint64_t waits[UPSTREAM_WAITS] = {t->response_ms, t->spawn_ms, t->exec_ms, t->body_idle_ms,
 						t->stream_idle_ms};

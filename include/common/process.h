@@ -31,6 +31,9 @@ void process_own_stderr(void);
  */
 void process_before_exit(void);
 
+/* Much memory has been freed: what malloc keeps of it goes back to the system. Takes up to a millisecond. */
+void process_give_memory_back(void);
+
 /* pidfd_open(2), send a signal through one. Descriptor, 0, or negative errno. */
 MUST_CHECK int process_pidfd(pid_t pid);
 int process_pidfd_kill(int pidfd, int sig);

@@ -73,6 +73,9 @@ bool dial_is_tls(const struct dial *dial);
 /* Whether the last dial_recv is known to have taken all that had come. */
 bool dial_is_drained(const struct dial *dial);
 
+/* It is not used for a while: gives up the memory that it needs only while bytes move. */
+void dial_rest(struct dial *dial);
+
 /*
  * Closes the socket, or gives up the attempt, and frees the dial; *dial becomes NULL. The caller's own events on the
  * socket must be deleted before. Not from within on_done.

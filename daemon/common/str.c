@@ -94,6 +94,21 @@ char *str_dup(struct str s)
 	return copy;
 }
 
+bool str_is_id(struct str s, size_t max)
+{
+	static const bool good[256] = {
+		['0' ... '9'] = true, ['A' ... 'Z'] = true, ['a' ... 'z'] = true,
+		['.'] = true,         ['_'] = true,         ['-'] = true,
+	};
+
+	if (s.n == 0 || s.n > max)
+		return false;
+	for (size_t i = 0; i < s.n; i++)
+		if (!good[(unsigned char)s.p[i]])
+			return false;
+	return true;
+}
+
 int str_hex_value(char c)
 {
 	if (c >= '0' && c <= '9')

@@ -93,9 +93,9 @@ void enforce_shared_fini(struct enforce_shared *s)
 	ownership_fini(&s->ownership);
 }
 
-static struct ownership_asker asker_of(const struct enforce *e)
+static struct fetch_caller asker_of(const struct enforce *e)
 {
-	return (struct ownership_asker){e->c.upstream, e->c.key, e->c.user_id, e->c.request_id};
+	return (struct fetch_caller){e->c.upstream, e->c.key, e->c.user_id, e->c.request_id};
 }
 
 static void refuse_upstream(struct enforce *e, unsigned status, const char *why)
@@ -125,7 +125,7 @@ static void on_owner(struct ownership_wait *w, enum owner_answer answer, unsigne
 /* Nothing of the body is looked at before, so that what a stranger sends cannot tell which of the unknown he has met. */
 static void check_owner(struct enforce *e)
 {
-	const struct ownership_asker asker = asker_of(e);
+	const struct fetch_caller asker = asker_of(e);
 	struct str id = str_from(e->sandbox);
 
 	if (!e->isolated || e->kind != ENFORCE_SANDBOX) {
@@ -171,7 +171,7 @@ static void on_vm_state(struct vm_wait *w, enum vm_state state)
 
 void enforce_start(struct enforce *e, struct exchange *exchange)
 {
-	const struct ownership_asker asker = asker_of(e);
+	const struct fetch_caller asker = asker_of(e);
 	enum vm_state state;
 
 	e->exchange = exchange;
@@ -243,7 +243,7 @@ static const struct survey_events count_events = {.on_sandbox = on_counted_one, 
 /* The body is as it will be sent; is there room for one more sandbox? */
 static void send_spawn(struct enforce *e, struct buf *body)
 {
-	const struct ownership_asker asker = asker_of(e);
+	const struct fetch_caller asker = asker_of(e);
 	struct limiter_refusal why;
 
 	if (e->c.rule->limits.sandboxes == 0) {
@@ -317,10 +317,7 @@ static void on_template(void *arg, const struct fetch_answer *a)
 static void fetch_template(struct enforce *e, struct str overrides)
 {
 	const struct fetch_request request = {
-		.upstream = e->c.upstream,
-		.key = e->c.key,
-		.user_id = e->c.user_id,
-		.request_id = e->c.request_id,
+		.caller = asker_of(e),
 		.method = "GET",
 		.target = str_from(e->template_target),
 		.max_bytes = TEMPLATE_MAX_BYTES,
@@ -371,7 +368,7 @@ static enum exchange_use judge_sandbox_answer(struct enforce *e, unsigned status
 
 static enum exchange_use begin_filter(struct enforce *e)
 {
-	const struct ownership_asker asker = asker_of(e);
+	const struct fetch_caller asker = asker_of(e);
 
 	if (e->kind == ENFORCE_LIST) {
 		e->list = calloc(1, sizeof(*e->list));
@@ -584,7 +581,7 @@ void enforce_free(struct enforce *e)
 /* Whether the sandbox may be the caller's, as far as is remembered. */
 static enum enforce_verdict judge_sandbox(struct enforce *e, const struct route *route, enum http_method method)
 {
-	const struct ownership_asker asker = asker_of(e);
+	const struct fetch_caller asker = asker_of(e);
 
 	if (route->sandbox_bad)
 		return ENFORCE_NOT_FOUND;

@@ -25,7 +25,7 @@ struct queued {
 
 struct event_filter {
 	struct ownership *ownership;
-	struct ownership_asker asker;
+	struct fetch_caller asker;
 	struct exchange *exchange;
 	struct sse sse;
 	struct list queue; /* struct queued */
@@ -66,7 +66,7 @@ static void on_event(void *arg, const struct sse_event *event)
 	list_add_tail(&f->queue, &q->link);
 }
 
-struct event_filter *event_filter_new(struct ownership *ownership, const struct ownership_asker *asker,
+struct event_filter *event_filter_new(struct ownership *ownership, const struct fetch_caller *asker,
 				      struct exchange *exchange)
 {
 	struct event_filter *f = calloc(1, sizeof(*f));

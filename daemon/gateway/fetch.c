@@ -392,14 +392,14 @@ static struct fetch *fetch_new(struct loop *loop, const struct fetch_request *r)
 	if (!f)
 		return NULL;
 	f->loop = loop;
-	f->upstream = upstream_ref(r->upstream);
+	f->upstream = upstream_ref(r->caller.upstream);
 	f->max_bytes = r->max_bytes;
 	f->on_data = r->on_data;
 	f->on_done = r->on_done;
 	f->arg = r->arg;
-	if (r->key) {
-		f->key = key_ref(r->key);
-		f->used = key_secret(r->key) ? secret_ref(key_secret(r->key)) : NULL;
+	if (r->caller.key) {
+		f->key = key_ref(r->caller.key);
+		f->used = key_secret(r->caller.key) ? secret_ref(key_secret(r->caller.key)) : NULL;
 	}
 	list_init(&f->ticket.link);
 	deadline_init(&f->deadline, on_deadline);
@@ -410,13 +410,13 @@ static struct fetch *fetch_new(struct loop *loop, const struct fetch_request *r)
 static void write_request(struct fetch *f, const struct fetch_request *r)
 {
 	http_write_request_line(&f->request, str_from(r->method), r->target);
-	http_write_header(&f->request, STR("Host"), str_from(upstream_authority(r->upstream)));
+	http_write_header(&f->request, STR("Host"), str_from(upstream_authority(r->caller.upstream)));
 	http_write_header(&f->request, STR("User-Agent"), STR("stacygate/" PACKAGE_VERSION));
 	if (f->used)
 		http_write_header_secret(&f->request, STR("X-API-Key"), f->used);
-	http_write_header(&f->request, STR("X-User-ID"), str_from(r->user_id));
-	if (r->request_id)
-		http_write_header(&f->request, STR("X-Request-ID"), str_from(r->request_id));
+	http_write_header(&f->request, STR("X-User-ID"), str_from(r->caller.user_id));
+	if (r->caller.request_id)
+		http_write_header(&f->request, STR("X-Request-ID"), str_from(r->caller.request_id));
 	http_write_end(&f->request);
 }
 
@@ -426,7 +426,7 @@ int fetch_start(struct loop *loop, const struct fetch_request *r, struct fetch *
 
 	if (!f)
 		return -ENOMEM;
-	f->user_id = strdup(r->user_id);
+	f->user_id = strdup(r->caller.user_id);
 	write_request(f, r);
 	if (!f->user_id || f->request.failed) {
 		fetch_free(f);

@@ -919,9 +919,9 @@ static void on_pruned(void *arg, unsigned status, const char *why, size_t destro
 	drop_request(f);
 }
 
-static struct ownership_asker prune_asker(const struct front *f)
+static struct fetch_caller prune_asker(const struct front *f)
 {
-	return (struct ownership_asker){
+	return (struct fetch_caller){
 		.upstream = snapshot_upstream(f->snapshot, f->rule->upstream),
 		.key = snapshot_key(f->snapshot, f->rule),
 		.user_id = f->user_id,
@@ -933,7 +933,7 @@ static struct ownership_asker prune_asker(const struct front *f)
 static bool prune(struct front *f, enum vm_state state)
 {
 	const struct answer_to to = answer_to(f);
-	const struct ownership_asker asker = prune_asker(f);
+	const struct fetch_caller asker = prune_asker(f);
 
 	if (state == VM_SHARED && !snapshot_config(f->snapshot)->upstreams[f->rule->upstream].shared_vm) {
 		answer_error(&to, 503, VM_SHARED_TEXT, upstream_name(asker.upstream));
@@ -959,7 +959,7 @@ static void on_vm_state(struct vm_wait *w, enum vm_state state)
 /* False when it has been answered already. */
 static bool begin_prune(struct front *f)
 {
-	const struct ownership_asker asker = prune_asker(f);
+	const struct fetch_caller asker = prune_asker(f);
 	enum vm_state state;
 
 	f->now->vm_wait.on_state = on_vm_state;

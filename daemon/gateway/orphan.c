@@ -114,10 +114,7 @@ static void begin_delete(struct orphan *p)
 	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
 	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s", p->id);
 	const struct fetch_request request = {
-		.upstream = p->upstream,
-		.key = p->key,
-		.user_id = p->user_id,
-		.request_id = p->request_id,
+		.caller = {p->upstream, p->key, p->user_id, p->request_id},
 		.method = "DELETE",
 		.target = str_of(target, (size_t)n),
 		.max_bytes = BODY_MAX_BYTES,
@@ -170,7 +167,7 @@ void orphanage_init(struct orphanage *o, struct loop *loop)
 static int orphan_begin(struct orphan *p, const struct orphan_case *c, struct upstream_conn **conn)
 {
 	const struct fetch_request request = {
-		.upstream = c->upstream,
+		.caller.upstream = c->upstream,
 		.max_bytes = BODY_MAX_BYTES,
 		.on_done = on_answered,
 		.arg = p,

@@ -64,7 +64,7 @@ void ownership_fini(struct ownership *o)
 	o->table = NULL;
 }
 
-enum owner_answer ownership_known(struct ownership *o, const struct ownership_asker *asker, struct str id)
+enum owner_answer ownership_known(struct ownership *o, const struct fetch_caller *asker, struct str id)
 {
 	return owner_ask(o->table, upstream_serial(asker->upstream), id, str_from(asker->user_id));
 }
@@ -145,7 +145,7 @@ static struct list *bucket_of(struct ownership *o, struct str id)
 	return &o->pending[hash % OWNERSHIP_BUCKETS];
 }
 
-static struct look_up *find_pending(struct list *bucket, const struct ownership_asker *asker, struct str id)
+static struct look_up *find_pending(struct list *bucket, const struct fetch_caller *asker, struct str id)
 {
 	LIST_FOREACH (n, bucket) {
 		struct look_up *l = CONTAINER_OF(n, struct look_up, link);
@@ -156,15 +156,12 @@ static struct look_up *find_pending(struct list *bucket, const struct ownership_
 	return NULL;
 }
 
-static struct look_up *look_up_start(struct ownership *o, const struct ownership_asker *asker, struct str id)
+static struct look_up *look_up_start(struct ownership *o, const struct fetch_caller *asker, struct str id)
 {
 	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
 	struct look_up *l = calloc(1, sizeof(*l));
 	struct fetch_request request = {
-		.upstream = asker->upstream,
-		.key = asker->key,
-		.user_id = asker->user_id,
-		.request_id = asker->request_id,
+		.caller = *asker,
 		.method = "GET",
 		.max_bytes = RECORD_MAX_BYTES,
 		.on_done = on_fetched,
@@ -189,7 +186,7 @@ static struct look_up *look_up_start(struct ownership *o, const struct ownership
 	return l;
 }
 
-int ownership_ask(struct ownership *o, const struct ownership_asker *asker, struct str id, struct ownership_wait *w)
+int ownership_ask(struct ownership *o, const struct fetch_caller *asker, struct str id, struct ownership_wait *w)
 {
 	struct look_up *l = find_pending(bucket_of(o, id), asker, id);
 

@@ -33,7 +33,7 @@ struct candidate {
 struct prune {
 	struct loop *loop;            /* borrowed */
 	struct ownership *ownership;  /* borrowed */
-	struct ownership_asker asker; /* texts owned, references held */
+	struct fetch_caller asker;    /* texts owned, references held */
 	struct survey *survey;        /* owned; NULL once it is done */
 	struct event *timeout;        /* owned; NULL without one */
 	struct fetch *fetch;          /* owned; NULL between two */
@@ -81,10 +81,7 @@ static int ask(struct prune *p, const char *method, void (*on_answer)(void *arg,
 	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
 	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s", p->candidates[p->next].id);
 	const struct fetch_request request = {
-		.upstream = p->asker.upstream,
-		.key = p->asker.key,
-		.user_id = p->asker.user_id,
-		.request_id = p->asker.request_id,
+		.caller = p->asker,
 		.method = method,
 		.target = str_of(target, (size_t)n),
 		.max_bytes = RECORD_MAX_BYTES,
@@ -200,8 +197,8 @@ static int set_timeout(struct prune *p, uint64_t ms)
 	return p->timeout && event_add(p->timeout, &tv) == 0 ? 0 : -ENOMEM;
 }
 
-int prune_start(struct loop *loop, struct ownership *ownership, const struct ownership_asker *asker,
-		uint64_t timeout_ms, prune_on_done *on_done, void *arg, struct prune **out)
+int prune_start(struct loop *loop, struct ownership *ownership, const struct fetch_caller *asker, uint64_t timeout_ms,
+		prune_on_done *on_done, void *arg, struct prune **out)
 {
 	struct prune *p = calloc(1, sizeof(*p));
 

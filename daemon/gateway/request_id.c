@@ -11,15 +11,7 @@
 
 bool request_id_is_good(struct str id)
 {
-	if (id.n == 0 || id.n > REQUEST_ID_MAX_BYTES)
-		return false;
-	for (size_t i = 0; i < id.n; i++) {
-		char c = id.p[i];
-		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-		      c == '_' || c == '-'))
-			return false;
-	}
-	return true;
+	return str_is_id(id, REQUEST_ID_MAX_BYTES);
 }
 
 /* A system call for each id would cost more than the rest of it. */

@@ -196,21 +196,6 @@ static bool fits(const char *pattern, const struct str *segments, unsigned n, co
 	return true;
 }
 
-static bool is_sandbox_id(struct str s)
-{
-	static const bool good[256] = {
-		['0' ... '9'] = true, ['A' ... 'Z'] = true, ['a' ... 'z'] = true,
-		['.'] = true,         ['_'] = true,         ['-'] = true,
-	};
-
-	if (s.n == 0 || s.n > SANDBOX_ID_MAX_BYTES)
-		return false;
-	for (size_t i = 0; i < s.n; i++)
-		if (!good[(unsigned char)s.p[i]])
-			return false;
-	return true;
-}
-
 static void use_row(struct route *r, const struct route_row *row, const struct str *parameter)
 {
 	r->id = row->id;
@@ -223,7 +208,7 @@ static void use_row(struct route *r, const struct route_row *row, const struct s
 	r->template = row->path;
 	if (row->owner == ROUTE_OWNER_ID) {
 		r->sandbox = *parameter;
-		r->sandbox_bad = !is_sandbox_id(*parameter);
+		r->sandbox_bad = !str_is_id(*parameter, SANDBOX_ID_MAX_BYTES);
 	} else if (parameter) {
 		r->name = *parameter;
 	}

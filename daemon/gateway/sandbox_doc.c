@@ -57,15 +57,7 @@ static enum doc_field field_of(const struct doc_name *names, size_t n, struct st
 
 bool sandbox_doc_id_is_good(struct str id)
 {
-	if (id.n == 0 || id.n > SANDBOX_DOC_ID_MAX_BYTES || id.p[0] == '.')
-		return false;
-	for (size_t i = 0; i < id.n; i++) {
-		char c = id.p[i];
-		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-		      c == '_' || c == '-'))
-			return false;
-	}
-	return true;
+	return str_is_id(id, SANDBOX_DOC_ID_MAX_BYTES) && id.p[0] != '.';
 }
 
 static int read_text(struct str value, char *out, size_t size)

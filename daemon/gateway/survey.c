@@ -59,15 +59,12 @@ static void on_done(void *arg, const struct fetch_answer *a)
 	survey_free(s);
 }
 
-int survey_start(struct loop *loop, const struct ownership_asker *asker, const struct survey_events *events, void *arg,
+int survey_start(struct loop *loop, const struct fetch_caller *asker, const struct survey_events *events, void *arg,
 		 struct survey **out)
 {
 	struct survey *s = calloc(1, sizeof(*s));
 	const struct fetch_request request = {
-		.upstream = asker->upstream,
-		.key = asker->key,
-		.user_id = asker->user_id,
-		.request_id = asker->request_id,
+		.caller = *asker,
 		.method = "GET",
 		.target = STR("/api/v1/sandboxes"),
 		.on_data = on_data,

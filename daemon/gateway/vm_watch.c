@@ -114,13 +114,10 @@ static struct vm_server *add(struct vm_watch *v, const struct upstream *u)
 	return s;
 }
 
-static void ask_server(struct vm_watch *v, struct vm_server *s, const struct ownership_asker *asker)
+static void ask_server(struct vm_watch *v, struct vm_server *s, const struct fetch_caller *asker)
 {
 	const struct fetch_request request = {
-		.upstream = asker->upstream,
-		.key = asker->key,
-		.user_id = asker->user_id,
-		.request_id = asker->request_id,
+		.caller = *asker,
 		.method = "GET",
 		.target = STR("/api/v1/pool/status"),
 		.max_bytes = STATUS_MAX_BYTES,
@@ -133,7 +130,7 @@ static void ask_server(struct vm_watch *v, struct vm_server *s, const struct own
 		s->answered = true;
 }
 
-bool vm_watch_ask(struct vm_watch *v, const struct ownership_asker *asker, struct vm_wait *w, enum vm_state *state)
+bool vm_watch_ask(struct vm_watch *v, const struct fetch_caller *asker, struct vm_wait *w, enum vm_state *state)
 {
 	struct vm_server *s = find(v, asker->upstream);
 

@@ -73,6 +73,9 @@ struct str str_cut(struct str *rest, char sep);
 /* Decimal digits only, no sign, no space. 0, -EINVAL or -ERANGE. */
 MUST_CHECK int str_parse_u64(struct str s, uint64_t *out);
 
+/* 1 to max bytes of letters, digits, '.', '_' and '-': what ids are made of. */
+bool str_is_id(struct str s, size_t max);
+
 /* 0 to 15, or -1 when c is no hexadecimal digit. */
 int str_hex_value(char c);
 

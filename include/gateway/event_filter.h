@@ -13,7 +13,7 @@
 struct event_filter;
 
 /* All are borrowed until event_filter_free, the asker's texts and upstream too. NULL without memory. */
-struct event_filter *event_filter_new(struct ownership *ownership, const struct ownership_asker *asker,
+struct event_filter *event_filter_new(struct ownership *ownership, const struct fetch_caller *asker,
 				      struct exchange *exchange);
 /* NULL is fine. */
 void event_filter_free(struct event_filter *f);

@@ -41,16 +41,21 @@ struct fetch_answer {
 	struct str date; /* the value of Date; empty without one */
 };
 
+/* In whose name something is asked of a server. */
+struct fetch_caller {
+	struct upstream *upstream;
+	struct key *key;        /* sent as X-API-Key; NULL: none */
+	const char *user_id;    /* sent as X-User-ID, and whose place in the pool it takes */
+	const char *request_id; /* NULL: none is sent */
+};
+
 /* Borrowed for the call of fetch_start but where it says otherwise. */
 struct fetch_request {
-	struct upstream *upstream; /* a reference is taken */
-	struct key *key;           /* sent as X-API-Key, as it is now; a reference is taken; NULL: none */
-	const char *user_id;       /* sent as X-User-ID, and whose place in the pool it takes */
-	const char *request_id;    /* NULL: none is sent */
-	const char *method;        /* a literal: GET or DELETE */
-	struct str target;         /* origin form */
-	size_t max_bytes;          /* of the collected body */
-	bool fresh;                /* on a connection that has served nobody: another try after a failed one */
+	struct fetch_caller caller; /* references are taken */
+	const char *method;         /* a literal: GET or DELETE */
+	struct str target;          /* origin form */
+	size_t max_bytes;           /* of the collected body */
+	bool fresh;                 /* on a connection that has served nobody: another try after a failed one */
 	/* Optional: gets the body of a 200 as it comes, bounded by nothing; other answers are collected all the same. */
 	void (*on_data)(void *arg, const char *p, size_t n);
 	/* Once, never from within fetch_start; the fetch is freed afterwards. */

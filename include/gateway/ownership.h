@@ -8,9 +8,9 @@
 #include "common/err.h"
 #include "common/list.h"
 #include "common/str.h"
+#include "gateway/fetch.h"
 #include "gateway/owner.h"
 
-struct key;
 struct loop;
 struct upstream;
 
@@ -24,14 +24,6 @@ struct ownership {
 	struct list pending[OWNERSHIP_BUCKETS]; /* struct look_up, by hash of the id */
 	uint64_t looked_up;                     /* requests to a server */
 	uint64_t failed;                        /* of them without a usable answer */
-};
-
-/* Who asks; borrowed for the call. */
-struct ownership_asker {
-	struct upstream *upstream;
-	struct key *key;        /* NULL: none */
-	const char *user_id;    /* whose it must be */
-	const char *request_id; /* NULL: none */
 };
 
 /* Embedded in who waits for an answer. */
@@ -50,13 +42,13 @@ MUST_CHECK int ownership_init(struct ownership *o, struct loop *loop);
 void ownership_fini(struct ownership *o);
 
 /* What is remembered. */
-enum owner_answer ownership_known(struct ownership *o, const struct ownership_asker *asker, struct str id);
+enum owner_answer ownership_known(struct ownership *o, const struct fetch_caller *asker, struct str id);
 
 /*
  * Looks at the server for a sandbox that is not remembered; `id` is well formed (sandbox_doc.h). Askers of one id with one
  * user id share the look. 0, and on_known follows; or -ENOMEM.
  */
-MUST_CHECK int ownership_ask(struct ownership *o, const struct ownership_asker *asker, struct str id,
+MUST_CHECK int ownership_ask(struct ownership *o, const struct fetch_caller *asker, struct str id,
 			     struct ownership_wait *w);
 /* Harmless when it does not wait. */
 void ownership_cancel(struct ownership_wait *w);

@@ -19,7 +19,7 @@ typedef void prune_on_done(void *arg, unsigned status, const char *why, size_t d
  * The asker's texts are copied, references taken. After timeout_ms (0: never) it ends with 504, and what was destroyed
  * stays so. 0 or -ENOMEM.
  */
-MUST_CHECK int prune_start(struct loop *loop, struct ownership *ownership, const struct ownership_asker *asker,
+MUST_CHECK int prune_start(struct loop *loop, struct ownership *ownership, const struct fetch_caller *asker,
 			   uint64_t timeout_ms, prune_on_done *on_done, void *arg, struct prune **out);
 /* Ends it without on_done; what was destroyed stays so. NULL is fine. */
 void prune_cancel(struct prune *p);

@@ -22,7 +22,7 @@ struct survey_events {
 };
 
 /* 0 or -ENOMEM. `events` is borrowed until the end. */
-MUST_CHECK int survey_start(struct loop *loop, const struct ownership_asker *asker, const struct survey_events *events,
+MUST_CHECK int survey_start(struct loop *loop, const struct fetch_caller *asker, const struct survey_events *events,
 			    void *arg, struct survey **out);
 /* Ends it without on_done. NULL is fine. */
 void survey_cancel(struct survey *s);

@@ -41,7 +41,7 @@ void vm_watch_fini(struct vm_watch *v);
  * True and *state when something is known, or the server did not say when it was asked; it is asked again now and then.
  * False: the first answer is under way, and on_state follows (not from within this call).
  */
-bool vm_watch_ask(struct vm_watch *v, const struct ownership_asker *asker, struct vm_wait *w, enum vm_state *state);
+bool vm_watch_ask(struct vm_watch *v, const struct fetch_caller *asker, struct vm_wait *w, enum vm_state *state);
 /* Harmless when it does not wait. */
 void vm_wait_cancel(struct vm_wait *w);
 

@@ -72,6 +72,7 @@ struct request {
 	enum http_method method;
 	char method_text[8];
 	bool counted; /* in the limits of its owner */
+	bool acted;   /* answered here, the upstream was asked to change something for it */
 	unsigned refusal_status;
 	unsigned retry_after_s; /* of a refusal */
 	char *pending_text;     /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
@@ -406,6 +407,10 @@ static void log_request(const struct front *f, const struct exchange_report *r, 
 	record.bytes_down = r->bytes_down;
 	record.repeated = r->repeated;
 	record.request_id = f->now->request_id;
+	if (own && f->now->acted) {
+		record.upstream = upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream));
+		record.reached = true;
+	}
 	if (!own) {
 		record.upstream = upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream));
 		record.end = exchange_end_text(r->end);
@@ -452,6 +457,7 @@ static bool begin_request(struct front *f)
 	r->method = METHOD_GET;
 	r->method_text[0] = r->sandbox[0] = '\0';
 	r->template = NULL;
+	r->acted = false;
 	r->started_ns = now_ns(f);
 	list_init(&r->vm_wait.link);
 	return true;
@@ -941,8 +947,10 @@ static bool prune(struct front *f, enum vm_state state)
 		return false;
 	}
 	if (prune_start(f->shared->loop, &f->shared->enforce.ownership, &asker, f->now->prune_timeout_ms, on_pruned, f,
-			&f->now->prune) == 0)
+			&f->now->prune) == 0) {
+		f->now->acted = true;
 		return true;
+	}
 	answer_error(&to, 503, "out of memory");
 	own_answer_done(f, 503);
 	return false;

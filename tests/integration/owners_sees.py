@@ -336,6 +336,12 @@ def test_c11_prune_trouble():
             assert answer.status == 200 and answer.json() == {"pruned": 7}, answer
         assert sorted(server.destroyed) == sorted(mine[3:])
 
+        def kinds():
+            with open(g.path("audit.log"), encoding="ascii") as file:
+                found = [json.loads(line) for line in file]
+            return [(line["method"], line["route"], line["status"]) for line in found if line["kind"] == "change"]
+        wait_for("every prune is audited", lambda: kinds()[-1:] == [("DELETE", "/api/v1/sandboxes", 200)] and len(kinds()) == 6)
+
 
 def test_prune_in_time():
     """Stacygate-Timeout bounds a prune as it does everything; what was destroyed by then stays so."""

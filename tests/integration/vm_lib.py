@@ -619,7 +619,7 @@ class Gateway(tls_lib.Gateway):
             if not any(line.startswith("user_id:") for line in rule):
                 lines.append(f"    user_id: {name}")
             lines += ["    " + line for line in rule]
-        lines.append("log: { level: debug, access: stderr }")
+        lines.append(f"log: {{ level: debug, access: stderr, audit: {self.path('audit.log')} }}")
         with open(self.config, "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
 

@@ -773,6 +773,11 @@ static bool send_down(struct exchange *e, struct str head, struct str wire, cons
 	struct buf framed = BUF_EMPTY;
 	bool more = true;
 
+	/* A stream that gets heartbeats is taken apart, so what passes is in `data`. */
+	if (e->heartbeat && data->len) {
+		e->whole_line = buf_data(data)[data->len - 1] == '\n';
+		arm_heartbeat(e);
+	}
 	switch (e->down) {
 	case DOWN_AS_IS:
 		more = client_send(e->client, head, wire);
@@ -821,10 +826,6 @@ static enum http_result filter_down(struct exchange *e, struct str head, struct 
 	if ((rc != EXCHANGE_FILTER_BAD || head.n) &&
 	    !send_down(e, head, str_of(NULL, 0), &out, last && rc == EXCHANGE_FILTER_MORE))
 		rc = EXCHANGE_FILTER_BAD;
-	if (e->heartbeat && out.len) {
-		e->whole_line = buf_data(&out)[out.len - 1] == '\n';
-		arm_heartbeat(e);
-	}
 	buf_fini(&out);
 	if (rc == EXCHANGE_FILTER_BAD)
 		return HTTP_BAD;
@@ -908,15 +909,6 @@ static bool begins_anew_with_key(struct exchange *e)
 	return true;
 }
 
-static bool relay_plainly(struct exchange *e, struct str head, struct str wire, const struct buf *data, bool last)
-{
-	if (e->heartbeat && data->len) {
-		e->whole_line = buf_data(data)[data->len - 1] == '\n';
-		arm_heartbeat(e);
-	}
-	return send_down(e, head, wire, data, last);
-}
-
 /* Body bytes from the upstream; `head` goes out before them in the same send. */
 static void relay(struct exchange *e, struct str head, const char *p, size_t n)
 {
@@ -935,7 +927,7 @@ static void relay(struct exchange *e, struct str head, const char *p, size_t n)
 		rc = HTTP_BAD;
 	else if (e->use == EXCHANGE_FILTER)
 		rc = rc == HTTP_BAD ? rc : filter_down(e, head, buf_str(&data), rc == HTTP_DONE);
-	else if (!relay_plainly(e, head, str_of(p, used), &data, rc == HTTP_DONE))
+	else if (!send_down(e, head, str_of(p, used), &data, rc == HTTP_DONE))
 		rc = HTTP_BAD;
 	buf_fini(&data);
 	after_relay(e, rc);

@@ -94,6 +94,7 @@ struct front {
 	struct list link;            /* on front_shared.fronts */
 	struct client *client;       /* owned by itself; valid until on_closed */
 	struct identity peer;
+	struct front_uid *uid;          /* borrowed; the entry of peer.uid, which this connection keeps */
 	const char *listener;           /* owned reference to a shared text */
 	struct snapshot *snapshot;      /* owned reference; what rule and user_id belong to */
 	const struct config_rule *rule; /* borrowed from the snapshot; NULL: none matches */
@@ -131,7 +132,8 @@ static struct front_uid *find_uid(struct front_shared *s, uid_t uid)
 	return NULL;
 }
 
-static int count_in(struct front_shared *s, uid_t uid)
+/* Counts one more connection of the uid; 0 and its entry, -EBUSY over a bound, or -ENOMEM. */
+static int count_in(struct front_shared *s, uid_t uid, struct front_uid **out)
 {
 	struct front_uid *u = find_uid(s, uid);
 	const struct config_bounds *b = &snapshot_config(s->snapshot)->bounds;
@@ -147,13 +149,12 @@ static int count_in(struct front_shared *s, uid_t uid)
 	}
 	u->connections++;
 	s->stats.connections++;
+	*out = u;
 	return 0;
 }
 
-static void count_out(struct front_shared *s, uid_t uid)
+static void count_out(struct front_shared *s, struct front_uid *u)
 {
-	struct front_uid *u = find_uid(s, uid);
-
 	s->stats.connections--;
 	if (--u->connections)
 		return;
@@ -358,18 +359,16 @@ static void set_text(char **text, char *to)
 }
 
 /* What is known of the connection. */
-static struct audit_record caller_record(const struct front *f)
+static void add_caller(const struct front *f, struct audit_record *r)
 {
-	return (struct audit_record){
-		.connection = client_id(f->client),
-		.has_peer = true,
-		.uid = f->peer.uid,
-		.gid = f->peer.gid,
-		.pid = f->peer.pid,
-		.rule = f->rule ? f->rule->name : NULL,
-		.user_id = f->user_id,
-		.listener = f->listener,
-	};
+	r->connection = client_id(f->client);
+	r->has_peer = true;
+	r->uid = f->peer.uid;
+	r->gid = f->peer.gid;
+	r->pid = f->peer.pid;
+	r->rule = f->rule ? f->rule->name : NULL;
+	r->user_id = f->user_id;
+	r->listener = f->listener;
 }
 
 /* Whether the server may have acted on the request: only these ends say that it cannot have. */
@@ -379,46 +378,36 @@ static bool may_have_run(enum exchange_end end)
 	       end != EXCHANGE_END_REFUSED;
 }
 
-/* Whether a line is made of it; most requests only read, and read well. */
-static bool is_logged(const struct front *f, const struct exchange_report *r)
-{
-	if (logs_access_on(f->shared->logs))
-		return true;
-	return logs_audit_on(f->shared->logs) &&
-	       !(route_is_safe(f->now->method) && r->status < 400 && r->status && r->upstream_status != 101);
-}
-
 static void log_request(const struct front *f, const struct exchange_report *r, bool own)
 {
-	struct audit_record record;
+	const struct request *now = f->now;
+	struct audit_record record = {
+		.method = now->method,
+		.status = r->status,
+		.upstream_status = r->upstream_status,
+		.reached = own ? now->acted : may_have_run(r->end),
+		.code = r->status >= 400 && !r->upstream_status ? answer_code(r->status) : NULL,
+	};
 
-	if (!is_logged(f, r))
+	/* Most requests only read, and read well. */
+	if (!logs_want(f->shared->logs, &record))
 		return;
-	record = caller_record(f);
-	record.method = f->now->method;
-	record.method_text = f->now->method_text;
-	record.template = f->now->template;
-	record.path = f->now->path;
-	record.sandbox = f->now->sandbox[0] ? f->now->sandbox : NULL;
-	record.status = r->status;
-	record.upstream_status = r->upstream_status;
-	record.latency_ms = (now_ns(f) - f->now->started_ns) / 1000000;
+	add_caller(f, &record);
+	record.method_text = now->method_text;
+	record.template = now->template;
+	record.path = now->path;
+	record.sandbox = now->sandbox[0] ? now->sandbox : NULL;
+	record.latency_ms = (now_ns(f) - now->started_ns) / 1000000;
 	record.bytes_up = r->bytes_up;
 	record.bytes_down = r->bytes_down;
 	record.repeated = r->repeated;
-	record.request_id = f->now->request_id;
-	if (own && f->now->acted) {
+	record.request_id = now->request_id;
+	if (!own || now->acted)
 		record.upstream = upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream));
-		record.reached = true;
-	}
 	if (!own) {
-		record.upstream = upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream));
 		record.end = exchange_end_text(r->end);
 		record.is_error = exchange_end_is_error(r->end);
-		record.reached = may_have_run(r->end);
 	}
-	if (r->status >= 400 && !r->upstream_status)
-		record.code = answer_code(r->status);
 	logs_request(f->shared->logs, &record);
 }
 
@@ -625,7 +614,7 @@ static enum enforce_verdict begin_enforce(struct front *f, const struct http_hea
 		.request_id = f->now->request_id,
 		.head = head,
 		.route = route,
-		.uid_bodies_bytes = &find_uid(f->shared, f->peer.uid)->bodies_bytes,
+		.uid_bodies_bytes = &f->uid->bodies_bytes,
 		.limits = f->limits,
 	};
 
@@ -875,9 +864,8 @@ static void on_body(void *arg, const char *p, size_t n)
 static unsigned answer_control(struct front *f)
 {
 	const struct answer_to to = answer_to(f);
-	const struct front_uid *own = find_uid(f->shared, f->peer.uid);
 	const struct control_caller caller = {&f->peer, f->listener, f->rule, f->user_id ? f->user_id : "",
-					      own ? own->connections : 0};
+					      f->uid->connections};
 
 	return control_answer(&to, f->now->method, str_from(f->now->pending_text), f->snapshot, &f->shared->stats,
 			      &f->shared->clients, &caller);
@@ -1100,11 +1088,12 @@ static void tell_if_idle(void *arg)
 
 static void log_closed(const struct front *f, enum client_end end)
 {
-	struct audit_record record = caller_record(f);
+	struct audit_record record = {0};
 	char more[80];
 
 	if (!logs_access_on(f->shared->logs))
 		return;
+	add_caller(f, &record);
 	record.is_error = client_end_is_error(end);
 	snprintf(more, sizeof(more), "%s after %llu requests", client_end_text(end), (unsigned long long)f->requests);
 	logs_connection(f->shared->logs, &record, "closed", more);
@@ -1112,11 +1101,12 @@ static void log_closed(const struct front *f, enum client_end end)
 
 static void log_connected(const struct front *f)
 {
-	const struct audit_record record = caller_record(f);
+	struct audit_record record = {0};
 	char more[512];
 
 	if (!logs_access_on(f->shared->logs))
 		return;
+	add_caller(f, &record);
 	snprintf(more, sizeof(more), "on %s: rule %s", f->listener, f->rule ? f->rule->name : "none");
 	logs_connection(f->shared->logs, &record, "connected", more);
 }
@@ -1131,7 +1121,7 @@ static void on_closed(void *arg, enum client_end end)
 	drop_request(f);
 	log_closed(f, end);
 	list_remove(&f->link);
-	count_out(s, f->peer.uid);
+	count_out(s, f->uid);
 	front_free(f);
 	tell_if_idle(s);
 }
@@ -1168,6 +1158,7 @@ static void turn_away(struct front_shared *s, int fd, const struct identity *pee
 void front_accept(struct front_shared *s, int fd, const char *listener, int diag)
 {
 	struct identity peer;
+	struct front_uid *uid;
 	struct front *f;
 	int rc = diag < 0 ? peer_identify(fd, &peer) : peer_identify_tcp(fd, diag, &peer);
 
@@ -1178,7 +1169,7 @@ void front_accept(struct front_shared *s, int fd, const char *listener, int diag
 					  : "the kernel does not say who it is");
 		return;
 	}
-	rc = count_in(s, peer.uid);
+	rc = count_in(s, peer.uid, &uid);
 	if (rc) {
 		turn_away(s, fd, &peer, listener,
 			  rc == -ENOMEM ? "out of memory" : "bounds.connections or bounds.connections_per_uid");
@@ -1189,6 +1180,7 @@ void front_accept(struct front_shared *s, int fd, const char *listener, int diag
 	if (f) {
 		f->shared = s;
 		f->peer = peer;
+		f->uid = uid;
 		list_init(&f->link);
 		f->listener = text_ref(s, listener);
 		f->client = f->listener ? client_new(&s->clients, fd, ++s->next_id, &client_events, f) : NULL;
@@ -1197,7 +1189,7 @@ void front_accept(struct front_shared *s, int fd, const char *listener, int diag
 		if (!f || !f->listener)
 			close(fd);
 		s->clients.ends[CLIENT_END_NO_MEMORY]++;
-		count_out(s, peer.uid);
+		count_out(s, uid);
 		identity_fini(&peer);
 		if (f) {
 			f->peer = (struct identity){0};

@@ -166,6 +166,11 @@ bool logs_audit_on(const struct logs *l)
 	return l && l->audit.sink;
 }
 
+bool logs_want(const struct logs *l, const struct audit_record *r)
+{
+	return logs_access_on(l) || (logs_audit_on(l) && audit_kind_of(r) != AUDIT_NOTHING);
+}
+
 void logs_request(struct logs *l, const struct audit_record *r)
 {
 	enum audit_kind kind;

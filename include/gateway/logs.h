@@ -51,6 +51,9 @@ void logs_reopen(struct logs *l);
 bool logs_access_on(const struct logs *l);
 bool logs_audit_on(const struct logs *l);
 
+/* Whether a line is made of a request of which method, status, upstream_status, reached and code are filled in. */
+bool logs_want(const struct logs *l, const struct audit_record *r);
+
 /* A request has ended, or a connection was turned away: to whom it may concern. */
 void logs_request(struct logs *l, const struct audit_record *r);
 void logs_turned_away(struct logs *l, const struct audit_record *r);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Replays the seeds of fuzz_local_request, and each of them cut after every byte. */
+/* Replays the seeds of a fuzz target, REPLAY_SEEDS, and each of them cut after every byte. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdint.h>
@@ -23,20 +23,20 @@ static void run(const char *bytes, size_t n)
 }
 
 /* Every seed and every prefix of one is read without a fault; there are seeds. */
-Test(replay_local_request, seeds)
+Test(replay_seeds, seeds)
 {
 	const char *top = getenv("SG_SRCDIR");
 	char path[4096];
 	unsigned seen = 0;
 
 	cr_assert_not_null(top, "SG_SRCDIR is not set");
-	snprintf(path, sizeof(path), "%s/tests/fuzz/seeds/local_request", top);
+	snprintf(path, sizeof(path), "%s/tests/fuzz/seeds/" REPLAY_SEEDS, top);
 	DIR *d = opendir(path);
 	cr_assert_not_null(d, "%s", path);
 	for (struct dirent *e; (e = readdir(d));) {
 		if (e->d_name[0] == '.')
 			continue;
-		snprintf(path, sizeof(path), "%s/tests/fuzz/seeds/local_request/%s", top, e->d_name);
+		snprintf(path, sizeof(path), "%s/tests/fuzz/seeds/" REPLAY_SEEDS "/%s", top, e->d_name);
 		struct buf seed = scratch_read(path);
 		for (size_t n = 0; n <= seed.len; n++)
 			run(buf_data(&seed), n);

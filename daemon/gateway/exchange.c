@@ -626,26 +626,6 @@ static void on_start(struct deferred *d)
 
 /* --- the answer's way down ------------------------------------------------------------------------------------------- */
 
-static bool is_of_type(const struct http_head *head, struct str type)
-{
-	struct str value = head->content_type;
-
-	if (value.n < type.n || !str_eq_nocase(str_of(value.p, type.n), type))
-		return false;
-	value = str_trim(str_of(value.p + type.n, value.n - type.n));
-	return value.n == 0 || value.p[0] == ';';
-}
-
-static bool is_sse(const struct http_head *head)
-{
-	return is_of_type(head, STR("text/event-stream"));
-}
-
-static bool is_stream(const struct http_head *head)
-{
-	return is_sse(head) || is_of_type(head, STR("application/x-ndjson"));
-}
-
 static void set_body_deadline(struct exchange *e)
 {
 	set_head_deadline(e);
@@ -738,7 +718,7 @@ static int prepare_heartbeat(struct exchange *e, const struct http_head *head)
 {
 	bool framed = head->framing == HTTP_BODY_CHUNKED || head->framing == HTTP_BODY_UNTIL_CLOSE;
 
-	if (e->heartbeat_ms == 0 || !framed || client_minor(e->client) == 0 || !is_stream(head))
+	if (e->heartbeat_ms == 0 || !framed || client_minor(e->client) == 0 || !http_head_is_stream(head))
 		return 0;
 	/* HEAD is answered without a body, and within a compressed one a line of ours would be a part of it. */
 	if (e->method == METHOD_HEAD || http_head_find(head, STR("content-encoding")))
@@ -746,7 +726,7 @@ static int prepare_heartbeat(struct exchange *e, const struct http_head *head)
 	e->heartbeat = evtimer_new(loop_base(e->loop), on_heartbeat, e);
 	if (!e->heartbeat)
 		return -ENOMEM;
-	e->sse = is_sse(head);
+	e->sse = http_head_is_type(head, STR("text/event-stream"));
 	e->whole_line = true;
 	arm_heartbeat(e);
 	return 0;
@@ -978,8 +958,8 @@ static void on_head(struct exchange *e, const struct http_head *head, const char
 		return;
 	}
 	move(e, EXCHANGE_BODY);
-	e->wait = is_stream(head) ? UPSTREAM_WAIT_STREAM : UPSTREAM_WAIT_BODY;
-	if (is_stream(head))
+	e->wait = http_head_is_stream(head) ? UPSTREAM_WAIT_STREAM : UPSTREAM_WAIT_BODY;
+	if (http_head_is_stream(head))
 		client_end_means_gone(e->client);
 	relay(e, buf_str(&out), p, n);
 }

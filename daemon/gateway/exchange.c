@@ -41,6 +41,7 @@
 #include "common/spares.h"
 #include "gateway/answer.h"
 #include "gateway/client.h"
+#include "gateway/gather.h"
 #include "gateway/keyring.h"
 #include "gateway/orphan.h"
 #include "gateway/request_id.h"
@@ -92,7 +93,6 @@ enum {
 	SCRATCH_BYTES = 65536,
 	UP_HIGH_WATER = 131072,
 	UP_LOW_WATER = 32768,
-	GATHER_WINDOW_MIN_BYTES = 30720, /* in each window of 30 s: 1 KiB/s */
 	COPY_MAX_BYTES = 65536,
 	READS_PER_TURN = 8,
 	INTERIM_MAX = 32, /* 1xx responses before the real one */
@@ -121,19 +121,17 @@ struct exchange {
 	struct upstream_conn *conn; /* owned lease, in HEAD and BODY */
 	enum exchange_state state;
 	enum http_method method;
-	enum upstream_wait wait;                 /* which timeout bounds the response head */
-	bool started;                            /* exchange_start was called */
-	bool has_body;                           /* the request has one */
-	bool rechunk;                            /* it goes out in chunks of ours */
-	bool body_done;                          /* all of it is in `up` */
-	bool up_broken;                          /* the upstream takes nothing more; an answer may still come */
-	struct buf up;                           /* the request, from its head on; what was sent of a body is dropped */
-	size_t up_sent;                          /* bytes at the start of `up` that were sent */
-	uint64_t sent_total;                     /* on the present connection */
-	struct buf gathered;                     /* GATHER: the body so far */
-	size_t window_bytes;                     /* GATHER: how much of it there was at the last look */
-	struct deadline_queue *gather_deadlines; /* borrowed */
-	struct buf response;                     /* an unfinished response head */
+	enum upstream_wait wait; /* which timeout bounds the response head */
+	bool started;            /* exchange_start was called */
+	bool has_body;           /* the request has one */
+	bool rechunk;            /* it goes out in chunks of ours */
+	bool body_done;          /* all of it is in `up` */
+	bool up_broken;          /* the upstream takes nothing more; an answer may still come */
+	struct buf up;           /* the request, from its head on; what was sent of a body is dropped */
+	size_t up_sent;          /* bytes at the start of `up` that were sent */
+	uint64_t sent_total;     /* on the present connection */
+	struct gather gather;    /* GATHER: the body so far; its shares are held to the end */
+	struct buf response;     /* an unfinished response head */
 	struct http_parser parser;
 	unsigned interim;  /* 1xx responses so far */
 	bool server_keeps; /* the response head means to keep the connection */
@@ -229,7 +227,6 @@ static void on_destroy(struct deferred *d)
 		event_free(e->heartbeat);
 	if (e->timeout)
 		event_free(e->timeout);
-	buf_fini(&e->gathered);
 	buf_fini(&e->response);
 	for (int i = 0; i < KEYS; i++) {
 		key_unref(e->keys[i]);
@@ -259,6 +256,7 @@ static void end(struct exchange *e, enum exchange_end reason, bool reusable)
 	upstream_ticket_cancel(&e->ticket);
 	key_wait_cancel(&e->key_wait);
 	upstream_release(&e->conn, reusable);
+	gather_fini(&e->gather);
 	e->report.end = reason;
 	loop_defer(e->loop, &e->destroy);
 	e->events->on_end(e->arg, &e->report);
@@ -437,29 +435,24 @@ static bool body_is_lost(struct exchange *e)
 
 static void gather(struct exchange *e, const char *p, size_t n)
 {
-	if (n > EXCHANGE_GATHER_MAX_BYTES || e->gathered.len > EXCHANGE_GATHER_MAX_BYTES - n) {
-		refuse(e, EXCHANGE_END_REQUEST_FAULT, 413, EXCHANGE_TOO_LARGE_TEXT);
+	switch (gather_add(&e->gather, p, n)) {
+	case GATHER_OK:
 		return;
-	}
-	if (e->shape && e->shape->on_gather && !e->shape->on_gather(e->shape_arg, n)) {
-		refuse(e, EXCHANGE_END_REFUSED, 503,
-		       "too many request bodies are being read at the same time; try again");
+	case GATHER_TOO_LARGE:
+		refuse(e, EXCHANGE_END_REQUEST_FAULT, 413, GATHER_TOO_LARGE_TEXT);
 		return;
-	}
-	buf_add(&e->gathered, p, n);
-	if (e->gathered.failed)
+	case GATHER_NO_SHARE:
+		refuse(e, EXCHANGE_END_REFUSED, 503, GATHER_NO_SHARE_TEXT);
+		return;
+	case GATHER_NO_MEMORY:
 		refuse(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+		return;
+	}
 }
 
-/* A window has passed: a body that hardly came takes memory and makes nobody happy. */
-static void check_gathering(struct exchange *e)
+static void on_slow_body(struct gather *g)
 {
-	if (e->started && e->gathered.len - e->window_bytes < GATHER_WINDOW_MIN_BYTES) {
-		refuse(e, EXCHANGE_END_REQUEST_FAULT, 408, "the request body comes too slowly: less than 1 KiB/s");
-		return;
-	}
-	e->window_bytes = e->gathered.len;
-	deadline_set(e->gather_deadlines, &e->deadline);
+	refuse(CONTAINER_OF(g, struct exchange, gather), EXCHANGE_END_REQUEST_FAULT, 408, GATHER_SLOW_TEXT);
 }
 
 /* TUNNEL: bytes from the client. */
@@ -507,11 +500,11 @@ void exchange_body_end(struct exchange *e)
 	}
 	e->body_done = true;
 	if (e->state == EXCHANGE_GATHER) {
-		struct buf whole = e->gathered;
+		struct buf whole = e->gather.body;
 
-		e->gathered = BUF_EMPTY;
+		e->gather.body = BUF_EMPTY;
 		e->report.bytes_up = whole.len;
-		deadline_clear(&e->deadline);
+		gather_end(&e->gather);
 		if (e->shape && e->shape->on_whole_body)
 			e->shape->on_whole_body(e->shape_arg, buf_str(&whole));
 		else
@@ -1150,10 +1143,6 @@ static void on_deadline(struct deadline *d)
 {
 	struct exchange *e = CONTAINER_OF(d, struct exchange, deadline);
 
-	if (e->state == EXCHANGE_GATHER) {
-		check_gathering(e);
-		return;
-	}
 	if (e->state == EXCHANGE_HEAD) {
 		fail(e, EXCHANGE_END_TIMEOUT, 504, "did not answer in time (timeouts)");
 		return;
@@ -1328,7 +1317,6 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	e->state = gathers ? EXCHANGE_GATHER : EXCHANGE_LEASE;
 	e->shape = request->shape;
 	e->shape_arg = request->shape_arg;
-	e->gather_deadlines = grant->gather_deadlines;
 	memcpy(e->request_id, request->request_id, strlen(request->request_id) + 1);
 	deadline_init(&e->deadline, on_deadline);
 	deferred_init(&e->lease, on_start);
@@ -1354,8 +1342,10 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 		on_destroy(&e->destroy);
 		return rc;
 	}
-	if (gathers && e->has_body && e->gather_deadlines)
-		deadline_set(e->gather_deadlines, &e->deadline);
+	if (gathers) {
+		gather_init(&e->gather, grant->gather, grant->uid_bodies_bytes, on_slow_body);
+		e->gather.held = true;
+	}
 	*out = e;
 	return 0;
 }
@@ -1368,6 +1358,7 @@ void exchange_start(struct exchange *e)
 {
 	client_pause_body(e->client, false);
 	e->started = true;
+	e->gather.held = false;
 	if (e->wait == UPSTREAM_WAIT_EXEC)
 		client_end_means_gone(e->client);
 	if (e->state == EXCHANGE_LEASE)

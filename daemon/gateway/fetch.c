@@ -72,8 +72,8 @@ struct fetch {
 	bool paused;
 	enum upstream_wait wait;      /* bounds the response head */
 	enum upstream_wait body_wait; /* bounds the pauses of the body */
-	bool repeated;       /* or may not be */
-	struct buf received; /* unfinished head, or the body so far */
+	bool repeated;                /* or may not be */
+	struct buf received;          /* unfinished head, or the body so far */
 	size_t max_bytes;
 	struct http_parser parser;
 	bool in_body; /* the response head is complete */

@@ -62,8 +62,7 @@ struct enforce {
 	char sandbox[SANDBOX_DOC_ID_MAX_BYTES + 1];
 	struct vm_wait vm_wait;
 	struct ownership_wait owner_wait;
-	uint64_t gathered; /* bytes counted in the shares */
-	unsigned clamped;  /* bits of body.h */
+	unsigned clamped; /* bits of body.h */
 	/* The rest is used by few requests. */
 	struct fetch *template;      /* owned; ENFORCE_TEMPLATE_SPAWN */
 	char *template_target;       /* owned */
@@ -184,20 +183,6 @@ void enforce_start(struct enforce *e, struct exchange *exchange)
 }
 
 /* --- the body --------------------------------------------------------------------------------------------------------- */
-
-/* Bodies in memory have two bounds; who is over his own leaves room for the others. */
-static bool on_gather(void *arg, size_t n)
-{
-	struct enforce *e = arg;
-	struct enforce_shared *s = e->shared;
-
-	if (*e->c.uid_bodies_bytes + n > ENFORCE_UID_BODIES_MAX_BYTES || s->bodies_bytes + n > ENFORCE_BODIES_MAX_BYTES)
-		return false;
-	*e->c.uid_bodies_bytes += n;
-	s->bodies_bytes += n;
-	e->gathered += n;
-	return true;
-}
 
 static struct body_policy policy_of(const struct enforce *e, const char *token)
 {
@@ -457,7 +442,6 @@ static struct limiter_owner *on_left(void *arg)
 
 static const struct exchange_shape shape = {
 	.on_left = on_left,
-	.on_gather = on_gather,
 	.on_whole_body = on_whole_body,
 	.on_head = on_head,
 	.on_data = on_data,
@@ -549,10 +533,6 @@ void enforce_free(struct enforce *e)
 	s = e->shared;
 	vm_wait_cancel(&e->vm_wait);
 	ownership_cancel(&e->owner_wait);
-	if (e->gathered) {
-		*e->c.uid_bodies_bytes -= e->gathered;
-		s->bodies_bytes -= e->gathered;
-	}
 	if (e->spawning)
 		limiter_spawn_give(e->c.limits, clock_ns());
 	if (e->kind >= ENFORCE_SPAWN) {
@@ -631,7 +611,6 @@ enum enforce_verdict enforce_new(struct enforce_shared *s, const struct enforce_
 	e->kind = kind;
 	e->body_kind = body_kind;
 	e->isolated = isolated;
-	e->gathered = 0;
 	e->clamped = 0;
 	e->spawning = false;
 	e->counted = 0;

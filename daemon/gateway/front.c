@@ -45,7 +45,6 @@ enum {
 	LOGGED_PATH_MAX_BYTES = 255,
 	OWN_BODY_MAX_BYTES = 65536, /* read of a request that is answered here */
 	TIMEOUT_MAX_MS = 86400000,
-	GATHER_WINDOW_MS = 30000,
 };
 
 /* What is to be answered by ourselves when the request has been read. */
@@ -614,7 +613,6 @@ static enum enforce_verdict begin_enforce(struct front *f, const struct http_hea
 		.request_id = f->now->request_id,
 		.head = head,
 		.route = route,
-		.uid_bodies_bytes = &f->uid->bodies_bytes,
 		.limits = f->limits,
 	};
 
@@ -631,7 +629,8 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		.user_id = f->user_id,
 		.heartbeat_ms = f->rule->heartbeat_ms,
 		.orphanage = &f->shared->orphanage,
-		.gather_deadlines = &f->shared->gather_deadlines,
+		.gather = &f->shared->gather,
+		.uid_bodies_bytes = &f->uid->bodies_bytes,
 	};
 	static struct buf rewritten; /* used within this call only */
 	struct exchange_request request = {
@@ -813,8 +812,8 @@ static void judge(struct front *f, const struct http_head *head)
 	} else if (route.sandbox_bad) {
 		refuse(f, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(route.sandbox));
 	} else if (route.read_whole && head->framing == HTTP_BODY_LENGTH &&
-		   head->content_length > EXCHANGE_GATHER_MAX_BYTES) {
-		refuse(f, 413, EXCHANGE_TOO_LARGE_TEXT);
+		   head->content_length > GATHER_MAX_BYTES) {
+		refuse(f, 413, GATHER_TOO_LARGE_TEXT);
 	} else if (!take_request(f)) {
 		return;
 	} else if (route.id == ROUTE_PRUNE_ALL && f->rule->isolation == CONFIG_ISOLATION_OWNER) {
@@ -1214,7 +1213,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 	list_init(&s->uids);
 	list_init(&s->texts);
 	client_shared_init(&s->clients, loop);
-	deadline_queue_init(&s->gather_deadlines, loop, GATHER_WINDOW_MS);
+	gather_shared_init(&s->gather, loop);
 	orphanage_init(&s->orphanage, loop);
 	s->orphanage.on_empty = tell_if_idle;
 	s->orphanage.arg = s;
@@ -1228,7 +1227,7 @@ void front_shared_fini(struct front_shared *s)
 {
 	snapshot_unref(s->snapshot);
 	client_shared_fini(&s->clients);
-	deadline_queue_fini(&s->gather_deadlines);
+	gather_shared_fini(&s->gather);
 	enforce_shared_fini(&s->enforce);
 	limiter_free(s->limiter);
 }

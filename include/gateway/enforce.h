@@ -19,11 +19,6 @@ struct limiter_owner;
 struct loop;
 struct route;
 
-enum {
-	ENFORCE_UID_BODIES_MAX_BYTES = 8 * 1048576, /* read whole at a time, of one uid */
-	ENFORCE_BODIES_MAX_BYTES = 64 * 1048576,    /* of everybody */
-};
-
 /* What is remembered between requests; owned by the gateway. */
 struct enforce_shared {
 	struct loop *loop; /* borrowed */
@@ -31,7 +26,6 @@ struct enforce_shared {
 	struct vm_watch vm_watch;
 	struct list idle; /* struct enforce, to be used again */
 	size_t nidle;
-	uint64_t bodies_bytes;   /* of bodies that are read whole now */
 	uint64_t list_skipped;   /* sandboxes left out of a list because they could not be judged */
 	uint64_t events_dropped; /* events that were not the caller's to see */
 	bool shared_vm_said;     /* the log has said once what does not hold */
@@ -51,7 +45,6 @@ struct enforce_case {
 	const char *request_id;
 	const struct http_head *head; /* borrowed for the call of enforce_new */
 	const struct route *route;    /* borrowed for the call of enforce_new */
-	uint64_t *uid_bodies_bytes;   /* of bodies that are read whole now, of the caller's uid */
 	struct limiter_owner *limits; /* borrowed; of user_id */
 };
 

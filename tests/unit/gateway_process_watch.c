@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/loop.h"
+#include "common/process.h"
 #include "common/unix_socket.h"
 #include "gateway/identity.h"
 #include "gateway/peer.h"
@@ -124,7 +125,7 @@ static void start_client(uid_t parent_uid, uid_t client_uid)
 	cr_assert_eq(pipe(pipes), 0);
 	parent = fork_here();
 	if (parent == 0) {
-		if (fork() == 0) {
+		if (fork_here() == 0) {
 			if (client_uid && setuid(client_uid))
 				_exit(1);
 			be_client(pipes[1]);
@@ -216,13 +217,14 @@ Test(gateway_process_watch, no_ancestor)
 Test(gateway_process_watch, ended_before)
 {
 	const char *why;
-	pid_t it;
+	struct pollfd p = {.events = POLLIN};
 
 	start_client(0, 0);
-	it = client;
+	p.fd = process_pidfd(client);
+	cr_assert_geq(p.fd, 0);
 	stop(&client);
-	while (kill(it, 0) == 0 && process_wait_again(&watch, it, 0, watch.place, &wait_end) != -ESRCH)
-		;
+	cr_assert_eq(poll(&p, 1, 10000), 1);
+	close(p.fd);
 	cr_expect_neq(wait_for(0, &why), 0);
 	cr_expect_not_null(why);
 	cr_expect_neq(wait_for(parent, &why), 0);
@@ -312,8 +314,8 @@ Test(gateway_process_watch, namespace)
 			inner = 0;
 			_exit(write(pipes[1], &inner, sizeof(inner)) == sizeof(inner) ? 0 : 1);
 		}
-		if (fork() == 0) { /* 1 in there */
-			if (fork() == 0)
+		if (fork_here() == 0) { /* 1 in there */
+			if (fork_here() == 0)
 				be_client(pipes[1]);
 			stay();
 		}

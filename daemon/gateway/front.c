@@ -669,7 +669,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 	case ENFORCE_SHAPED:
 		break;
 	case ENFORCE_NOT_FOUND:
-		refuse(f, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(route->sandbox));
+		refuse(f, 404, ADMIT_NOT_FOUND_TEXT, STR_ARG(route->sandbox));
 		return;
 	case ENFORCE_DESTROYED:
 		f->now->pending = PENDING_DESTROYED;
@@ -810,7 +810,7 @@ static void judge(struct front *f, const struct http_head *head)
 	} else if (!f->user_id) {
 		refuse(f, 503, "out of memory");
 	} else if (route.sandbox_bad) {
-		refuse(f, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(route.sandbox));
+		refuse(f, 404, ADMIT_NOT_FOUND_TEXT, STR_ARG(route.sandbox));
 	} else if (route.read_whole && head->framing == HTTP_BODY_LENGTH &&
 		   head->content_length > GATHER_MAX_BYTES) {
 		refuse(f, 413, GATHER_TOO_LARGE_TEXT);
@@ -933,7 +933,7 @@ static bool prune(struct front *f, enum vm_state state)
 		own_answer_done(f, 503);
 		return false;
 	}
-	if (prune_start(f->shared->loop, &f->shared->enforce.ownership, &asker, f->now->prune_timeout_ms, on_pruned, f,
+	if (prune_start(f->shared->loop, &f->shared->enforce.admit.ownership, &asker, f->now->prune_timeout_ms, on_pruned, f,
 			&f->now->prune) == 0) {
 		f->now->acted = true;
 		return true;
@@ -958,7 +958,7 @@ static bool begin_prune(struct front *f)
 	enum vm_state state;
 
 	f->now->vm_wait.on_state = on_vm_state;
-	if (vm_watch_ask(&f->shared->enforce.vm_watch, &asker, &f->now->vm_wait, &state))
+	if (vm_watch_ask(&f->shared->enforce.admit.vm_watch, &asker, &f->now->vm_wait, &state))
 		return prune(f, state);
 	return true;
 }
@@ -1218,7 +1218,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 	s->orphanage.on_empty = tell_if_idle;
 	s->orphanage.arg = s;
 	s->stats.orphanage = &s->orphanage;
-	s->stats.vm_watch = &s->enforce.vm_watch;
+	s->stats.vm_watch = &s->enforce.admit.vm_watch;
 	s->limiter = limiter_new();
 	return enforce_shared_init(&s->enforce, loop) || !s->limiter ? -ENOMEM : 0;
 }

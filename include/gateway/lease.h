@@ -12,6 +12,7 @@
 
 #include "common/err.h"
 #include "common/json_write.h"
+#include "common/sm.h"
 #include "common/str.h"
 #include "gateway/fetch.h"
 #include "gateway/lease_spec.h"
@@ -22,6 +23,7 @@ struct journal;
 struct lease;
 struct lease_shared;
 struct loop;
+struct ownership;
 struct snapshot;
 
 enum {
@@ -53,10 +55,8 @@ struct lease_counters {
 	uint64_t extends_failed; /* and repeated */
 };
 
-/*
- * `journal` is borrowed. Counts and times start at the defaults of config_leases. 0 or -ENOMEM.
- */
-MUST_CHECK int lease_shared_new(struct loop *loop, struct journal *journal, struct lease_shared **out);
+/* Lengths start at the defaults of the configuration; `ownership` is borrowed and told of sandboxes that end. 0 or -ENOMEM. */
+MUST_CHECK int lease_shared_new(struct loop *loop, struct ownership *ownership, struct lease_shared **out);
 /* Leaves all sandboxes as they are, for the next start to take up. Also what was unbound. NULL is fine. */
 void lease_shared_free(struct lease_shared *s);
 
@@ -69,11 +69,12 @@ void lease_use_config(struct lease_shared *s, const struct config_leases *c);
  */
 void lease_recall(struct lease_shared *s, struct str key, struct str value);
 /*
- * Takes up what was recalled, by the upstreams and credentials in force: a process that is the same goes on, what ended
- * meanwhile is destroyed, and what nobody can tell gets the grace. What names an upstream or credential that is no longer there is
- * logged and dropped: its ttl ends it. Once, before anything is accepted.
+ * From now on leases are kept in that journal (borrowed; NULL: nothing survives). Takes up what was recalled, by the upstreams and
+ * credentials in force: a process that is the same goes on, what ended meanwhile is destroyed, and what nobody can tell gets the
+ * grace. What names an upstream or credential that is no longer there is logged and dropped: its ttl ends it. Once, before
+ * anything is accepted.
  */
-void lease_restore(struct lease_shared *s, const struct snapshot *snapshot);
+void lease_restore(struct lease_shared *s, struct journal *journal, const struct snapshot *snapshot);
 
 /* Who asks for a lease; all borrowed for the call, references are taken. */
 struct lease_asker {

@@ -45,7 +45,6 @@ enum {
 	LOGGED_PATH_MAX_BYTES = 255,
 	OWN_BODY_MAX_BYTES = 65536, /* read of a request that is answered here */
 	TIMEOUT_MAX_MS = 86400000,
-	GATHER_WINDOW_MS = 30000,
 };
 
 /* What is to be answered by ourselves when the request has been read. */
@@ -614,7 +613,6 @@ static enum enforce_verdict begin_enforce(struct front *f, const struct http_hea
 		.request_id = f->now->request_id,
 		.head = head,
 		.route = route,
-		.uid_bodies_bytes = &f->uid->bodies_bytes,
 		.limits = f->limits,
 	};
 
@@ -631,7 +629,8 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		.user_id = f->user_id,
 		.heartbeat_ms = f->rule->heartbeat_ms,
 		.orphanage = &f->shared->orphanage,
-		.gather_deadlines = &f->shared->gather_deadlines,
+		.gather = &f->shared->gather,
+		.uid_bodies_bytes = &f->uid->bodies_bytes,
 	};
 	static struct buf rewritten; /* used within this call only */
 	struct exchange_request request = {
@@ -670,7 +669,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 	case ENFORCE_SHAPED:
 		break;
 	case ENFORCE_NOT_FOUND:
-		refuse(f, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(route->sandbox));
+		refuse(f, 404, ADMIT_NOT_FOUND_TEXT, STR_ARG(route->sandbox));
 		return;
 	case ENFORCE_DESTROYED:
 		f->now->pending = PENDING_DESTROYED;
@@ -811,10 +810,10 @@ static void judge(struct front *f, const struct http_head *head)
 	} else if (!f->user_id) {
 		refuse(f, 503, "out of memory");
 	} else if (route.sandbox_bad) {
-		refuse(f, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(route.sandbox));
+		refuse(f, 404, ADMIT_NOT_FOUND_TEXT, STR_ARG(route.sandbox));
 	} else if (route.read_whole && head->framing == HTTP_BODY_LENGTH &&
-		   head->content_length > EXCHANGE_GATHER_MAX_BYTES) {
-		refuse(f, 413, EXCHANGE_TOO_LARGE_TEXT);
+		   head->content_length > GATHER_MAX_BYTES) {
+		refuse(f, 413, GATHER_TOO_LARGE_TEXT);
 	} else if (!take_request(f)) {
 		return;
 	} else if (route.id == ROUTE_PRUNE_ALL && f->rule->isolation == CONFIG_ISOLATION_OWNER) {
@@ -934,7 +933,7 @@ static bool prune(struct front *f, enum vm_state state)
 		own_answer_done(f, 503);
 		return false;
 	}
-	if (prune_start(f->shared->loop, &f->shared->enforce.ownership, &asker, f->now->prune_timeout_ms, on_pruned, f,
+	if (prune_start(f->shared->loop, &f->shared->enforce.admit.ownership, &asker, f->now->prune_timeout_ms, on_pruned, f,
 			&f->now->prune) == 0) {
 		f->now->acted = true;
 		return true;
@@ -959,7 +958,7 @@ static bool begin_prune(struct front *f)
 	enum vm_state state;
 
 	f->now->vm_wait.on_state = on_vm_state;
-	if (vm_watch_ask(&f->shared->enforce.vm_watch, &asker, &f->now->vm_wait, &state))
+	if (vm_watch_ask(&f->shared->enforce.admit.vm_watch, &asker, &f->now->vm_wait, &state))
 		return prune(f, state);
 	return true;
 }
@@ -1214,12 +1213,12 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 	list_init(&s->uids);
 	list_init(&s->texts);
 	client_shared_init(&s->clients, loop);
-	deadline_queue_init(&s->gather_deadlines, loop, GATHER_WINDOW_MS);
+	gather_shared_init(&s->gather, loop);
 	orphanage_init(&s->orphanage, loop);
 	s->orphanage.on_empty = tell_if_idle;
 	s->orphanage.arg = s;
 	s->stats.orphanage = &s->orphanage;
-	s->stats.vm_watch = &s->enforce.vm_watch;
+	s->stats.vm_watch = &s->enforce.admit.vm_watch;
 	s->limiter = limiter_new();
 	return enforce_shared_init(&s->enforce, loop) || !s->limiter ? -ENOMEM : 0;
 }
@@ -1228,7 +1227,7 @@ void front_shared_fini(struct front_shared *s)
 {
 	snapshot_unref(s->snapshot);
 	client_shared_fini(&s->clients);
-	deadline_queue_fini(&s->gather_deadlines);
+	gather_shared_fini(&s->gather);
 	enforce_shared_fini(&s->enforce);
 	limiter_free(s->limiter);
 }

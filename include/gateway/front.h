@@ -13,6 +13,7 @@
 #include "gateway/client.h"
 #include "gateway/control.h"
 #include "gateway/enforce.h"
+#include "gateway/gather.h"
 #include "gateway/orphan.h"
 
 struct limiter;
@@ -36,7 +37,7 @@ struct front_shared {
 	struct logs *logs;         /* borrowed; NULL: nothing is written of requests */
 	struct client_shared clients;
 	struct orphanage orphanage;
-	struct deadline_queue gather_deadlines; /* of bodies that are read whole */
+	struct gather_shared gather; /* of bodies that are read whole */
 	struct enforce_shared enforce;
 	struct limiter *limiter; /* owned */
 	struct control_stats stats;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The description that the gateway serves: sound by OpenAPI's rules, and true of what each operation really answers, asked of
-the embedded server by an ordinary caller, one with limits, an operator, and one whose server is not there."""
+the embedded server by an ordinary caller, one with limits and an operator, of a server that answers as the documentation of
+the API says, and where no server is."""
 import json
 import os
 import re
@@ -13,6 +14,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import environment  # noqa: E402
 import openapi_check  # noqa: E402
+import openapi_server  # noqa: E402
 import sg  # noqa: E402
 
 VALIDATOR = ["openapi-spec-validator==0.7.1"]
@@ -24,6 +26,7 @@ RULES = {
     "alice": {"user_id": "alice", "allow": ["sandboxes", "templates:read", "templates:write", "system", "events", "prune", "preview", "run"]},
     "bob": {"user_id": "bob", "limits": {"sandboxes": 1, "max_ttl": "10m", "max_memory_mb": 512}},
     "operator": {"user_id": "operator", "admin": True},
+    "other": {"user_id": "other", "upstream": "documented", "credential": "team", "admin": True},
     "dead": {"user_id": "dead", "upstream": "dead", "credential": "team", "admin": True},
 }
 G = None
@@ -41,7 +44,8 @@ def config():
     credential = {"api_key": {"file": key}, "admin_api_key": {"file": key}}
     return json.dumps({  # YAML as well
         "listen": [{"path": socket_of(n), "name": n} for n in RULES],
-        "upstreams": {"here": {"url": "local"}, "dead": {"url": f"unix://{G.dir}/nobody.sock"}},
+        "upstreams": {"here": {"url": "local"}, "dead": {"url": f"unix://{G.dir}/nobody.sock"},
+                      "documented": {"url": f"http://127.0.0.1:{openapi_server.start()}"}},
         "credentials": {"team": credential},
         "clients": [{"name": n, "match": {"listener": n}, "upstream": "here", **rule} for n, rule in RULES.items()]}, indent=1)
 
@@ -348,6 +352,56 @@ def sample(method, path):
     return target + ("?" + urllib.parse.urlencode(needed) if needed else ""), body
 
 
+def fitting(method, path):
+    """The target of the documented server's example for an operation; None without one."""
+    return next((API + p for m, p in openapi_server.EXAMPLES if m == method and "?" not in p and caller("other").document.find(m, API + p) == path), None)
+
+
+def test_a_server_as_it_is_documented():
+    """Each example of the API's documentation is as described; so is the refusal of a server that does not take the key."""
+    tried = set()
+    for method, path in operations():
+        if not path.startswith(API):
+            continue
+        target, body = sample(method, path)
+        example = fitting(method, path)
+        query = target.partition("?")[2]
+        status = openapi_server.EXAMPLES[method, example[len(API):]][0] if example else 401
+        ask(method, (example or target) + (f"?{query}" if query else ""), body, status, "other")
+        tried.add((method, example and example[len(API):]))
+    assert ask("GET", API + "/admin/audit?format=csv", name="other").headers["Content-Type"].startswith("text/csv")
+    assert set(openapi_server.EXAMPLES) - tried == {("GET", "/admin/audit?format=csv")}
+
+
+def test_answers_otherwise_than_described_are_found():
+    """The check itself: a field of another type, a missing one, one more, an unknown status, content type or header."""
+    document, target = caller("alice").document, f"{API}/sandboxes/sb-0000000a"
+    good = openapi_server.SANDBOX
+    kind = {"Content-Type": "application/json"}
+    document.check_answer("GET", target, 200, kind, json.dumps(good).encode())
+    for status, headers, value in ((200, kind, {**good, "vcpus": "1"}), (200, kind, {k: v for k, v in good.items() if k != "id"}), (200, kind, {**good, "x": 1}),
+                                   (202, kind, good), (200, {"Content-Type": "text/html"}, good), (200, {**kind, "Stacygate-Error": "X"}, good),
+                                   (200, kind, {**good, "created_at": "yesterday"}), (404, kind, good)):
+        try:
+            document.check_answer("GET", target, status, headers, json.dumps(value).encode())
+        except AssertionError:
+            continue
+        raise RuntimeError(f"was taken: {status} {headers} {value}")
+    for target, body, headers in ((target + "?x=1", None, {}), (target, {}, {}), (target, None, {"Stacygate-Lease": "90s"}), (API + "/nothing", None, {})):
+        try:
+            document.check_request("GET", target, body, headers)
+        except AssertionError:
+            continue
+        raise RuntimeError(f"was taken: {target} {body} {headers}")
+
+
+def test_regress_a_post_without_a_body():
+    """Content-Length: 0, as many clients say it, is no JSON that could be malformed."""
+    for path in ("/environments/builds/b/cancel", "/providers/test"):
+        answer = sg.request(socket_of("other"), "POST", API + path, b"")
+        assert answer.status == openapi_server.EXAMPLES["POST", path][0] and "Stacygate-Error" not in answer.headers, (path, answer.status, answer.body)
+
+
 def test_what_is_not_allowed_is_refused_as_described():
     """Every operation whose class alice's rule does not have is 403 to her, and the message names that class."""
     allowed = {*RULES["alice"]["allow"], "own"}
@@ -384,10 +438,20 @@ def test_an_operator_asks_everything():
             caller("operator").ask(method, target, body)
 
 
+# What the embedded server does not have, or only for who upgrades.
+NOT_EMBEDDED = {"events", "execWebSocket"}
+
+
 def every_operation_was_asked():
-    """Not with a refusal for everybody alone: an operation counts when somebody was answered otherwise than 403 and 502."""
-    asked = {key for c in CALLERS.values() for key, statuses in c.asked.items() if statuses - {403, 502}}
-    left = sorted(f"{method} {path}" for method, path in set(operations()) - asked)
+    """Each one had an answer that is no refusal of the gateway; what an ordinary caller may ask, also a success from the embedded
+    server, asked by such a caller."""
+    ordinary = {*RULES["alice"]["allow"], "own"}
+    left = []
+    for (method, path), op in operations().items():
+        needs_success = op["x-stacygate-class"] in ordinary and op["operationId"] not in NOT_EMBEDDED
+        seen = {s for name, c in CALLERS.items() for s in c.asked.get((method, path), ()) if name in ("alice", "bob") or not needs_success}
+        if not (any(s < 400 for s in seen) if needs_success else seen - {403, 502}):
+            left.append(f"{method} {path}")
     served = [entry for entry in left if not unserved(entry)]
     assert not served, served
     if left:

@@ -122,22 +122,33 @@ static size_t on_header(char *p, size_t size, size_t n, void *user)
 	return size * n;
 }
 
-static struct curl_slist *header_list(void)
+/* Adds "NAME: VALUE" unless value is NULL; false without memory. */
+static bool add_header(struct curl_slist **list, const char *name, const char *value)
 {
-	/* "Expect:" without a value keeps libcurl from waiting for a 100 before a large body. */
-	static const char *const lines[] = {"Content-Type: application/json", "Accept: */*", "Expect:"};
+	struct buf line = BUF_EMPTY;
+	struct curl_slist *longer;
+
+	if (!value)
+		return true;
+	buf_addf(&line, "%s:%s%s", name, *value ? " " : "", value);
+	buf_add_char(&line, 0);
+	longer = line.failed ? NULL : curl_slist_append(*list, buf_data(&line));
+	buf_fini(&line);
+	if (longer)
+		*list = longer;
+	return longer;
+}
+
+static struct curl_slist *header_list(const struct api_request *r)
+{
 	struct curl_slist *list = NULL;
 
-	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
-		struct curl_slist *longer = curl_slist_append(list, lines[i]);
-
-		if (!longer) {
-			curl_slist_free_all(list);
-			return NULL;
-		}
-		list = longer;
-	}
-	return list;
+	/* "Expect:" without a value keeps libcurl from waiting for a 100 before a large body. */
+	if (add_header(&list, "Content-Type", "application/json") && add_header(&list, "Expect", "") &&
+	    add_header(&list, "Accept", r->accept ? r->accept : "*/*") && add_header(&list, "Stacygate-Lease", r->lease))
+		return list;
+	curl_slist_free_all(list);
+	return NULL;
 }
 
 /* What holds for every request: this socket and nothing else, whatever the environment says. */
@@ -289,7 +300,7 @@ static int conclude(struct api *a, enum drive_end end, CURLcode result)
 
 int api_call(struct api *a, const struct api_request *request, struct fault *f)
 {
-	struct curl_slist *headers = header_list();
+	struct curl_slist *headers = header_list(request);
 	CURLcode result = CURLE_OUT_OF_MEMORY;
 	enum drive_end end = DRIVE_DONE;
 	int rc;

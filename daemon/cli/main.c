@@ -41,7 +41,7 @@ static int open_standard_fds(void)
 static int run_with_api(enum verb verb, const struct options *o, struct fault *f)
 {
 	char path[SOCKET_PATH_SIZE];
-	struct commands c = {.options = o, .fault = f};
+	struct command c = {.options = o, .fault = f};
 	int status = -1;
 
 	if (socket_path_find(path, f) < 0)
@@ -83,6 +83,7 @@ static int usage(const char *what, const char *word)
 int main(int argc, char **argv)
 {
 	enum verb verb;
+	int words;
 
 	if (open_standard_fds() < 0 || interrupt_init() < 0)
 		return 1;
@@ -92,7 +93,8 @@ int main(int argc, char **argv)
 		return print(help_program());
 	if (strcmp(argv[1], "-V") == 0 || strcmp(argv[1], "--version") == 0)
 		return print_version();
-	if (!options_verb(argv[1], &verb))
+	words = verb_find(argv + 1, argc - 1, &verb);
+	if (words == 0)
 		return usage(argv[1][0] == '-' ? "unknown option" : "unknown command", argv[1]);
-	return run_verb(verb, argc - 2, argv + 2);
+	return run_verb(verb, argc - 1 - words, argv + 1 + words);
 }

@@ -20,6 +20,8 @@ struct api_request {
 	const char *method;
 	const char *path;   /* below http://localhost, escaped already */
 	struct str body;    /* borrowed; sent as JSON if p is not NULL */
+	const char *lease;  /* Stacygate-Lease; NULL: none. The caller vouches for the bytes */
+	const char *accept; /* NULL: anything */
 	api_sink_fn sink;   /* NULL: the body is collected in `answer` */
 	void *user;         /* for the sink */
 	struct buf *answer; /* borrowed; may be NULL when nobody wants the body */

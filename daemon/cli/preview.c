@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/preview.h"
+
+#include <errno.h>
+
+#include "cli/remote.h"
+#include "cli/show.h"
+#include "common/json_write.h"
+
+static bool is_host_byte(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '-' ||
+	       c == '_';
+}
+
+static bool cut_prefix(struct str *s, struct str prefix)
+{
+	if (!str_starts(*s, prefix))
+		return false;
+	*s = str_of(s->p + prefix.n, s->n - prefix.n);
+	return true;
+}
+
+int preview_host(struct str url, struct str id, struct str port, struct str *host)
+{
+	struct str rest = url;
+	struct str tail;
+	size_t n = 0;
+
+	if (!cut_prefix(&rest, STR("http://")) && !cut_prefix(&rest, STR("https://")))
+		return -EINVAL;
+	while (n < rest.n && is_host_byte(rest.p[n]))
+		n++;
+	if (n < rest.n && rest.p[n] != ':' && rest.p[n] != '/')
+		return -EINVAL;
+	*host = str_of(rest.p, n);
+	tail = *host;
+	if (!cut_prefix(&tail, port) || !cut_prefix(&tail, STR("-")) || !cut_prefix(&tail, id) ||
+	    !cut_prefix(&tail, STR(".")) || tail.n == 0)
+		return -EINVAL;
+	return 0;
+}
+
+/* Whether it can be printed and opened: visible ASCII. */
+static bool is_url(struct str url)
+{
+	for (size_t i = 0; i < url.n; i++)
+		if (url.p[i] <= ' ' || url.p[i] > '~')
+			return false;
+	return str_starts(url, STR("http://")) || str_starts(url, STR("https://"));
+}
+
+/* The bare URL, without a line end. */
+static int ask(const struct command *c, struct buf *url)
+{
+	const struct words *words = &c->options->operands;
+	struct api_request r = {
+		.method = "GET", .accept = "text/plain", .answer = url, .timeout_ms = API_TIMEOUT_MS};
+	struct buf path = BUF_EMPTY;
+
+	buf_addf(&path, "/gateway/v1/sandboxes/%s/preview/%s", words->at[0], words->at[1]);
+	if (remote_call(c->api, &r, &path, NULL, c->fault) < 0)
+		return -1;
+	while (url->len && (buf_data(url)[url->len - 1] == '\n' || buf_data(url)[url->len - 1] == '\r'))
+		url->len--;
+	if (!is_url(buf_str(url)))
+		return fault_set(c->fault, FAULT_ERROR, "BAD_ANSWER", "the gateway's answer is no URL");
+	return 0;
+}
+
+static int print(const struct command *c, struct str url)
+{
+	struct buf out = BUF_EMPTY;
+	struct json_writer w = json_writer(&out);
+
+	if (c->options->json) {
+		json_object_begin(&w, NULL);
+		json_str(&w, "url", url);
+		json_object_end(&w);
+	} else {
+		buf_add_str(&out, url);
+	}
+	buf_add_char(&out, '\n');
+	return show_flush(&out, c->fault);
+}
+
+int preview_command(const struct command *c)
+{
+	struct buf url = BUF_EMPTY;
+	int rc = ask(c, &url);
+
+	if (rc == 0)
+		rc = print(c, buf_str(&url));
+	buf_fini(&url);
+	return rc;
+}

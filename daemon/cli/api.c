@@ -69,6 +69,11 @@ void api_free(struct api *a)
 	free(a);
 }
 
+const char *api_socket_path(const struct api *a)
+{
+	return a->socket_path;
+}
+
 static long status_of(struct api *a)
 {
 	long status = 0;

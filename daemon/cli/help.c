@@ -121,8 +121,10 @@ static const char *const texts[VERB_COUNT] = {
 				"\n" FIELD_OPTIONS LEASE_OPTION COMMON_OPTIONS,
 	[VERB_PREVIEW] = "usage: stacygate preview [OPTION]... ID PORT\n"
 			 "\n"
-			 "Prints the URL under which a port of a sandbox is seen.\n"
-			 "\n" COMMON_OPTIONS,
+			 "Prints the URL under which a port of a sandbox is seen, or serves it here.\n"
+			 "\n"
+			 "  --open-port N        serve it on port N of 127.0.0.1 and ::1 (0: any free one, printed) until\n"
+			 "                       interrupted, to your own processes and browser alone\n" COMMON_OPTIONS,
 	[VERB_LEASES] = "usage: stacygate leases [OPTION]...\n"
 			"       stacygate leases renew ID [LEASE]\n"
 			"       stacygate leases release ID\n"

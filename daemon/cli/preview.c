@@ -2,7 +2,9 @@
 #include "cli/preview.h"
 
 #include <errno.h>
+#include <stdio.h>
 
+#include "cli/door.h"
 #include "cli/remote.h"
 #include "cli/show.h"
 #include "common/json_write.h"
@@ -84,13 +86,37 @@ static int print(const struct command *c, struct str url)
 	return show_flush(&out, c->fault);
 }
 
+/* Says where it is, and serves until a signal comes. */
+static int serve(const struct command *c, struct str host)
+{
+	struct door door;
+	char url[64];
+	int rc;
+
+	if (door_open(&door, c->options->open_port_at, c->fault) < 0)
+		return -1;
+	snprintf(url, sizeof(url), "http://localhost:%u/", (unsigned)door.listening.port);
+	rc = print(c, str_from(url));
+	if (rc == 0)
+		rc = door_serve(&door, host, api_socket_path(c->api), c->fault);
+	door_close(&door);
+	return rc;
+}
+
 int preview_command(const struct command *c)
 {
+	const struct words *words = &c->options->operands;
 	struct buf url = BUF_EMPTY;
+	struct str host;
 	int rc = ask(c, &url);
 
-	if (rc == 0)
+	if (rc == 0 && !c->options->open_port)
 		rc = print(c, buf_str(&url));
+	else if (rc == 0 && preview_host(buf_str(&url), str_from(words->at[0]), str_from(words->at[1]), &host) < 0)
+		rc = fault_set(c->fault, FAULT_ERROR, "BAD_ANSWER", "the gateway's URL is not of this sandbox's port: %.*s",
+			       STR_ARG(buf_str(&url)));
+	else if (rc == 0)
+		rc = serve(c, host);
 	buf_fini(&url);
 	return rc;
 }

@@ -38,6 +38,9 @@ enum {
 struct api *api_new(const char *socket_path);
 void api_free(struct api *a);
 
+/* Where the gateway is; borrowed. */
+const char *api_socket_path(const struct api *a);
+
 /*
  * Sends the request and waits. 0 for a 2xx answer that ended cleanly; otherwise -1 and the fault: the
  * answer's code and message for a refusal, CONNECTION_ERROR when there was no whole answer,

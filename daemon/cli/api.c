@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "cli/interrupt.h"
+#include "cli/progress.h"
 #include "common/clock.h"
 #include "config.h"
 
@@ -28,9 +29,10 @@ enum {
 };
 
 struct api {
-	char *socket_path; /* owned */
-	CURLM *multi;      /* owned; keeps the connection */
-	CURL *easy;        /* owned; in the multi handle only during a call */
+	char *socket_path;         /* owned */
+	struct progress *progress; /* borrowed */
+	CURLM *multi;              /* owned; keeps the connection */
+	CURL *easy;                /* owned; in the multi handle only during a call */
 	/* of the call under way */
 	const struct api_request *request; /* borrowed */
 	struct fault *fault;               /* borrowed */
@@ -39,7 +41,7 @@ struct api {
 	bool sink_failed;                  /* our side ended the transfer and set the fault */
 };
 
-struct api *api_new(const char *socket_path)
+struct api *api_new(const char *socket_path, struct progress *progress)
 {
 	struct api *a = calloc(1, sizeof(*a));
 
@@ -47,6 +49,7 @@ struct api *api_new(const char *socket_path)
 		free(a);
 		return NULL;
 	}
+	a->progress = progress;
 	a->socket_path = strdup(socket_path);
 	a->multi = curl_multi_init();
 	a->easy = curl_easy_init();
@@ -72,6 +75,11 @@ void api_free(struct api *a)
 const char *api_socket_path(const struct api *a)
 {
 	return a->socket_path;
+}
+
+struct progress *api_progress(const struct api *a)
+{
+	return a->progress;
 }
 
 static long status_of(struct api *a)
@@ -228,9 +236,10 @@ static void wait_for_something(struct api *a)
 {
 	struct curl_waitfd extra = {.fd = interrupt_fd(), .events = CURL_WAIT_POLLIN};
 	bool watch = !interrupt_pending() && extra.fd >= 0;
+	int wait_ms = progress_is_on(a->progress) ? PROGRESS_TICK_MS : WAIT_MS;
 
 	/* The descriptor stays readable after a signal: watching it on would spin. */
-	curl_multi_poll(a->multi, watch ? &extra : NULL, watch ? 1 : 0, interrupt_pending() ? 50 : WAIT_MS, NULL);
+	curl_multi_poll(a->multi, watch ? &extra : NULL, watch ? 1 : 0, interrupt_pending() ? 50 : wait_ms, NULL);
 }
 
 enum drive_end {
@@ -252,6 +261,7 @@ static enum drive_end drive(struct api *a, CURLcode *result)
 		if (take_result(a, result))
 			return DRIVE_DONE;
 		wait_for_something(a);
+		progress_tick(a->progress);
 	}
 }
 

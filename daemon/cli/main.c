@@ -13,6 +13,7 @@
 #include "cli/help.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
+#include "cli/progress.h"
 #include "cli/socket_path.h"
 #include "config.h"
 
@@ -41,12 +42,14 @@ static int open_standard_fds(void)
 static int run_with_api(enum verb verb, const struct options *o, struct fault *f)
 {
 	char path[SOCKET_PATH_SIZE];
+	struct progress progress;
 	struct command c = {.options = o, .fault = f};
 	int status = -1;
 
 	if (socket_path_find(path, f) < 0)
 		return -1;
-	c.api = api_new(path);
+	progress_init(&progress, o->json);
+	c.api = api_new(path, &progress);
 	if (c.api)
 		status = commands_run(&c, verb);
 	else

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/progress.h"
 #include "common/json_write.h"
 
 /* A spawn may pull an image; the gateway itself gives up after five minutes. */
@@ -113,6 +114,7 @@ int remote_spawn(struct api *a, const char *template, const struct options *o, s
 	struct buf path = BUF_EMPTY;
 	struct buf body = BUF_EMPTY;
 	struct json_writer w = json_writer(&body);
+	int rc;
 
 	if (template)
 		remote_template_path(&path, str_from(template), "/spawn");
@@ -121,9 +123,10 @@ int remote_spawn(struct api *a, const char *template, const struct options *o, s
 	json_object_begin(&w, NULL);
 	remote_add_fields(&w, o);
 	json_object_end(&w);
-	if (remote_call(a, &r, &path, &body, f) < 0)
-		return -1;
-	return take_id(buf_str(answer), id, f);
+	progress_begin(api_progress(a), "spawning", 0);
+	rc = remote_call(a, &r, &path, &body, f);
+	progress_end(api_progress(a));
+	return rc < 0 ? -1 : take_id(buf_str(answer), id, f);
 }
 
 int remote_destroy(struct api *a, const char *id, struct fault *f)

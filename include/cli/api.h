@@ -12,6 +12,7 @@
 #include "common/str.h"
 
 struct api;
+struct progress;
 
 /* Receives a 2xx answer's body as it comes. 0, or -1 after having set the fault, which ends the request. */
 typedef int (*api_sink_fn)(void *user, struct str bytes);
@@ -34,12 +35,13 @@ enum {
 	API_TIMEOUT_MS = 150000
 };
 
-/* NULL without memory. Nothing is connected yet. `socket_path` is copied. */
-struct api *api_new(const char *socket_path);
+/* NULL without memory. Nothing is connected yet. `socket_path` is copied; `progress` is borrowed and shown in every wait. */
+struct api *api_new(const char *socket_path, struct progress *progress);
 void api_free(struct api *a);
 
-/* Where the gateway is; borrowed. */
+/* Where the gateway is, and how far things are; borrowed. */
 const char *api_socket_path(const struct api *a);
+struct progress *api_progress(const struct api *a);
 
 /*
  * Sends the request and waits. 0 for a 2xx answer that ended cleanly; otherwise -1 and the fault: the

@@ -522,6 +522,90 @@ def test_control_bytes_reach_a_pipe_but_no_terminal():
         assert shown == b"a\\x1b[2Jb\r\n", shown
 
 
+# ---- progress ---------------------------------------------------------------
+
+def is_blank(text):
+    """Whether a terminal's line is empty after this."""
+    line = []
+    at = 0
+    for c in text.decode():
+        if c == "\r":
+            at = 0
+        else:
+            line[at:at + 1] = [c]
+            at += 1
+    return at == 0 and not "".join(line).strip()
+
+
+def test_a_slow_spawn_is_told_on_a_terminal_and_leaves_nothing_there():
+    with Scene() as s, Terminal() as t:
+        go_on = threading.Event()
+        s.server.on_spawn = lambda _: not go_on.wait(60)
+        p = s.start("spawn", stderr=t.side)
+        shown = t.read_until(b" s")
+        assert re.fullmatch(rb"\rspawning \.\.\. \d+ s", shown), shown
+        go_on.set()
+        out, _ = p.communicate(timeout=60)
+        assert p.returncode == 0 and out == b"sb-00000001\n", out
+        os.write(t.side, b"!")
+        shown += t.read_until(b"!")[:-1]
+        assert is_blank(shown), shown
+
+
+def test_a_copy_is_told_on_a_terminal_and_leaves_nothing_there():
+    data = os.urandom(4 << 20)
+    with Scene() as s, Terminal() as t:
+        s.server.live["sb-1"] = {"/f": data}
+        go_on = threading.Event()
+
+        def plain(_handler, _name, body):
+            if body["command"].startswith("umask 077; base64") and len(s.commands()) == 3:
+                assert go_on.wait(60)
+            return False
+        s.server.on_plain = plain
+        p = s.start("cp", s.write("f", data), "sb-1:/t", stderr=t.side)
+        shown = t.read_until(b"copying ... 1.5 MiB of 4.0 MiB, 37 %")
+        go_on.set()
+        assert p.communicate(timeout=60)[0] == b"" and p.returncode == 0
+        os.write(t.side, b"!")
+        shown += t.read_until(b"!")[:-1]
+        assert is_blank(shown), shown
+        go_on.clear()
+
+        def half(handler, _name, tail, _path):
+            if (tail, handler.command) != ("/files", "GET"):
+                return False
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(data)))
+            handler.end_headers()
+            handler.wfile.write(data[:1 << 20])
+            assert go_on.wait(60)
+            handler.wfile.write(data[1 << 20:])
+            return True
+        s.server.on_file = half
+        s.server.on_plain = lambda h, n, b: h.answer(200, {"exit_code": 0, "stdout": posix_cksum(data), "stderr": ""}) or True
+        p = s.start("cp", "sb-1:/f", s.path("down"), stderr=t.side)
+        shown = t.read_until(b"copying ... 1.0 MiB of 4.0 MiB, 25 %")
+        go_on.set()
+        assert p.communicate(timeout=60)[0] == b"" and p.returncode == 0
+        os.write(t.side, b"!")
+        shown += t.read_until(b"!")[:-1]
+        assert is_blank(shown), shown
+
+
+def test_a_fault_comes_after_the_line_of_progress_is_gone():
+    with Scene() as s, Terminal() as t:
+        go_on = threading.Event()
+        s.server.on_spawn = lambda h: go_on.wait(60) and not h.refuse(503, "UNAVAILABLE", "later")
+        p = s.start("spawn", stderr=t.side)
+        shown = t.read_until(b" s")
+        go_on.set()
+        p.communicate(timeout=60)
+        shown += t.read_until(b"later\r\n")
+        before, _, fault = shown.partition(b"stacygate: ")
+        assert is_blank(before) and fault == b"UNAVAILABLE: later\r\n", shown
+
+
 # ---- connection -------------------------------------------------------------
 
 def test_no_gateway():

@@ -19,6 +19,7 @@
 
 #include "cli/interrupt.h"
 #include "cli/progress.h"
+#include "cli/term.h"
 #include "common/clock.h"
 #include "config.h"
 
@@ -37,6 +38,7 @@ struct api {
 	const struct api_request *request; /* borrowed */
 	struct fault *fault;               /* borrowed */
 	struct buf error_body;             /* owned */
+	struct buf notes;                  /* owned; of all calls */
 	bool gateway_made;                 /* the answer carries Stacygate-Error */
 	bool sink_failed;                  /* our side ended the transfer and set the fault */
 };
@@ -68,6 +70,7 @@ void api_free(struct api *a)
 		curl_multi_cleanup(a->multi);
 	curl_global_cleanup();
 	buf_fini(&a->error_body);
+	buf_fini(&a->notes);
 	free(a->socket_path);
 	free(a);
 }
@@ -80,6 +83,11 @@ const char *api_socket_path(const struct api *a)
 struct progress *api_progress(const struct api *a)
 {
 	return a->progress;
+}
+
+struct str api_notes(const struct api *a)
+{
+	return a->notes.failed ? STR("") : buf_str(&a->notes);
 }
 
 static long status_of(struct api *a)
@@ -125,13 +133,34 @@ static size_t on_body(char *p, size_t size, size_t n, void *user)
 	return CURL_WRITEFUNC_ERROR;
 }
 
+/* More than this many bytes of notes are not kept. */
+enum {
+	NOTES_MAX = 4096
+};
+
+static void note(struct api *a, const char *what, struct str value)
+{
+	while (value.n && (value.p[value.n - 1] == '\r' || value.p[value.n - 1] == '\n'))
+		value.n--;
+	if (a->notes.len + value.n > NOTES_MAX)
+		return;
+	buf_addf(&a->notes, "stacygate: %s: ", what);
+	term_escape(&a->notes, str_trim(value), TERM_LINE);
+	buf_add_char(&a->notes, '\n');
+}
+
 static size_t on_header(char *p, size_t size, size_t n, void *user)
 {
 	struct api *a = user;
 	struct str rest = str_of(p, size * n);
+	struct str name = str_cut(&rest, ':');
 
-	if (str_eq_nocase(str_cut(&rest, ':'), STR("Stacygate-Error")))
+	if (str_eq_nocase(name, STR("Stacygate-Error")))
 		a->gateway_made = true;
+	else if (str_eq_nocase(name, STR("Stacygate-Clamped")))
+		note(a, "lowered by the gateway", rest);
+	else if (str_eq_nocase(name, STR("Stacygate-Ignored")))
+		note(a, "not stored by the server", rest);
 	return size * n;
 }
 

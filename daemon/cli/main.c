@@ -15,6 +15,7 @@
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/socket_path.h"
+#include "common/fd.h"
 #include "config.h"
 
 static int print(const char *text)
@@ -39,6 +40,18 @@ static int open_standard_fds(void)
 	return fd < 0 ? -1 : close(fd);
 }
 
+/* What was not done as it was asked; who reads JSON finds the values in it. */
+static void print_notes(const struct api *a, const struct options *o)
+{
+	struct str notes = api_notes(a);
+
+	if (o->json || notes.n == 0)
+		return;
+	if (fd_write_all(2, notes.p, notes.n) < 0) {
+		/* A stderr that cannot be written has nobody to tell. */
+	}
+}
+
 static int run_with_api(enum verb verb, const struct options *o, struct fault *f)
 {
 	char path[SOCKET_PATH_SIZE];
@@ -50,10 +63,12 @@ static int run_with_api(enum verb verb, const struct options *o, struct fault *f
 		return -1;
 	progress_init(&progress, o->json);
 	c.api = api_new(path, &progress);
-	if (c.api)
+	if (c.api) {
 		status = commands_run(&c, verb);
-	else
+		print_notes(c.api, o);
+	} else {
 		fault_memory(f);
+	}
 	api_free(c.api);
 	return status;
 }

@@ -23,12 +23,25 @@ static bool cut_prefix(struct str *s, struct str prefix)
 	return true;
 }
 
+/* As the gateway knows preview traffic from calls of the API: under any other name a request would be one of those. */
+static bool is_known_id(struct str id)
+{
+	if (!cut_prefix(&id, STR("sb-")) || id.n == 0)
+		return false;
+	for (size_t i = 0; i < id.n; i++)
+		if (str_hex_value(id.p[i]) < 0)
+			return false;
+	return true;
+}
+
 int preview_host(struct str url, struct str id, struct str port, struct str *host)
 {
 	struct str rest = url;
 	struct str tail;
 	size_t n = 0;
 
+	if (!is_known_id(id))
+		return -EINVAL;
 	if (!cut_prefix(&rest, STR("http://")) && !cut_prefix(&rest, STR("https://")))
 		return -EINVAL;
 	while (n < rest.n && is_host_byte(rest.p[n]))

@@ -44,6 +44,12 @@ const char *api_socket_path(const struct api *a);
 struct progress *api_progress(const struct api *a);
 
 /*
+ * What the gateway did not do as it was asked, in words for people, line by line and escaped: values that it lowered, fields that
+ * the server cannot store. Of all calls so far; empty when there was nothing.
+ */
+struct str api_notes(const struct api *a);
+
+/*
  * Sends the request and waits. 0 for a 2xx answer that ended cleanly; otherwise -1 and the fault: the
  * answer's code and message for a refusal, CONNECTION_ERROR when there was no whole answer,
  * FAULT_INTERRUPTED.

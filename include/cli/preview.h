@@ -11,8 +11,8 @@
 MUST_CHECK int preview_command(const struct command *c);
 
 /*
- * Takes the host, without a port, out of a preview's URL. It must be the one of that sandbox's port, PORT-ID.DOMAIN, all
- * of it such as may stand in a Host line. 0 and *host, which lies in the URL, or -EINVAL.
+ * Takes the host, without a port, out of a preview's URL. It must be the one of that sandbox's port, PORT-ID.DOMAIN with
+ * an ID sb-HEX, all of it such as may stand in a Host line. 0 and *host, which lies in the URL, or -EINVAL.
  */
 MUST_CHECK int preview_host(struct str url, struct str id, struct str port, struct str *host);
 

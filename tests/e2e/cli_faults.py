@@ -768,6 +768,18 @@ def test_preview_prints_the_url():
         assert done[0] == 1 and done[1] == b"" and "BAD_ANSWER" in done[2], (bad, done)
 
 
+def test_what_the_gateway_changed_is_said():
+    with Scene() as s:
+        notes = [("Stacygate-Clamped", "ttl, memory_mb\x1b[1m"), ("Stacygate-Ignored", "metadata")]
+        s.server.on_spawn = lambda h: h.answer(201, {"id": "sb-1"}, notes) or True
+        code, out, err = s.run("spawn", "--ttl", "9h")
+        assert (code, out) == (0, b"sb-1\n"), (code, out)
+        assert err == ("stacygate: lowered by the gateway: ttl, memory_mb\\x1b[1m\n"
+                       "stacygate: not stored by the server: metadata\n"), err
+        code, out, err = s.run("spawn", "--json", "--ttl", "9h")
+        assert (code, json.loads(out), err) == (0, {"id": "sb-1"}, ""), (code, out, err)
+
+
 def test_status():
     value = {"version": "1", "own": {"connections": 2, "user_id": "u\x1b"}}
     done, asked, _ = answers("/gateway/v1/status", value, "status")

@@ -234,6 +234,13 @@ def test_answers_of_every_framing():
             d.gateway.serve = lambda connection, *_, a=answer: connection.sendall(a)
             got = d.get()
             assert got == answer, (name, got[:200], len(got), len(answer))
+
+        def in_single_bytes(connection, *_):
+            for byte in small:
+                connection.sendall(bytes([byte]))
+        small = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nT: 1\r\n\r\n"
+        d.gateway.serve = in_single_bytes
+        assert d.get() == small
         head = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
         d.gateway.serve = lambda connection, *_: connection.sendall(head)
         assert d.get(method="HEAD") == head

@@ -2,6 +2,7 @@
 /* The splitter of NDJSON and the reader of command lines. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -347,6 +348,15 @@ Test(cli_lines, preview_hosts)
 		cr_assert_eq(rc, cases[i].host ? 0 : -EINVAL, "%s", cases[i].url);
 		if (cases[i].host)
 			cr_assert(str_eq(host, str_from(cases[i].host)), "%s", cases[i].url);
+	}
+	/* The gateway would take these for names of its own and the requests for calls of its API. */
+	for (size_t i = 0; i < 3; i++) {
+		static const char *const ids[] = {"pool-1", "sb-", "sb-1g"};
+		char url[64];
+		struct str host;
+
+		snprintf(url, sizeof(url), "http://80-%s.localhost", ids[i]);
+		cr_assert_eq(preview_host(str_from(url), str_from(ids[i]), STR("80"), &host), -EINVAL, "%s", url);
 	}
 }
 

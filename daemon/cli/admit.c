@@ -41,8 +41,7 @@ static bool is_own_origin(const struct admit *a, struct str origin)
 
 static bool is_own_target(const struct http_head *head)
 {
-	return str_starts(head->target, STR("/")) ||
-	       (head->method == METHOD_OPTIONS && str_eq(head->target, STR("*")));
+	return str_starts(head->target, STR("/")) || (head->method == METHOD_OPTIONS && str_eq(head->target, STR("*")));
 }
 
 static struct admit_ruling refuse(unsigned status, const char *why)
@@ -55,7 +54,8 @@ struct admit_ruling admit_judge(const struct admit *a, const struct http_head *h
 	struct str origin;
 
 	if (!is_own_host(a, head->host))
-		return refuse(421, "Host is neither localhost, 127.0.0.1 or [::1] with this port nor the preview's own");
+		return refuse(421,
+			      "Host is neither localhost, 127.0.0.1 or [::1] with this port nor the preview's own");
 	if (!is_own_target(head))
 		return refuse(421, "the request target names another host");
 	if (!browser_origin(head, &origin))

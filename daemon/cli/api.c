@@ -187,7 +187,8 @@ static struct curl_slist *header_list(const struct api_request *r)
 
 	/* "Expect:" without a value keeps libcurl from waiting for a 100 before a large body. */
 	if (add_header(&list, "Content-Type", "application/json") && add_header(&list, "Expect", "") &&
-	    add_header(&list, "Accept", r->accept ? r->accept : "*/*") && add_header(&list, "Stacygate-Lease", r->lease))
+	    add_header(&list, "Accept", r->accept ? r->accept : "*/*") &&
+	    add_header(&list, "Stacygate-Lease", r->lease))
 		return list;
 	curl_slist_free_all(list);
 	return NULL;

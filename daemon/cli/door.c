@@ -111,8 +111,7 @@ static nfds_t prepare(struct service *s, uint64_t now_ms)
 
 	s->polled[0] = (struct pollfd){.fd = interrupt_fd(), .events = POLLIN};
 	for (size_t i = 0; i < LOOPBACK_DOORS; i++)
-		s->polled[1 + i] =
-			(struct pollfd){.fd = accepts ? s->door->listening.fds[i] : -1, .events = POLLIN};
+		s->polled[1 + i] = (struct pollfd){.fd = accepts ? s->door->listening.fds[i] : -1, .events = POLLIN};
 	for (size_t i = 0; i < s->n; i++)
 		relay_wants(s->relays[i], &s->polled[FIRST_RELAY_FD + i * RELAY_FDS]);
 	return FIRST_RELAY_FD + s->n * RELAY_FDS;

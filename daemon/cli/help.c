@@ -11,8 +11,8 @@
 	"  --metadata KEY=VALUE a label, any number of times\n"
 
 #define LEASE_OPTION                                                                                                   \
-	"  --lease LEASE        destroy it when this ends: a duration such as 90s (from now on, until renewed),\n"        \
-	"                       process=PID (one of yours that runs this command, such as process=$$ in a shell);\n"     \
+	"  --lease LEASE        destroy it when this ends: a duration such as 90s (from now on, until renewed),\n"     \
+	"                       process=PID (one of yours that runs this command, such as process=$$ in a shell);\n"   \
 	"                       process and connection mean this command itself, which ends at once\n"
 
 #define EXEC_OPTIONS                                                                                                   \
@@ -115,27 +115,30 @@ static const char *const texts[VERB_COUNT] = {
 			     "\n"
 			     "Removes a template. Sandboxes that were made from it stay.\n"
 			     "\n" COMMON_OPTIONS,
-	[VERB_TEMPLATE_SPAWN] = "usage: stacygate template spawn [OPTION]... NAME\n"
-				"\n"
-				"Makes a sandbox from a template and prints its id. Options go before what the template says.\n"
-				"\n" FIELD_OPTIONS LEASE_OPTION COMMON_OPTIONS,
-	[VERB_PREVIEW] = "usage: stacygate preview [OPTION]... ID PORT\n"
-			 "\n"
-			 "Prints the URL under which a port of a sandbox is seen, or serves it here.\n"
-			 "\n"
-			 "  --open-port N        serve it on port N of 127.0.0.1 and ::1 (0: any free one, printed) until\n"
-			 "                       interrupted, to your own processes and browser alone\n" COMMON_OPTIONS,
+	[VERB_TEMPLATE_SPAWN] =
+		"usage: stacygate template spawn [OPTION]... NAME\n"
+		"\n"
+		"Makes a sandbox from a template and prints its id. Options go before what the template says.\n"
+		"\n" FIELD_OPTIONS LEASE_OPTION COMMON_OPTIONS,
+	[VERB_PREVIEW] =
+		"usage: stacygate preview [OPTION]... ID PORT\n"
+		"\n"
+		"Prints the URL under which a port of a sandbox is seen, or serves it here.\n"
+		"\n"
+		"  --open-port N        serve it on port N of 127.0.0.1 and ::1 (0: any free one, printed) until\n"
+		"                       interrupted, to your own processes and browser alone\n" COMMON_OPTIONS,
 	[VERB_LEASES] = "usage: stacygate leases [OPTION]...\n"
 			"       stacygate leases renew ID [LEASE]\n"
 			"       stacygate leases release ID\n"
 			"\n"
 			"Lists the sandboxes that are tied to a process, a connection or a clock, and to which.\n"
 			"\n" COMMON_OPTIONS,
-	[VERB_LEASES_RENEW] = "usage: stacygate leases renew [OPTION]... ID [LEASE]\n"
-			      "\n"
-			      "Renews what a sandbox is tied to, or ties it to LEASE from now on: a duration such as 90s,\n"
-			      "or process=PID of one of your processes that runs this command.\n"
-			      "\n" COMMON_OPTIONS,
+	[VERB_LEASES_RENEW] =
+		"usage: stacygate leases renew [OPTION]... ID [LEASE]\n"
+		"\n"
+		"Renews what a sandbox is tied to, or ties it to LEASE from now on: a duration such as 90s,\n"
+		"or process=PID of one of your processes that runs this command.\n"
+		"\n" COMMON_OPTIONS,
 	[VERB_LEASES_RELEASE] = "usage: stacygate leases release [OPTION]... ID\n"
 				"\n"
 				"Unties a sandbox: it lives to the ttl that was asked for.\n"

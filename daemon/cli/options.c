@@ -68,8 +68,8 @@ struct walk {
 
 static int usage(const struct walk *w, const char *what, const char *word)
 {
-	return fault_set(w->f, FAULT_USAGE, "USAGE", "%s: %s%s%s (see stacygate %s --help)", verb_name(w->verb),
-			 what, word ? ": " : "", word ? word : "", verb_name(w->verb));
+	return fault_set(w->f, FAULT_USAGE, "USAGE", "%s: %s%s%s (see stacygate %s --help)", verb_name(w->verb), what,
+			 word ? ": " : "", word ? word : "", verb_name(w->verb));
 }
 
 /* The row of "--NAME", "--NAME=VALUE" or "-X"; *value is what stands behind '='. */

@@ -69,8 +69,7 @@ static bool is_url(struct str url)
 static int ask(const struct command *c, struct buf *url)
 {
 	const struct words *words = &c->options->operands;
-	struct api_request r = {
-		.method = "GET", .accept = "text/plain", .answer = url, .timeout_ms = API_TIMEOUT_MS};
+	struct api_request r = {.method = "GET", .accept = "text/plain", .answer = url, .timeout_ms = API_TIMEOUT_MS};
 	struct buf path = BUF_EMPTY;
 
 	buf_addf(&path, "/gateway/v1/sandboxes/%s/preview/%s", words->at[0], words->at[1]);
@@ -126,8 +125,8 @@ int preview_command(const struct command *c)
 	if (rc == 0 && !c->options->open_port)
 		rc = print(c, buf_str(&url));
 	else if (rc == 0 && preview_host(buf_str(&url), str_from(words->at[0]), str_from(words->at[1]), &host) < 0)
-		rc = fault_set(c->fault, FAULT_ERROR, "BAD_ANSWER", "the gateway's URL is not of this sandbox's port: %.*s",
-			       STR_ARG(buf_str(&url)));
+		rc = fault_set(c->fault, FAULT_ERROR, "BAD_ANSWER",
+			       "the gateway's URL is not of this sandbox's port: %.*s", STR_ARG(buf_str(&url)));
 	else if (rc == 0)
 		rc = serve(c, host);
 	buf_fini(&url);

@@ -14,12 +14,12 @@
  */
 #include "cli/relay.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "cli/admit.h"
+#include "cli/flow.h"
 #include "common/buf.h"
 #include "common/fd.h"
 #include "common/http_parse.h"
@@ -28,8 +28,7 @@
 #include "common/unix_socket.h"
 
 enum {
-	ROOM_BYTES = 65536,    /* of each buffer; more than a head may have */
-	FIRST_HEAD_MS = 60000, /* how long a connection may say nothing before its first request */
+	FIRST_HEAD_MS = 60000,  /* how long a connection may say nothing before its first request */
 	HALF_CLOSED_MS = 30000, /* how long an answer may make no progress for a client that has ended its side */
 	LINGER_MS = 2000,
 };
@@ -39,18 +38,6 @@ enum relay_state {
 	RELAY_EXCHANGE,
 	RELAY_TUNNEL,
 	RELAY_CLOSING,
-};
-
-/* One direction. */
-struct flow {
-	struct buf in;  /* read, not looked at yet */
-	struct buf out; /* to be written */
-	struct http_parser parser;
-	bool in_body; /* the head of the message has passed */
-	bool begun;   /* the parser of the body has been asked once, since there may be none */
-	bool done;    /* the message is over */
-	bool eof;     /* nothing more will be read */
-	bool shut;    /* tunnel: the end has been passed on */
 };
 
 struct relay {
@@ -80,14 +67,8 @@ struct relay *relay_new(const struct relay_way *way, int fd, uint64_t now_ms)
 	r->client = fd;
 	r->gateway = -1;
 	r->deadline_ms = now_ms + FIRST_HEAD_MS;
-	http_parser_init(&r->up.parser, HTTP_REQUEST);
+	flow_next(&r->up, HTTP_REQUEST);
 	return r;
-}
-
-static void flow_fini(struct flow *f)
-{
-	buf_fini(&f->in);
-	buf_fini(&f->out);
 }
 
 void relay_free(struct relay *r)
@@ -170,9 +151,8 @@ static void begin_exchange(struct relay *r, const struct http_head *head, size_t
 	r->upgrade = head->upgrade_websocket;
 	r->last = !head->keep_alive;
 	r->up.in_body = true;
-	r->up.done = r->up.begun = r->down.done = r->down.begun = r->down.in_body = false;
 	r->deadline_ms = 0;
-	http_parser_init(&r->down.parser, HTTP_RESPONSE);
+	flow_next(&r->down, HTTP_RESPONSE);
 	r->state = RELAY_EXCHANGE;
 }
 
@@ -204,39 +184,13 @@ static bool take_request(struct relay *r)
 	return true;
 }
 
-/* Moves as much of a body as there is room for. 1: something moved or ended, 0: nothing to do, -1: no HTTP. */
-static int move_body(struct flow *f)
-{
-	size_t room = f->out.len < ROOM_BYTES ? ROOM_BYTES - f->out.len : 0;
-	size_t n = f->in.len < room ? f->in.len : room;
-	size_t used = 0;
-	enum http_result rc;
-
-	if (!f->in_body || f->done || (f->begun && n == 0))
-		return 0;
-	f->begun = true;
-	rc = http_parse_body(&f->parser, n ? buf_data(&f->in) : "", n, &used, NULL, NULL);
-	if (used) {
-		buf_add(&f->out, buf_data(&f->in), used);
-		buf_consume(&f->in, used);
-	}
-	f->done = rc == HTTP_DONE;
-	return rc == HTTP_BAD ? -1 : used > 0 || f->done;
-}
-
-static void begin_tunnel(struct relay *r)
-{
-	r->state = RELAY_TUNNEL;
-	r->deadline_ms = 0;
-}
-
 /* Looks for the head of the answer. 1: there was one, 0: not yet, -1: no HTTP. */
 static int take_response(struct relay *r)
 {
 	struct http_head head;
 	size_t head_bytes;
 
-	if (r->down.in_body || r->down.in.len == 0)
+	if (r->down.in_body || r->down.in.len == 0 || flow_is_full(&r->down))
 		return 0;
 	switch (http_parse_head(&r->down.parser, buf_data(&r->down.in), r->down.in.len, &head, &head_bytes)) {
 	case HTTP_MORE:
@@ -250,9 +204,10 @@ static int take_response(struct relay *r)
 		return -1;
 	buf_add(&r->down.out, buf_data(&r->down.in), head_bytes);
 	if (head.status == 101) {
-		begin_tunnel(r);
+		r->state = RELAY_TUNNEL;
+		r->deadline_ms = 0;
 	} else if (head.status < 200) {
-		http_parser_init(&r->down.parser, HTTP_RESPONSE);
+		flow_next(&r->down, HTTP_RESPONSE);
 	} else {
 		r->down.in_body = true;
 		r->last |= !head.keep_alive;
@@ -281,7 +236,7 @@ static void end_exchange(struct relay *r)
 		close_after_this(r);
 		return;
 	}
-	http_parser_init(&r->up.parser, HTTP_REQUEST);
+	flow_next(&r->up, HTTP_REQUEST);
 	r->deadline_ms = 0;
 	r->state = RELAY_HEAD;
 }
@@ -299,13 +254,13 @@ static void bad_message(struct relay *r, bool request)
 
 static bool step_exchange(struct relay *r)
 {
-	int up = move_body(&r->up);
+	int up = flow_move_body(&r->up);
 	int head = up < 0 ? 0 : take_response(r);
 	int down;
 
 	if (r->state != RELAY_EXCHANGE)
 		return true;
-	down = up < 0 || head < 0 ? 0 : move_body(&r->down);
+	down = up < 0 || head < 0 ? 0 : flow_move_body(&r->down);
 	if (up < 0 || head < 0 || down < 0) {
 		bad_message(r, up < 0);
 		return true;
@@ -314,24 +269,19 @@ static bool step_exchange(struct relay *r)
 		end_exchange(r);
 		return true;
 	}
+	if (up || head || down)
+		return true;
+	/* A client that leaves within its request must not look as if that had been all of it. */
+	if (r->up.eof && !r->up.done && r->up.in.len == 0) {
+		close_after_this(r);
+		return true;
+	}
 	/* What has come but finds no room is still to be passed on. */
-	if (r->down.eof && !up && !head && !down && (r->down.in.len == 0 || !r->down.in_body || r->down.done)) {
+	if (r->down.eof && !flow_is_full(&r->down)) {
 		end_of_gateway(r);
 		return true;
 	}
-	return up || head || down;
-}
-
-static bool step_tunnel(struct flow *f)
-{
-	size_t room = f->out.len < ROOM_BYTES ? ROOM_BYTES - f->out.len : 0;
-	size_t n = f->in.len < room ? f->in.len : room;
-
-	if (n == 0)
-		return false;
-	buf_add(&f->out, buf_data(&f->in), n);
-	buf_consume(&f->in, n);
-	return true;
+	return false;
 }
 
 /* Between two exchanges; what the gateway says unasked would be taken for the next answer. */
@@ -354,8 +304,8 @@ static bool step(struct relay *r)
 	case RELAY_EXCHANGE:
 		return step_exchange(r);
 	case RELAY_TUNNEL: {
-		bool up = step_tunnel(&r->up);
-		bool down = step_tunnel(&r->down);
+		bool up = flow_move_raw(&r->up);
+		bool down = flow_move_raw(&r->down);
 
 		return up || down;
 	}
@@ -368,40 +318,6 @@ static bool step(struct relay *r)
 
 /* ---- sockets ----------------------------------------------------------- */
 
-/* True: bytes, or the end, have come. *broken: there is no connection any more. */
-static bool read_some(int fd, struct flow *f, bool *broken)
-{
-	char *to;
-	ssize_t n;
-
-	if (f->eof || f->in.len >= ROOM_BYTES)
-		return false;
-	to = buf_reserve(&f->in, ROOM_BYTES - f->in.len);
-	if (!to)
-		return false;
-	n = recv(fd, to, ROOM_BYTES - f->in.len, MSG_DONTWAIT);
-	if (n < 0) {
-		*broken = errno != EAGAIN && errno != EINTR;
-		return false;
-	}
-	f->eof = n == 0;
-	buf_commit(&f->in, (size_t)n);
-	return true;
-}
-
-static void write_some(int fd, struct flow *f, bool *broken)
-{
-	ssize_t n;
-
-	if (f->out.len == 0)
-		return;
-	n = send(fd, buf_data(&f->out), f->out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (n >= 0)
-		buf_consume(&f->out, (size_t)n);
-	else
-		*broken = errno != EAGAIN && errno != EINTR;
-}
-
 /* The gateway may have answered and closed before it took all of a body: then the answer counts. */
 static void stop_sending(struct relay *r)
 {
@@ -409,31 +325,35 @@ static void stop_sending(struct relay *r)
 	r->up.done = r->up.shut = r->last = true;
 }
 
-/* Reads and writes what poll() named. False: the client has gone. */
-static bool move(struct relay *r, const struct pollfd fds[RELAY_FDS])
+/* Reads what poll() named. False: the client has gone. */
+static bool read_both(struct relay *r, const struct pollfd fds[RELAY_FDS])
 {
-	bool client_broken = false;
-	bool gateway_broken = false;
+	int got = 0;
 
-	if (fds[0].revents & ~POLLOUT)
-		read_some(r->client, &r->up, &client_broken);
-	if (r->gateway >= 0 && (fds[1].revents & ~POLLOUT) && read_some(r->gateway, &r->down, &gateway_broken) &&
-	    r->up.eof && r->state == RELAY_EXCHANGE)
-		r->deadline_ms = r->now_ms + HALF_CLOSED_MS;
-	if (gateway_broken)
+	if ((fds[0].revents & ~POLLOUT) && flow_read(&r->up, r->client) < 0)
+		return false;
+	if (r->gateway >= 0 && (fds[1].revents & ~POLLOUT))
+		got = flow_read(&r->down, r->gateway);
+	if (got < 0)
 		r->down.eof = true;
+	if (got > 0 && r->up.eof && r->state == RELAY_EXCHANGE)
+		r->deadline_ms = r->now_ms + HALF_CLOSED_MS;
+	return true;
+}
+
+/* Does what can be done with what is there. False: the client has gone. */
+static bool go_on(struct relay *r)
+{
 	/* What a write makes room for may have come already. */
 	do {
 		while (step(r))
 			;
-		write_some(r->client, &r->down, &client_broken);
-		gateway_broken = false;
-		if (r->gateway >= 0)
-			write_some(r->gateway, &r->up, &gateway_broken);
-		if (gateway_broken)
+		if (flow_write(&r->down, r->client) < 0)
+			return false;
+		if (r->gateway >= 0 && flow_write(&r->up, r->gateway) < 0)
 			stop_sending(r);
-	} while (!client_broken && step(r));
-	return !client_broken;
+	} while (step(r));
+	return true;
 }
 
 /* Passes the end of one direction on. */
@@ -460,9 +380,7 @@ static bool go_on_closing(struct relay *r)
 bool relay_run(struct relay *r, const struct pollfd fds[RELAY_FDS], uint64_t now_ms)
 {
 	r->now_ms = now_ms;
-	if (!move(r, fds))
-		return false;
-	if (r->up.in.failed || r->up.out.failed || r->down.in.failed || r->down.out.failed)
+	if (!read_both(r, fds) || !go_on(r) || flow_failed(&r->up) || flow_failed(&r->down))
 		return false;
 	if (r->state == RELAY_CLOSING)
 		return go_on_closing(r);
@@ -482,7 +400,7 @@ static struct pollfd want(int fd, const struct flow *in, const struct flow *out)
 {
 	struct pollfd p = {.fd = fd};
 
-	if (!in->eof && in->in.len < ROOM_BYTES)
+	if (flow_has_room(in))
 		p.events |= POLLIN;
 	if (out->out.len > 0)
 		p.events |= POLLOUT;

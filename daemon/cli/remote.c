@@ -19,7 +19,8 @@ static void add_escaped(struct buf *out, struct str text, const char *plain)
 	for (size_t i = 0; i < text.n; i++) {
 		char c = text.p[i];
 
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c && strchr(plain, c)))
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		    (c && strchr(plain, c)))
 			buf_add_char(out, c);
 		else
 			buf_addf(out, "%%%02X", (unsigned char)c);

@@ -12,7 +12,8 @@ static const struct verb_shape shapes[VERB_COUNT] = {
 	[VERB_LS] = {"ls", 0, 0, {0}, false, ""},
 	[VERB_GET] = {"get", 1, 1, {OPERAND_ID}, false, "a sandbox's id"},
 	[VERB_EXEC] = {"exec", 1, 1, {OPERAND_ID}, true, "a sandbox's id and a command"},
-	[VERB_CP] = {"cp", 2, 2, {OPERAND_FILE, OPERAND_FILE}, false, "a source and a destination, one of them ID:PATH"},
+	[VERB_CP] =
+		{"cp", 2, 2, {OPERAND_FILE, OPERAND_FILE}, false, "a source and a destination, one of them ID:PATH"},
 	[VERB_LOGS] = {"logs", 1, 1, {OPERAND_ID}, false, "a sandbox's id"},
 	[VERB_EXTEND] = {"extend", 1, 2, {OPERAND_ID, OPERAND_DURATION}, false, "a sandbox's id"},
 	[VERB_KILL] = {"kill", 1, SIZE_MAX, {OPERAND_ID, OPERAND_ID}, false, "a sandbox's id"},

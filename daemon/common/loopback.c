@@ -46,8 +46,7 @@ static int take_port(struct loopback *l)
 
 static int listen_on_both(uint16_t port, int backlog, struct loopback *l, char *why, size_t why_size)
 {
-	struct sockaddr_in v4 = {
-		.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	const char *address = "127.0.0.1";
 	int rc = listen_on(&l->fds[0], (const struct sockaddr *)&v4, sizeof(v4), backlog);

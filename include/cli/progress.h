@@ -8,13 +8,13 @@
 #include <stdint.h>
 
 struct progress {
-	bool allowed;          /* stderr is a terminal, and people read it */
-	const char *what;      /* a literal; NULL: nothing is going on */
-	uint64_t began_ms;     /* when it began */
-	uint64_t total;        /* bytes in all; 0: it is no matter of bytes */
-	uint64_t done;         /* of them */
-	uint64_t shown_at_ms;  /* when the line was last written */
-	size_t shown;          /* places that it takes up on the terminal */
+	bool allowed;         /* stderr is a terminal, and people read it */
+	const char *what;     /* a literal; NULL: nothing is going on */
+	uint64_t began_ms;    /* when it began */
+	uint64_t total;       /* bytes in all; 0: it is no matter of bytes */
+	uint64_t done;        /* of them */
+	uint64_t shown_at_ms; /* when the line was last written */
+	size_t shown;         /* places that it takes up on the terminal */
 };
 
 /* Nothing is ever shown where stderr is no terminal, nor when `quiet`. */

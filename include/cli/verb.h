@@ -45,7 +45,7 @@ enum operand {
 
 /* The words that a command takes besides its options. */
 struct verb_shape {
-	const char *name;      /* "run", "template ls" */
+	const char *name; /* "run", "template ls" */
 	size_t operands_min;
 	size_t operands_max;
 	enum operand kinds[2]; /* of the first, and of all further ones */

@@ -301,6 +301,43 @@ def test_a_cut_answer_is_seen_to_be_cut():
         assert d.get().startswith(b"HTTP/1.1 502 ")
 
 
+def test_a_cut_request_is_seen_to_be_cut():
+    with Door() as d:
+        got, ended = [], threading.Event()
+
+        def serve(connection, _head, rest):
+            got.append(rest + read_all(connection))
+            ended.set()
+        d.gateway.serve = serve
+        for framing, part in (("Content-Length: 100", b"part"), ("Transfer-Encoding: chunked", b"5\r\npar")):
+            ended.clear()
+            with d.connect() as c:
+                c.sendall(f"POST / HTTP/1.1\r\nHost: localhost:{d.port}\r\n{framing}\r\n\r\n".encode())
+                sg.wait_until(lambda: d.gateway.connections == len(got) + 1, "the request has begun")
+                c.sendall(part)
+                c.shutdown(socket.SHUT_WR)
+                assert ended.wait(60) and got[-1] == part, got
+                assert read_all(c) == b""
+
+
+def test_interim_answers_without_end_are_bounded():
+    with Door() as d:
+        stuck = threading.Event()
+
+        def serve(connection, *_):
+            connection.settimeout(2)
+            piece = b"HTTP/1.1 103 Early Hints\r\nLink: " + b"x" * 30000 + b"\r\n\r\n"
+            try:
+                for _ in range(4000):
+                    connection.sendall(piece)
+            except TimeoutError:
+                stuck.set()
+        d.gateway.serve = serve
+        with d.connect() as c:
+            c.sendall(f"GET / HTTP/1.1\r\nHost: localhost:{d.port}\r\n\r\n".encode())
+            assert stuck.wait(60), "it takes more than its buffers hold"
+
+
 def test_no_gateway_is_502():
     with Door() as d:
         os.unlink(d.socket)

@@ -42,13 +42,27 @@ Test(cli_admit, ID10_hosts)
 		const char *host;
 		bool passes;
 	} cases[] = {
-		{8080, "localhost:8080", true},       {8080, "127.0.0.1:8080", true},  {8080, "[::1]:8080", true},
-		{8080, PREVIEW, true},                {8080, PREVIEW ":8080", true},   {8080, "80-SB-1.Example.com", true},
-		{80, "localhost", true},              {80, "[::1]", true},             {80, "localhost:80", true},
-		{8080, "localhost", false},           {8080, "[::1]", false},          {8080, "localhost:80", false},
-		{8080, PREVIEW ":80", false},         {8080, "localhost:", false},     {8080, "localhost:18080", false},
-		{8080, "localhost:73616", false},     {8080, "localhost.:8080", false}, {8080, "evil.test:8080", false},
-		{8080, "80-sb-2.example.com", false}, {8080, "example.com", false},    {8080, "[::1]x:8080", false},
+		{8080, "localhost:8080", true},
+		{8080, "127.0.0.1:8080", true},
+		{8080, "[::1]:8080", true},
+		{8080, PREVIEW, true},
+		{8080, PREVIEW ":8080", true},
+		{8080, "80-SB-1.Example.com", true},
+		{80, "localhost", true},
+		{80, "[::1]", true},
+		{80, "localhost:80", true},
+		{8080, "localhost", false},
+		{8080, "[::1]", false},
+		{8080, "localhost:80", false},
+		{8080, PREVIEW ":80", false},
+		{8080, "localhost:", false},
+		{8080, "localhost:18080", false},
+		{8080, "localhost:73616", false},
+		{8080, "localhost.:8080", false},
+		{8080, "evil.test:8080", false},
+		{8080, "80-sb-2.example.com", false},
+		{8080, "example.com", false},
+		{8080, "[::1]x:8080", false},
 		{8080, "[::2]:8080", false},
 	};
 
@@ -81,10 +95,13 @@ Test(cli_admit, ID10_pages)
 		{"GET / HTTP/1.1", "Origin: http://localhost:8080\r\nOrigin: http://localhost:8080\r\n", 403},
 		{"GET / HTTP/1.1", "Sec-Fetch-Site: cross-site\r\n", 403},
 		{"GET / HTTP/1.1", "Sec-Fetch-Site: none\r\n", 0},
-		{"GET / HTTP/1.1", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", 0},
+		{"GET / HTTP/1.1",
+		 "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", 0},
 		{"GET / HTTP/1.1", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n", 403},
-		{"POST / HTTP/1.1", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", 403},
-		{"GET / HTTP/1.1", "Origin: http://evil.test\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", 403},
+		{"POST / HTTP/1.1",
+		 "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", 403},
+		{"GET / HTTP/1.1",
+		 "Origin: http://evil.test\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", 403},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -101,10 +118,13 @@ Test(cli_admit, what_changes)
 	struct buf out = BUF_EMPTY;
 
 	cr_assert_eq(judge(8080, "PUT /p?q HTTP/1.0",
-			   "A:b\r\nORIGIN:   http://[::1]:8080  \r\nhOsT:localhost:8080\r\nCookie:  c=d\r\nX-Host: localhost:8080\r\n", &out),
+			   "A:b\r\nORIGIN:   http://[::1]:8080  \r\nhOsT:localhost:8080\r\nCookie:  c=d\r\nX-Host: "
+			   "localhost:8080\r\n",
+			   &out),
 		     0u);
-	cr_assert(str_eq(buf_str(&out), STR("PUT /p?q HTTP/1.0\r\nA:b\r\nORIGIN:   http://" PREVIEW "  \r\nhOsT:" PREVIEW
-					    "\r\nCookie:  c=d\r\nX-Host: localhost:8080\r\n\r\n")),
-		  "%.*s", STR_ARG(buf_str(&out)));
+	cr_assert(
+		str_eq(buf_str(&out), STR("PUT /p?q HTTP/1.0\r\nA:b\r\nORIGIN:   http://" PREVIEW "  \r\nhOsT:" PREVIEW
+					  "\r\nCookie:  c=d\r\nX-Host: localhost:8080\r\n\r\n")),
+		"%.*s", STR_ARG(buf_str(&out)));
 	buf_fini(&out);
 }

@@ -412,8 +412,10 @@ Test(cli_text, templates_and_leases)
 	struct fault f = {0};
 
 	cr_assert_eq(show_templates(&out,
-				    STR("[{\"name\":\"a\\u001b[1m\",\"image\":\"i\",\"cpu_cores\":2,\"memory_mb\":64,\"ttl_seconds\":90},"
-					"{\"name\":\"b\",\"vcpus\":3,\"cpu_cores\":1,\"ttl\":\"1h\",\"ttl_seconds\":-1,\"provider\":\"p\"},"
+				    STR("[{\"name\":\"a\\u001b[1m\",\"image\":\"i\",\"cpu_cores\":2,\"memory_mb\":64,"
+					"\"ttl_seconds\":90},"
+					"{\"name\":\"b\",\"vcpus\":3,\"cpu_cores\":1,\"ttl\":\"1h\",\"ttl_seconds\":-1,"
+					"\"provider\":\"p\"},"
 					"{\"ttl_seconds\":9223372036854775807},7]"),
 				    100, &f),
 		     0);
@@ -423,11 +425,13 @@ Test(cli_text, templates_and_leases)
 			  "-         -      -      -       -      -         -\n"
 			  "-         -      -      -       -      -         -\n");
 	buf_reset(&out);
-	cr_assert_eq(show_leases(&out,
-				 STR("[{\"sandbox\":\"sb-1\",\"kind\":\"clock\",\"expires_at\":\"1970-01-01T00:03:10Z\","
-				     "\"owner\":\"u\\u009b\",\"state\":\"held\"},{\"sandbox\":\"sb-2\",\"kind\":\"process\",\"pid\":7}]"),
-				 100, &f),
-		     0);
+	cr_assert_eq(
+		show_leases(&out,
+			    STR("[{\"sandbox\":\"sb-1\",\"kind\":\"clock\",\"expires_at\":\"1970-01-01T00:03:10Z\","
+				"\"owner\":\"u\\u009b\",\"state\":\"held\"},{\"sandbox\":\"sb-2\",\"kind\":\"process\","
+				"\"pid\":7}]"),
+			    100, &f),
+		0);
 	assert_text(&out, "SANDBOX  KIND     PID  STATE  OWNER      EXPIRES\n"
 			  "sb-1     clock    -    held   u\\xc2\\x9b  in 1m\n"
 			  "sb-2     process  7    -      -          -\n");

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`stacygate preview --open-port`: a loopback port that leads through the gateway's socket to one port of one sandbox, for its
 own user alone. The gateway is a scripted one that shows every byte it gets."""
+import base64
+import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +17,7 @@ import threading
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import browser  # noqa: E402
 import sg  # noqa: E402
 
 PREVIEW = "3000-sb-1.localhost"
@@ -487,6 +491,94 @@ def test_ID17_ID20_nobody_is_let_in_who_has_gone_before_he_was_looked_at():
         # Whoever comes later is accepted later.
         passes(d)
         assert len(d.gateway.heads) == 1, d.gateway.heads
+
+
+# ---- a real browser ---------------------------------------------------------
+
+# A page of the sandbox's own, as any program's: it must work as if the browser had come by the preview's host.
+OWN_PAGE = b"""<!doctype html><meta charset="utf-8"><script>
+(async () => {
+	const results = {};
+	results.get = await (await fetch("/get")).text();
+	results.post = await (await fetch("/post", {method: "POST", body: "x".repeat(200000), headers: {"X-Own": "1"}})).text();
+	results.ws = await new Promise(done => {
+		const s = new WebSocket("ws://" + location.host + "/ws");
+		s.onopen = () => done("open");
+		s.onerror = () => done("error");
+	});
+	await fetch("/done", {method: "POST", body: JSON.stringify(results)});
+})();
+</script>"""
+
+
+def visit(url, done):
+    """Opens the page in a browser of its own, until it is done."""
+    with tempfile.TemporaryDirectory(prefix="sg-browser.", dir="/tmp", ignore_cleanup_errors=True) as profile:
+        env = {**os.environ, "HOME": profile, "XDG_CONFIG_HOME": profile, "XDG_CACHE_HOME": profile}
+        process = subprocess.Popen([browser.CHROMIUM, *browser.FLAGS, f"--user-data-dir={profile}/data", "--remote-debugging-port=0", url],
+                                   env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   start_new_session=True)
+        try:
+            assert done.wait(90), "the page has not told its results"
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_ID10_a_page_of_another_site_in_a_browser():
+    if not browser.CHROMIUM:
+        raise sg.Skip("Chromium is not installed")
+    pages = browser.Server()
+    with Door() as d:
+        bases = [f"http://{host}:{d.port}" for host in ("127.0.0.1", "localhost", *(["[::1]"] if sg.has_ipv6() else []))]
+        # By an address, and by a name of the attacker's that leads to the door itself.
+        for origin, targets in ((f"http://127.0.0.1:{pages.port}", bases), (f"http://evil.test:{pages.port}", [f"http://evil.test:{d.port}", *bases])):
+            pages.page = (browser.PAGE % {"bases": json.dumps(targets)}).encode()
+            pages.done.clear()
+            visit(f"{origin}/page", pages.done)
+            assert not d.gateway.heads, d.gateway.heads
+            for n in range(len(targets)):
+                for kind in ("get", "json", "delete", "ws", "events"):
+                    assert pages.results[f"{n}-{kind}"] == "refused", (origin, n, kind, pages.results)
+    pages.shutdown()
+    pages.server_close()
+
+
+def test_the_sandboxes_own_page_in_a_browser():
+    if not browser.CHROMIUM:
+        raise sg.Skip("Chromium is not installed")
+    results, done = {}, threading.Event()
+
+    def body_of(connection, head, rest):
+        size = re.search(rb"(?i)\r\ncontent-length: *(\d+)\r\n", head)
+        while size and len(rest) < int(size[1]):
+            rest += connection.recv(65536)
+        return rest
+
+    def serve(connection, head, rest):
+        while head:
+            path = head.split(b" ")[1]
+            body = body_of(connection, head, rest)
+            assert f"\r\nHost: {PREVIEW}\r\n".encode() in head, head
+            if path == b"/ws":
+                key = re.search(rb"Sec-WebSocket-Key: (\S+)", head)[1]
+                accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+                # What a program compares that lets in its own pages only.
+                assert f"\r\nOrigin: http://{PREVIEW}\r\n".encode() in head, head
+                connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                   b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+                read_all(connection)
+                return
+            answer = OWN_PAGE if path == b"/page" else str(len(body)).encode()
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer))
+            if path == b"/done":
+                results.update(json.loads(body))
+                done.set()
+            head, rest = read_head(connection)
+    with Door() as d:
+        d.gateway.serve = serve
+        visit(f"http://localhost:{d.port}/page", done)
+        assert results == {"get": "0", "post": "200000", "ws": "open"}, results
 
 
 # ---- the command ------------------------------------------------------------

@@ -728,3 +728,19 @@ bool http_head_has_token(const struct http_head *head, struct str name, struct s
 	}
 	return false;
 }
+
+bool http_head_is_type(const struct http_head *head, struct str type)
+{
+	struct str value = head->content_type;
+
+	if (value.n < type.n || !str_eq_nocase(str_of(value.p, type.n), type))
+		return false;
+	value = str_trim(str_of(value.p + type.n, value.n - type.n));
+	return value.n == 0 || value.p[0] == ';';
+}
+
+bool http_head_is_stream(const struct http_head *head)
+{
+	return http_head_is_type(head, STR("text/event-stream")) ||
+	       http_head_is_type(head, STR("application/x-ndjson"));
+}

@@ -39,18 +39,27 @@ void answer_add_common(struct buf *head, const struct client *c, const char *req
 		http_write_header(head, STR("Connection"), STR("keep-alive"));
 }
 
-static void send_answer(const struct answer_to *to, struct buf *head, struct buf *body, bool keep)
+void answer_send(const struct answer_to *to, unsigned status, struct buf *head, struct str body)
 {
-	http_write_header(head, STR("Content-Type"), STR("application/json"));
-	http_write_header_u64(head, STR("Content-Length"), body->len);
+	bool keep = client_may_keep_alive(to->client);
+
+	if (status != 204) /* RFC 9110 8.6 */
+		http_write_header_u64(head, STR("Content-Length"), body.n);
 	answer_add_common(head, to->client, to->request_id, keep);
 	http_write_end(head);
-	if (head->failed || body->failed) {
+	if (head->failed) {
 		client_cut(to->client, CLIENT_END_NO_MEMORY);
-	} else {
-		client_send(to->client, buf_str(head), to->head_only ? str_of(NULL, 0) : buf_str(body));
-		client_finish(to->client, keep);
+		return;
 	}
+	client_send(to->client, buf_str(head), to->head_only ? str_of(NULL, 0) : body);
+	client_finish(to->client, keep);
+}
+
+static void send_answer(const struct answer_to *to, unsigned status, struct buf *head, struct buf *body)
+{
+	http_write_header(head, STR("Content-Type"), STR("application/json"));
+	head->failed = head->failed || body->failed;
+	answer_send(to, status, head, buf_str(body));
 	buf_fini(head);
 	buf_fini(body);
 }
@@ -72,7 +81,7 @@ static void send_error(const struct answer_to *to, unsigned status, unsigned ret
 	http_write_header(&head, STR("Stacygate-Error"), str_from(answer_code(status)));
 	if (status == 503 || status == 429)
 		http_write_header_u64(&head, STR("Retry-After"), retry_after_s);
-	send_answer(to, &head, &body, client_may_keep_alive(to->client));
+	send_answer(to, status, &head, &body);
 }
 
 void answer_error(const struct answer_to *to, unsigned status, const char *fmt, ...)
@@ -95,19 +104,11 @@ void answer_error_later(const struct answer_to *to, unsigned status, unsigned re
 
 void answer_options(const struct answer_to *to)
 {
-	bool keep = client_may_keep_alive(to->client);
 	struct buf head = BUF_EMPTY;
 
 	http_write_status_line(&head, 204);
 	http_write_header(&head, STR("Allow"), STR("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
-	answer_add_common(&head, to->client, to->request_id, keep);
-	http_write_end(&head);
-	if (head.failed) {
-		client_cut(to->client, CLIENT_END_NO_MEMORY);
-	} else {
-		client_send(to->client, buf_str(&head), str_of(NULL, 0));
-		client_finish(to->client, keep);
-	}
+	answer_send(to, 204, &head, str_of(NULL, 0));
 	buf_fini(&head);
 }
 
@@ -118,5 +119,5 @@ void answer_json(const struct answer_to *to, struct buf *json)
 	buf_add_char(json, '\n');
 	http_write_status_line(&head, 200);
 	http_write_header(&head, STR("Cache-Control"), STR("no-store"));
-	send_answer(to, &head, json, client_may_keep_alive(to->client));
+	send_answer(to, 200, &head, json);
 }

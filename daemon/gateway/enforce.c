@@ -59,11 +59,8 @@ struct enforce {
 	enum body_kind body_kind; /* with a body that is judged */
 	bool isolated;
 	bool destroys; /* DELETE of the sandbox */
-	char sandbox[SANDBOX_DOC_ID_MAX_BYTES + 1];
-	struct vm_wait vm_wait;
-	struct ownership_wait owner_wait;
-	uint64_t gathered; /* bytes counted in the shares */
-	unsigned clamped;  /* bits of body.h */
+	struct admit admit;
+	unsigned clamped; /* bits of body.h */
 	/* The rest is used by few requests. */
 	struct fetch *template;      /* owned; ENFORCE_TEMPLATE_SPAWN */
 	char *template_target;       /* owned */
@@ -81,16 +78,14 @@ int enforce_shared_init(struct enforce_shared *s, struct loop *loop)
 	memset(s, 0, sizeof(*s));
 	s->loop = loop;
 	list_init(&s->idle);
-	vm_watch_init(&s->vm_watch, loop);
-	return ownership_init(&s->ownership, loop);
+	return admit_shared_init(&s->admit, loop);
 }
 
 void enforce_shared_fini(struct enforce_shared *s)
 {
 	LIST_FOREACH_SAFE (n, &s->idle)
 		free(CONTAINER_OF(n, struct enforce, link));
-	vm_watch_fini(&s->vm_watch);
-	ownership_fini(&s->ownership);
+	admit_shared_fini(&s->admit);
 }
 
 static struct fetch_caller asker_of(const struct enforce *e)
@@ -105,99 +100,38 @@ static void refuse_upstream(struct enforce *e, unsigned status, const char *why)
 
 static void refuse_unknown(struct enforce *e)
 {
-	exchange_refuse(e->exchange, 404, ENFORCE_NOT_FOUND_TEXT, STR_ARG(str_from(e->sandbox)));
+	exchange_refuse(e->exchange, 404, ADMIT_NOT_FOUND_TEXT, STR_ARG(str_from(e->admit.sandbox)));
 }
 
 /* --- may it start? ---------------------------------------------------------------------------------------------------- */
 
-static void on_owner(struct ownership_wait *w, enum owner_answer answer, unsigned status, const char *why)
+static void on_admitted(struct admit *a)
 {
-	struct enforce *e = CONTAINER_OF(w, struct enforce, owner_wait);
+	exchange_start(CONTAINER_OF(a, struct enforce, admit)->exchange);
+}
 
-	if (answer == OWNER_SAME)
-		exchange_start(e->exchange);
-	else if (answer == OWNER_UNKNOWN)
-		refuse_upstream(e, status, why);
-	else
-		refuse_unknown(e);
+static void on_refused(struct admit *a)
+{
+	exchange_refuse(CONTAINER_OF(a, struct enforce, admit)->exchange, a->status, "%s", a->why);
 }
 
 /* Nothing of the body is looked at before, so that what a stranger sends cannot tell which of the unknown he has met. */
-static void check_owner(struct enforce *e)
-{
-	const struct fetch_caller asker = asker_of(e);
-	struct str id = str_from(e->sandbox);
-
-	if (!e->isolated || e->kind != ENFORCE_SANDBOX) {
-		exchange_start(e->exchange);
-		return;
-	}
-	switch (ownership_known(&e->shared->ownership, &asker, id)) {
-	case OWNER_SAME:
-		exchange_start(e->exchange);
-		return;
-	case OWNER_OTHER:
-		refuse_unknown(e);
-		return;
-	case OWNER_UNKNOWN:
-	case OWNER_GONE:
-		exchange_hold_body(e->exchange);
-		if (ownership_ask(&e->shared->ownership, &asker, id, &e->owner_wait))
-			exchange_refuse(e->exchange, 503, "out of memory");
-		return;
-	}
-}
-
-/* Isolation ends where strangers share a machine: that must have been accepted. */
-static void check_vm(struct enforce *e, enum vm_state state)
-{
-	if (state == VM_SHARED && !e->c.shared_vm_accepted) {
-		exchange_refuse(e->exchange, 503, VM_SHARED_TEXT, upstream_name(e->c.upstream));
-		return;
-	}
-	if (state == VM_SHARED && !e->shared->shared_vm_said) {
-		e->shared->shared_vm_said = true;
-		log_warn("upstream %s puts several users into one virtual machine (pool mode): isolation holds for the "
-			 "API, not inside that machine (shared_vm: accept)",
-			 upstream_name(e->c.upstream));
-	}
-	check_owner(e);
-}
-
-static void on_vm_state(struct vm_wait *w, enum vm_state state)
-{
-	check_vm(CONTAINER_OF(w, struct enforce, vm_wait), state);
-}
-
 void enforce_start(struct enforce *e, struct exchange *exchange)
 {
-	const struct fetch_caller asker = asker_of(e);
-	enum vm_state state;
+	enum admit_verdict verdict = ADMIT_YES;
 
 	e->exchange = exchange;
-	if (!e->isolated || e->kind == ENFORCE_BODY)
+	if (e->isolated && e->kind != ENFORCE_BODY)
+		verdict = admit_ask(&e->admit);
+	if (verdict == ADMIT_YES)
 		exchange_start(exchange);
-	else if (vm_watch_ask(&e->shared->vm_watch, &asker, &e->vm_wait, &state))
-		check_vm(e, state);
+	else if (verdict == ADMIT_NO)
+		on_refused(&e->admit);
 	else if (e->kind == ENFORCE_SANDBOX)
 		exchange_hold_body(exchange);
 }
 
 /* --- the body --------------------------------------------------------------------------------------------------------- */
-
-/* Bodies in memory have two bounds; who is over his own leaves room for the others. */
-static bool on_gather(void *arg, size_t n)
-{
-	struct enforce *e = arg;
-	struct enforce_shared *s = e->shared;
-
-	if (*e->c.uid_bodies_bytes + n > ENFORCE_UID_BODIES_MAX_BYTES || s->bodies_bytes + n > ENFORCE_BODIES_MAX_BYTES)
-		return false;
-	*e->c.uid_bodies_bytes += n;
-	s->bodies_bytes += n;
-	e->gathered += n;
-	return true;
-}
 
 static struct body_policy policy_of(const struct enforce *e, const char *token)
 {
@@ -352,17 +286,17 @@ static void on_whole_body(void *arg, struct str body)
 
 static enum exchange_use judge_sandbox_answer(struct enforce *e, unsigned status)
 {
-	struct ownership *o = &e->shared->ownership;
+	struct ownership *o = &e->shared->admit.ownership;
 
 	if (!e->isolated)
 		return EXCHANGE_PASS;
 	if (status == 404) {
-		ownership_gone(o, e->c.upstream, str_from(e->sandbox));
+		ownership_gone(o, e->c.upstream, str_from(e->admit.sandbox));
 		refuse_unknown(e);
 		return EXCHANGE_REFUSED;
 	}
 	if (e->destroys && status / 100 == 2)
-		ownership_gone(o, e->c.upstream, str_from(e->sandbox));
+		ownership_gone(o, e->c.upstream, str_from(e->admit.sandbox));
 	return EXCHANGE_PASS;
 }
 
@@ -375,7 +309,7 @@ static enum exchange_use begin_filter(struct enforce *e)
 		if (e->list)
 			list_filter_init(e->list, e->c.user_id);
 	} else {
-		e->events = event_filter_new(&e->shared->ownership, &asker, e->exchange);
+		e->events = event_filter_new(&e->shared->admit.ownership, &asker, e->exchange);
 	}
 	if (e->list || e->events)
 		return EXCHANGE_FILTER;
@@ -441,7 +375,7 @@ static void on_copy(void *arg, struct str body)
 	struct sandbox_doc doc;
 
 	if (sandbox_doc_parse(body, &doc) == 0)
-		ownership_learn(&e->shared->ownership, e->c.upstream, str_from(doc.id),
+		ownership_learn(&e->shared->admit.ownership, e->c.upstream, str_from(doc.id),
 				str_from(doc.owner[0] ? doc.owner : e->c.user_id));
 }
 
@@ -457,7 +391,6 @@ static struct limiter_owner *on_left(void *arg)
 
 static const struct exchange_shape shape = {
 	.on_left = on_left,
-	.on_gather = on_gather,
 	.on_whole_body = on_whole_body,
 	.on_head = on_head,
 	.on_data = on_data,
@@ -547,12 +480,7 @@ void enforce_free(struct enforce *e)
 	if (!e)
 		return;
 	s = e->shared;
-	vm_wait_cancel(&e->vm_wait);
-	ownership_cancel(&e->owner_wait);
-	if (e->gathered) {
-		*e->c.uid_bodies_bytes -= e->gathered;
-		s->bodies_bytes -= e->gathered;
-	}
+	admit_cancel(&e->admit);
 	if (e->spawning)
 		limiter_spawn_give(e->c.limits, clock_ns());
 	if (e->kind >= ENFORCE_SPAWN) {
@@ -585,13 +513,13 @@ static enum enforce_verdict judge_sandbox(struct enforce *e, const struct route 
 
 	if (route->sandbox_bad)
 		return ENFORCE_NOT_FOUND;
-	memcpy(e->sandbox, route->sandbox.p, route->sandbox.n);
-	e->sandbox[route->sandbox.n] = '\0';
+	memcpy(e->admit.sandbox, route->sandbox.p, route->sandbox.n);
+	e->admit.sandbox[route->sandbox.n] = '\0';
 	e->destroys = route->id == ROUTE_DESTROY && method == METHOD_DELETE;
 	if (!e->isolated)
 		return ENFORCE_SHAPED;
 	/* A stranger's goes the way of the unknown, so that both are answered alike. */
-	if (e->destroys && ownership_known(&e->shared->ownership, &asker, route->sandbox) == OWNER_GONE)
+	if (e->destroys && ownership_known(&e->shared->admit.ownership, &asker, route->sandbox) == OWNER_GONE)
 		return ENFORCE_DESTROYED;
 	return ENFORCE_SHAPED;
 }
@@ -631,16 +559,15 @@ enum enforce_verdict enforce_new(struct enforce_shared *s, const struct enforce_
 	e->kind = kind;
 	e->body_kind = body_kind;
 	e->isolated = isolated;
-	e->gathered = 0;
 	e->clamped = 0;
 	e->spawning = false;
 	e->counted = 0;
 	list_init(&e->link);
-	list_init(&e->vm_wait.link);
-	e->vm_wait.on_state = on_vm_state;
-	list_init(&e->owner_wait.link);
-	e->owner_wait.look_up = NULL;
-	e->owner_wait.on_known = on_owner;
+	admit_init(&e->admit, &s->admit);
+	e->admit.asker = asker_of(e);
+	e->admit.shared_vm_accepted = c->shared_vm_accepted;
+	e->admit.on_admitted = on_admitted;
+	e->admit.on_refused = on_refused;
 	if (kind == ENFORCE_SANDBOX)
 		verdict = judge_sandbox(e, c->route, c->head->method);
 	else if (kind == ENFORCE_TEMPLATE_SPAWN)

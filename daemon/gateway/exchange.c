@@ -41,6 +41,7 @@
 #include "common/spares.h"
 #include "gateway/answer.h"
 #include "gateway/client.h"
+#include "gateway/gather.h"
 #include "gateway/keyring.h"
 #include "gateway/orphan.h"
 #include "gateway/request_id.h"
@@ -92,7 +93,6 @@ enum {
 	SCRATCH_BYTES = 65536,
 	UP_HIGH_WATER = 131072,
 	UP_LOW_WATER = 32768,
-	GATHER_WINDOW_MIN_BYTES = 30720, /* in each window of 30 s: 1 KiB/s */
 	COPY_MAX_BYTES = 65536,
 	READS_PER_TURN = 8,
 	INTERIM_MAX = 32, /* 1xx responses before the real one */
@@ -121,19 +121,17 @@ struct exchange {
 	struct upstream_conn *conn; /* owned lease, in HEAD and BODY */
 	enum exchange_state state;
 	enum http_method method;
-	enum upstream_wait wait;                 /* which timeout bounds the response head */
-	bool started;                            /* exchange_start was called */
-	bool has_body;                           /* the request has one */
-	bool rechunk;                            /* it goes out in chunks of ours */
-	bool body_done;                          /* all of it is in `up` */
-	bool up_broken;                          /* the upstream takes nothing more; an answer may still come */
-	struct buf up;                           /* the request, from its head on; what was sent of a body is dropped */
-	size_t up_sent;                          /* bytes at the start of `up` that were sent */
-	uint64_t sent_total;                     /* on the present connection */
-	struct buf gathered;                     /* GATHER: the body so far */
-	size_t window_bytes;                     /* GATHER: how much of it there was at the last look */
-	struct deadline_queue *gather_deadlines; /* borrowed */
-	struct buf response;                     /* an unfinished response head */
+	enum upstream_wait wait; /* which timeout bounds the response head */
+	bool started;            /* exchange_start was called */
+	bool has_body;           /* the request has one */
+	bool rechunk;            /* it goes out in chunks of ours */
+	bool body_done;          /* all of it is in `up` */
+	bool up_broken;          /* the upstream takes nothing more; an answer may still come */
+	struct buf up;           /* the request, from its head on; what was sent of a body is dropped */
+	size_t up_sent;          /* bytes at the start of `up` that were sent */
+	uint64_t sent_total;     /* on the present connection */
+	struct gather gather;    /* GATHER: the body so far; its shares are held to the end */
+	struct buf response;     /* an unfinished response head */
 	struct http_parser parser;
 	unsigned interim;  /* 1xx responses so far */
 	bool server_keeps; /* the response head means to keep the connection */
@@ -229,7 +227,6 @@ static void on_destroy(struct deferred *d)
 		event_free(e->heartbeat);
 	if (e->timeout)
 		event_free(e->timeout);
-	buf_fini(&e->gathered);
 	buf_fini(&e->response);
 	for (int i = 0; i < KEYS; i++) {
 		key_unref(e->keys[i]);
@@ -259,6 +256,7 @@ static void end(struct exchange *e, enum exchange_end reason, bool reusable)
 	upstream_ticket_cancel(&e->ticket);
 	key_wait_cancel(&e->key_wait);
 	upstream_release(&e->conn, reusable);
+	gather_fini(&e->gather);
 	e->report.end = reason;
 	loop_defer(e->loop, &e->destroy);
 	e->events->on_end(e->arg, &e->report);
@@ -437,29 +435,24 @@ static bool body_is_lost(struct exchange *e)
 
 static void gather(struct exchange *e, const char *p, size_t n)
 {
-	if (n > EXCHANGE_GATHER_MAX_BYTES || e->gathered.len > EXCHANGE_GATHER_MAX_BYTES - n) {
-		refuse(e, EXCHANGE_END_REQUEST_FAULT, 413, EXCHANGE_TOO_LARGE_TEXT);
+	switch (gather_add(&e->gather, p, n)) {
+	case GATHER_OK:
 		return;
-	}
-	if (e->shape && e->shape->on_gather && !e->shape->on_gather(e->shape_arg, n)) {
-		refuse(e, EXCHANGE_END_REFUSED, 503,
-		       "too many request bodies are being read at the same time; try again");
+	case GATHER_TOO_LARGE:
+		refuse(e, EXCHANGE_END_REQUEST_FAULT, 413, GATHER_TOO_LARGE_TEXT);
 		return;
-	}
-	buf_add(&e->gathered, p, n);
-	if (e->gathered.failed)
+	case GATHER_NO_SHARE:
+		refuse(e, EXCHANGE_END_REFUSED, 503, GATHER_NO_SHARE_TEXT);
+		return;
+	case GATHER_NO_MEMORY:
 		refuse(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
+		return;
+	}
 }
 
-/* A window has passed: a body that hardly came takes memory and makes nobody happy. */
-static void check_gathering(struct exchange *e)
+static void on_slow_body(struct gather *g)
 {
-	if (e->started && e->gathered.len - e->window_bytes < GATHER_WINDOW_MIN_BYTES) {
-		refuse(e, EXCHANGE_END_REQUEST_FAULT, 408, "the request body comes too slowly: less than 1 KiB/s");
-		return;
-	}
-	e->window_bytes = e->gathered.len;
-	deadline_set(e->gather_deadlines, &e->deadline);
+	refuse(CONTAINER_OF(g, struct exchange, gather), EXCHANGE_END_REQUEST_FAULT, 408, GATHER_SLOW_TEXT);
 }
 
 /* TUNNEL: bytes from the client. */
@@ -507,11 +500,11 @@ void exchange_body_end(struct exchange *e)
 	}
 	e->body_done = true;
 	if (e->state == EXCHANGE_GATHER) {
-		struct buf whole = e->gathered;
+		struct buf whole = e->gather.body;
 
-		e->gathered = BUF_EMPTY;
+		e->gather.body = BUF_EMPTY;
 		e->report.bytes_up = whole.len;
-		deadline_clear(&e->deadline);
+		gather_end(&e->gather);
 		if (e->shape && e->shape->on_whole_body)
 			e->shape->on_whole_body(e->shape_arg, buf_str(&whole));
 		else
@@ -626,26 +619,6 @@ static void on_start(struct deferred *d)
 
 /* --- the answer's way down ------------------------------------------------------------------------------------------- */
 
-static bool is_of_type(const struct http_head *head, struct str type)
-{
-	struct str value = head->content_type;
-
-	if (value.n < type.n || !str_eq_nocase(str_of(value.p, type.n), type))
-		return false;
-	value = str_trim(str_of(value.p + type.n, value.n - type.n));
-	return value.n == 0 || value.p[0] == ';';
-}
-
-static bool is_sse(const struct http_head *head)
-{
-	return is_of_type(head, STR("text/event-stream"));
-}
-
-static bool is_stream(const struct http_head *head)
-{
-	return is_sse(head) || is_of_type(head, STR("application/x-ndjson"));
-}
-
 static void set_body_deadline(struct exchange *e)
 {
 	set_head_deadline(e);
@@ -738,7 +711,7 @@ static int prepare_heartbeat(struct exchange *e, const struct http_head *head)
 {
 	bool framed = head->framing == HTTP_BODY_CHUNKED || head->framing == HTTP_BODY_UNTIL_CLOSE;
 
-	if (e->heartbeat_ms == 0 || !framed || client_minor(e->client) == 0 || !is_stream(head))
+	if (e->heartbeat_ms == 0 || !framed || client_minor(e->client) == 0 || !http_head_is_stream(head))
 		return 0;
 	/* HEAD is answered without a body, and within a compressed one a line of ours would be a part of it. */
 	if (e->method == METHOD_HEAD || http_head_find(head, STR("content-encoding")))
@@ -746,7 +719,7 @@ static int prepare_heartbeat(struct exchange *e, const struct http_head *head)
 	e->heartbeat = evtimer_new(loop_base(e->loop), on_heartbeat, e);
 	if (!e->heartbeat)
 		return -ENOMEM;
-	e->sse = is_sse(head);
+	e->sse = http_head_is_type(head, STR("text/event-stream"));
 	e->whole_line = true;
 	arm_heartbeat(e);
 	return 0;
@@ -978,8 +951,8 @@ static void on_head(struct exchange *e, const struct http_head *head, const char
 		return;
 	}
 	move(e, EXCHANGE_BODY);
-	e->wait = is_stream(head) ? UPSTREAM_WAIT_STREAM : UPSTREAM_WAIT_BODY;
-	if (is_stream(head))
+	e->wait = http_head_is_stream(head) ? UPSTREAM_WAIT_STREAM : UPSTREAM_WAIT_BODY;
+	if (http_head_is_stream(head))
 		client_end_means_gone(e->client);
 	relay(e, buf_str(&out), p, n);
 }
@@ -1170,10 +1143,6 @@ static void on_deadline(struct deadline *d)
 {
 	struct exchange *e = CONTAINER_OF(d, struct exchange, deadline);
 
-	if (e->state == EXCHANGE_GATHER) {
-		check_gathering(e);
-		return;
-	}
 	if (e->state == EXCHANGE_HEAD) {
 		fail(e, EXCHANGE_END_TIMEOUT, 504, "did not answer in time (timeouts)");
 		return;
@@ -1348,7 +1317,6 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	e->state = gathers ? EXCHANGE_GATHER : EXCHANGE_LEASE;
 	e->shape = request->shape;
 	e->shape_arg = request->shape_arg;
-	e->gather_deadlines = grant->gather_deadlines;
 	memcpy(e->request_id, request->request_id, strlen(request->request_id) + 1);
 	deadline_init(&e->deadline, on_deadline);
 	deferred_init(&e->lease, on_start);
@@ -1374,8 +1342,10 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 		on_destroy(&e->destroy);
 		return rc;
 	}
-	if (gathers && e->has_body && e->gather_deadlines)
-		deadline_set(e->gather_deadlines, &e->deadline);
+	if (gathers) {
+		gather_init(&e->gather, grant->gather, grant->uid_bodies_bytes, on_slow_body);
+		e->gather.held = true;
+	}
 	*out = e;
 	return 0;
 }
@@ -1388,6 +1358,7 @@ void exchange_start(struct exchange *e)
 {
 	client_pause_body(e->client, false);
 	e->started = true;
+	e->gather.held = false;
 	if (e->wait == UPSTREAM_WAIT_EXEC)
 		client_end_means_gone(e->client);
 	if (e->state == EXCHANGE_LEASE)

@@ -24,6 +24,7 @@
 #include "common/loop.h"
 #include "common/secret.h"
 #include "gateway/keyring.h"
+#include "gateway/rewrite.h"
 
 enum fetch_state {
 	FETCH_LEASE,
@@ -65,19 +66,29 @@ struct fetch {
 	struct secret *used; /* owned reference; the value of it in `request`; NULL: none */
 	struct buf request;  /* holds the key */
 	size_t sent;         /* bytes of it, on the present connection */
-	bool repeated;       /* or may not be */
-	struct buf received; /* unfinished head, or the body so far */
+	bool sent_any;       /* a byte of it, on whichever connection */
+	uint64_t sent_at_ms; /* the first of them */
+	bool send_broke;     /* the present connection takes nothing more; an answer may still come */
+	bool is_safe;        /* it may be sent twice */
+	bool paused;
+	enum upstream_wait wait;      /* bounds the response head */
+	enum upstream_wait body_wait; /* bounds the pauses of the body */
+	bool repeated;                /* or may not be */
+	struct buf received;          /* unfinished head, or the body so far */
 	size_t max_bytes;
 	struct http_parser parser;
 	bool in_body; /* the response head is complete */
 	bool keeps;   /* the server keeps the connection */
 	unsigned status;
 	char date[DATE_MAX_BYTES];
+	bool keep_head;
+	struct buf head; /* with keep_head: what of it may pass to a client */
 	enum fetch_end end;
 	char why[160];
 	bool cancelled;
 	struct deadline deadline;
 	struct deferred done;
+	void (*on_head)(void *arg, const struct http_head *head);
 	void (*on_data)(void *arg, const char *p, size_t n);
 	void (*on_done)(void *arg, const struct fetch_answer *answer);
 	void *arg;
@@ -95,6 +106,24 @@ const struct sm *fetch_sm(void)
 	return &sm;
 }
 
+int fetch_caller_copy(struct fetch_caller *to, const struct fetch_caller *from)
+{
+	to->upstream = upstream_ref(from->upstream);
+	to->key = from->key ? key_ref(from->key) : NULL;
+	to->user_id = strdup(from->user_id);
+	to->request_id = from->request_id ? strdup(from->request_id) : NULL;
+	return to->user_id && (to->request_id || !from->request_id) ? 0 : -ENOMEM;
+}
+
+void fetch_caller_fini(struct fetch_caller *c)
+{
+	upstream_unref(c->upstream);
+	key_unref(c->key);
+	free((char *)(uintptr_t)c->user_id);
+	free((char *)(uintptr_t)c->request_id);
+	*c = (struct fetch_caller){0};
+}
+
 /* --- the end -------------------------------------------------------------------------------------------------------- */
 
 static void fetch_free(struct fetch *f)
@@ -104,6 +133,7 @@ static void fetch_free(struct fetch *f)
 	key_unref(f->key);
 	secret_unref(f->used);
 	buf_wipe(&f->request);
+	buf_fini(&f->head);
 	buf_fini(&f->received);
 	free(f);
 }
@@ -115,6 +145,9 @@ static void on_done(struct deferred *d)
 		.end = f->end,
 		.why = f->why,
 		.status = f->status,
+		.sent = f->sent_any,
+		.sent_at_ms = f->sent_at_ms,
+		.head = buf_str(&f->head),
 		.body = buf_str(&f->received),
 		.date = str_from(f->date),
 	};
@@ -145,6 +178,18 @@ static void end(struct fetch *f, enum fetch_end how, const char *why, bool reusa
 	loop_defer(f->loop, &f->done);
 }
 
+void fetch_pause(struct fetch *f, bool paused)
+{
+	if (f->state != FETCH_ANSWER || f->paused == paused)
+		return;
+	f->paused = paused;
+	upstream_conn_pause_read(f->conn, paused);
+	if (paused)
+		deadline_clear(&f->deadline);
+	else
+		deadline_set(upstream_deadlines(f->upstream, f->in_body ? f->body_wait : f->wait), &f->deadline);
+}
+
 void fetch_cancel(struct fetch *f)
 {
 	if (!f)
@@ -157,9 +202,16 @@ void fetch_cancel(struct fetch *f)
 
 static void begin_lease(struct fetch *f, bool fresh);
 
+/* Whether sending the whole request once more cannot make it run twice. */
+static bool may_repeat(const struct fetch *f)
+{
+	return !f->repeated && !f->in_body && f->received.len == 0 && upstream_conn_reused(f->conn) &&
+	       (f->is_safe || f->sent == 0);
+}
+
 static void broken(struct fetch *f, const char *why)
 {
-	if (f->repeated || f->in_body || f->received.len || !upstream_conn_reused(f->conn)) {
+	if (!may_repeat(f)) {
 		end(f, FETCH_BROKEN, why, false);
 		return;
 	}
@@ -171,17 +223,25 @@ static void broken(struct fetch *f, const char *why)
 
 static void send_request(struct fetch *f)
 {
-	while (f->sent < f->request.len) {
+	while (f->sent < f->request.len && !f->send_broke) {
 		ssize_t n = upstream_conn_send(f->conn, buf_data(&f->request) + f->sent, f->request.len - f->sent);
 		if (n == -EAGAIN)
 			break;
 		if (n < 0) {
-			broken(f, "the connection broke");
-			return;
+			/* It may have answered already and closed: what it sent is still to be read. */
+			f->send_broke = true;
+			if (upstream_conn_is_buffered(f->conn))
+				upstream_conn_read_again(f->conn);
+			break;
 		}
 		f->sent += (size_t)n;
+		if (!f->sent_any)
+			f->sent_at_ms = loop_now_ms(f->loop);
+		f->sent_any = true;
 	}
-	upstream_conn_want_write(f->conn, f->sent < f->request.len);
+	if (f->sent && !f->in_body && !f->paused)
+		deadline_set(upstream_deadlines(f->upstream, f->wait), &f->deadline);
+	upstream_conn_want_write(f->conn, f->sent < f->request.len && !f->send_broke);
 }
 
 static const struct upstream_events conn_events;
@@ -190,10 +250,11 @@ static void use_conn(struct fetch *f, struct upstream_conn *c)
 {
 	f->conn = c;
 	f->sent = 0;
+	f->send_broke = false;
 	upstream_conn_listen(c, &conn_events, f);
 	move(f, FETCH_ANSWER);
 	http_parser_init(&f->parser, HTTP_RESPONSE);
-	deadline_set(upstream_deadlines(f->upstream, UPSTREAM_WAIT_RESPONSE), &f->deadline);
+	deadline_set(upstream_deadlines(f->upstream, f->wait), &f->deadline);
 	send_request(f);
 }
 
@@ -272,7 +333,8 @@ static void take_body(struct fetch *f, const char *p, size_t n)
 	}
 	switch (rc) {
 	case HTTP_MORE:
-		deadline_set(upstream_deadlines(f->upstream, UPSTREAM_WAIT_BODY), &f->deadline);
+		if (!f->paused)
+			deadline_set(upstream_deadlines(f->upstream, f->body_wait), &f->deadline);
 		return;
 	case HTTP_DONE:
 		end(f, FETCH_DONE, "", f->keeps && used == n && f->sent == f->request.len);
@@ -306,6 +368,14 @@ static void note_head(struct fetch *f, const struct http_head *head)
 		memcpy(f->date, date->value.p, date->value.n);
 		f->date[date->value.n] = '\0';
 	}
+	if (http_head_is_stream(head))
+		f->body_wait = UPSTREAM_WAIT_STREAM;
+	if (f->keep_head) {
+		const struct rewrite_response r = {.head = head, .key = f->used};
+		rewrite_response_head(&r, &f->head);
+	}
+	if (f->on_head && !f->cancelled)
+		f->on_head(f->arg, head);
 }
 
 /* What has come of a head; interim answers are passed over. */
@@ -365,7 +435,7 @@ static void on_conn_readable(void *arg)
 			broken(f, n == 0 ? "the server closed the connection" : "the connection broke");
 		else
 			take_bytes(f, scratch, (size_t)n);
-		if (!f->conn || !upstream_conn_is_buffered(f->conn))
+		if (!f->conn || f->paused || !upstream_conn_is_buffered(f->conn))
 			return;
 	}
 	upstream_conn_read_again(f->conn);
@@ -394,6 +464,10 @@ static struct fetch *fetch_new(struct loop *loop, const struct fetch_request *r)
 	f->loop = loop;
 	f->upstream = upstream_ref(r->caller.upstream);
 	f->max_bytes = r->max_bytes;
+	f->wait = r->wait;
+	f->body_wait = UPSTREAM_WAIT_BODY;
+	f->keep_head = r->keep_head;
+	f->on_head = r->on_head;
 	f->on_data = r->on_data;
 	f->on_done = r->on_done;
 	f->arg = r->arg;
@@ -411,13 +485,21 @@ static void write_request(struct fetch *f, const struct fetch_request *r)
 {
 	http_write_request_line(&f->request, str_from(r->method), r->target);
 	http_write_header(&f->request, STR("Host"), str_from(upstream_authority(r->caller.upstream)));
-	http_write_header(&f->request, STR("User-Agent"), STR("stacygate/" PACKAGE_VERSION));
+	http_write_header(&f->request, STR("User-Agent"),
+			  r->user_agent.n ? r->user_agent : STR("stacygate/" PACKAGE_VERSION));
+	if (r->accept.n)
+		http_write_header(&f->request, STR("Accept"), r->accept);
 	if (f->used)
 		http_write_header_secret(&f->request, STR("X-API-Key"), f->used);
 	http_write_header(&f->request, STR("X-User-ID"), str_from(r->caller.user_id));
 	if (r->caller.request_id)
 		http_write_header(&f->request, STR("X-Request-ID"), str_from(r->caller.request_id));
+	if (r->method[0] == 'P') {
+		http_write_header(&f->request, STR("Content-Type"), STR("application/json"));
+		http_write_header_u64(&f->request, STR("Content-Length"), r->body.n);
+	}
 	http_write_end(&f->request);
+	buf_add_str(&f->request, r->body);
 }
 
 int fetch_start(struct loop *loop, const struct fetch_request *r, struct fetch **out)
@@ -427,6 +509,7 @@ int fetch_start(struct loop *loop, const struct fetch_request *r, struct fetch *
 	if (!f)
 		return -ENOMEM;
 	f->user_id = strdup(r->caller.user_id);
+	f->is_safe = r->method[0] != 'P';
 	write_request(f, r);
 	if (!f->user_id || f->request.failed) {
 		fetch_free(f);

@@ -7,18 +7,14 @@
 #include "gateway/prune.h"
 
 #include <errno.h>
-#include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/loop.h"
 #include "gateway/fetch.h"
-#include "gateway/keyring.h"
 #include "gateway/sandbox_doc.h"
 #include "gateway/survey.h"
 #include "gateway/times.h"
-#include "gateway/upstream.h"
 
 enum {
 	RECORD_MAX_BYTES = 262144,
@@ -31,45 +27,33 @@ struct candidate {
 };
 
 struct prune {
-	struct loop *loop;            /* borrowed */
-	struct ownership *ownership;  /* borrowed */
-	struct fetch_caller asker;    /* texts owned, references held */
+	struct call call;
 	struct survey *survey;        /* owned; NULL once it is done */
-	struct event *timeout;        /* owned; NULL without one */
 	struct fetch *fetch;          /* owned; NULL between two */
 	struct candidate *candidates; /* owned */
 	size_t count;
 	size_t room;
 	size_t next; /* of the candidates */
 	size_t destroyed;
-	prune_on_done *on_done;
-	void *arg;
 };
 
-static void prune_free(struct prune *p)
+static void on_free(struct call *c)
 {
+	struct prune *p = CONTAINER_OF(c, struct prune, call);
+
+	call_fini(c);
 	survey_cancel(p->survey);
 	fetch_cancel(p->fetch);
-	if (p->timeout)
-		event_free(p->timeout);
-	upstream_unref(p->asker.upstream);
-	key_unref(p->asker.key);
-	free((char *)(uintptr_t)p->asker.user_id);
-	free((char *)(uintptr_t)p->asker.request_id);
 	free(p->candidates);
 	free(p);
 }
 
-void prune_cancel(struct prune *p)
+static void finish(struct prune *p)
 {
-	if (p)
-		prune_free(p);
-}
+	struct buf json = BUF_EMPTY;
 
-static void finish(struct prune *p, unsigned status, const char *why)
-{
-	p->on_done(p->arg, status, why, p->destroyed);
-	prune_free(p);
+	buf_addf(&json, "{\"pruned\":%zu}", p->destroyed);
+	call_json(&p->call, 200, NULL, &json);
 }
 
 /* --- one after another ------------------------------------------------------------------------------------------------- */
@@ -81,7 +65,7 @@ static int ask(struct prune *p, const char *method, void (*on_answer)(void *arg,
 	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
 	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s", p->candidates[p->next].id);
 	const struct fetch_request request = {
-		.caller = p->asker,
+		.caller = p->call.c.caller,
 		.method = method,
 		.target = str_of(target, (size_t)n),
 		.max_bytes = RECORD_MAX_BYTES,
@@ -89,7 +73,7 @@ static int ask(struct prune *p, const char *method, void (*on_answer)(void *arg,
 		.arg = p,
 	};
 
-	return fetch_start(p->loop, &request, &p->fetch);
+	return fetch_start(p->call.c.loop, &request, &p->fetch);
 }
 
 static void on_destroyed(void *arg, const struct fetch_answer *a)
@@ -98,7 +82,8 @@ static void on_destroyed(void *arg, const struct fetch_answer *a)
 
 	p->fetch = NULL;
 	if (a->end == FETCH_DONE && a->status == 200) {
-		ownership_gone(p->ownership, p->asker.upstream, str_from(p->candidates[p->next].id));
+		ownership_gone(&p->call.c.admit->ownership, p->call.c.caller.upstream,
+			       str_from(p->candidates[p->next].id));
 		p->destroyed++;
 	}
 	p->next++;
@@ -112,7 +97,7 @@ static bool has_expired(const struct prune *p, const struct fetch_answer *a)
 	int64_t now;
 
 	return a->end == FETCH_DONE && a->status == 200 && sandbox_doc_parse(a->body, &doc) == 0 &&
-	       strcmp(doc.id, p->candidates[p->next].id) == 0 && sandbox_doc_is_owned(&doc, p->asker.user_id) &&
+	       strcmp(doc.id, p->candidates[p->next].id) == 0 && sandbox_doc_is_owned(&doc, p->call.c.caller.user_id) &&
 	       doc.has_expiry && http_date_parse(a->date, &now) == 0 && doc.expires_at_ms < now;
 }
 
@@ -131,9 +116,9 @@ static void on_looked(void *arg, const struct fetch_answer *a)
 static void look_at_next(struct prune *p)
 {
 	if (p->next == p->count)
-		finish(p, 0, "");
+		finish(p);
 	else if (ask(p, "GET", on_looked))
-		finish(p, 503, "out of memory");
+		call_refuse(&p->call, 503, "out of memory");
 }
 
 /* --- the list ---------------------------------------------------------------------------------------------------------- */
@@ -168,7 +153,7 @@ static void on_listed(void *arg, unsigned status, const char *why, struct str da
 		why = "did not say by its Date what has expired";
 	}
 	if (status) {
-		finish(p, status, why);
+		call_refuse_upstream(&p->call, status, why);
 		return;
 	}
 	for (size_t i = 0; i < p->count; i++)
@@ -180,43 +165,29 @@ static void on_listed(void *arg, unsigned status, const char *why, struct str da
 
 static const struct survey_events survey_events = {.on_sandbox = on_sandbox, .on_done = on_listed};
 
-static void on_timeout(evutil_socket_t fd, short what, void *arg)
+static void on_request(struct call *c, struct str body)
 {
-	(void)fd;
-	(void)what;
-	finish(arg, 504, "was not done within Stacygate-Timeout");
+	struct prune *p = CONTAINER_OF(c, struct prune, call);
+
+	(void)body;
+	if (survey_start(c->c.loop, &c->c.caller, &survey_events, p, &p->survey))
+		call_refuse(c, 503, "out of memory");
+	else
+		c->acted = true;
 }
 
-static int set_timeout(struct prune *p, uint64_t ms)
-{
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+static const struct call_ops ops = {.on_request = on_request, .on_free = on_free};
 
-	if (ms == 0)
-		return 0;
-	p->timeout = evtimer_new(loop_base(p->loop), on_timeout, p);
-	return p->timeout && event_add(p->timeout, &tv) == 0 ? 0 : -ENOMEM;
-}
-
-int prune_start(struct loop *loop, struct ownership *ownership, const struct fetch_caller *asker, uint64_t timeout_ms,
-		prune_on_done *on_done, void *arg, struct prune **out)
+int prune_call_new(const struct call_case *what, struct call **out)
 {
 	struct prune *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		return -ENOMEM;
-	p->loop = loop;
-	p->ownership = ownership;
-	p->on_done = on_done;
-	p->arg = arg;
-	p->asker.upstream = upstream_ref(asker->upstream);
-	p->asker.key = asker->key ? key_ref(asker->key) : NULL;
-	p->asker.user_id = strdup(asker->user_id);
-	p->asker.request_id = asker->request_id ? strdup(asker->request_id) : NULL;
-	if (!p->asker.user_id || (asker->request_id && !p->asker.request_id) || set_timeout(p, timeout_ms) ||
-	    survey_start(loop, &p->asker, &survey_events, p, &p->survey)) {
-		prune_free(p);
-		return -ENOMEM;
-	}
-	*out = p;
-	return 0;
+	*out = &p->call;
+	if (call_init(&p->call, &ops, what, STR("")) == 0)
+		return 0;
+	on_free(&p->call);
+	*out = NULL;
+	return -ENOMEM;
 }

@@ -133,4 +133,9 @@ const struct http_header *http_head_find(const struct http_head *head, struct st
 /* Whether a list-valued header (RFC 9110 5.6.1) in any of its lines holds the token, case ignored. */
 bool http_head_has_token(const struct http_head *head, struct str name, struct str token);
 
+/* Whether Content-Type is that media type (lower case), whatever its parameters (RFC 9110 8.3). */
+bool http_head_is_type(const struct http_head *head, struct str type);
+/* Whether the body is a stream of records that come when they come: NDJSON or SSE. */
+bool http_head_is_stream(const struct http_head *head);
+
 #endif

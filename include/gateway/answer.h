@@ -31,6 +31,12 @@ void answer_error_later(const struct answer_to *to, unsigned status, unsigned re
 /* Answers 200 with that JSON text and a newline, and finishes; empties the buffer. */
 void answer_json(const struct answer_to *to, struct buf *json);
 
+/*
+ * Sends a head that has its status line and headers of its own, completed with framing and what every answer has, and the
+ * body, and finishes. A head that has failed for want of memory cuts the connection.
+ */
+void answer_send(const struct answer_to *to, unsigned status, struct buf *head, struct str body);
+
 /* Answers OPTIONS: 204 with the methods that the API knows. */
 void answer_options(const struct answer_to *to);
 

@@ -8,9 +8,8 @@
 
 #include "common/err.h"
 #include "common/http_parse.h"
+#include "gateway/admit.h"
 #include "gateway/exchange.h"
-#include "gateway/ownership.h"
-#include "gateway/vm_watch.h"
 
 struct config_rule;
 struct enforce;
@@ -19,22 +18,14 @@ struct limiter_owner;
 struct loop;
 struct route;
 
-enum {
-	ENFORCE_UID_BODIES_MAX_BYTES = 8 * 1048576, /* read whole at a time, of one uid */
-	ENFORCE_BODIES_MAX_BYTES = 64 * 1048576,    /* of everybody */
-};
-
 /* What is remembered between requests; owned by the gateway. */
 struct enforce_shared {
 	struct loop *loop; /* borrowed */
-	struct ownership ownership;
-	struct vm_watch vm_watch;
+	struct admit_shared admit;
 	struct list idle; /* struct enforce, to be used again */
 	size_t nidle;
-	uint64_t bodies_bytes;   /* of bodies that are read whole now */
 	uint64_t list_skipped;   /* sandboxes left out of a list because they could not be judged */
 	uint64_t events_dropped; /* events that were not the caller's to see */
-	bool shared_vm_said;     /* the log has said once what does not hold */
 };
 
 MUST_CHECK int enforce_shared_init(struct enforce_shared *s, struct loop *loop);
@@ -51,7 +42,6 @@ struct enforce_case {
 	const char *request_id;
 	const struct http_head *head; /* borrowed for the call of enforce_new */
 	const struct route *route;    /* borrowed for the call of enforce_new */
-	uint64_t *uid_bodies_bytes;   /* of bodies that are read whole now, of the caller's uid */
 	struct limiter_owner *limits; /* borrowed; of user_id */
 };
 
@@ -72,8 +62,5 @@ void enforce_start(struct enforce *e, struct exchange *exchange);
 
 /* When the exchange has ended, or was never made. NULL is fine. */
 void enforce_free(struct enforce *e);
-
-/* The text of the 404 that every sandbox gets that is not the caller's. */
-#define ENFORCE_NOT_FOUND_TEXT "sandbox not found: %.*s"
 
 #endif

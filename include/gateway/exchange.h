@@ -13,8 +13,8 @@
 
 struct buf;
 struct client;
-struct deadline_queue;
 struct exchange;
+struct gather_shared;
 struct http_head;
 struct key;
 struct limiter_owner;
@@ -22,11 +22,6 @@ struct loop;
 struct orphanage;
 struct route;
 struct upstream;
-
-enum {
-	EXCHANGE_GATHER_MAX_BYTES = 2097152 /* of a body that is read whole; a larger one is 413 with this text */
-};
-#define EXCHANGE_TOO_LARGE_TEXT "the request body is larger than the 2 MiB allowed here"
 
 /* How an exchange ended. One row each in exchange.c: text, whether it is an error, and a counter. */
 enum exchange_end {
@@ -56,8 +51,8 @@ struct exchange_grant {
 	const char *user_id;         /* sent as X-User-ID; borrowed until on_end */
 	uint64_t heartbeat_ms;       /* on idle NDJSON and SSE; 0: none */
 	struct orphanage *orphanage; /* for spawns whose client leaves; outlives the exchange; NULL: they end with it */
-	struct deadline_queue
-		*gather_deadlines; /* of windows in which a body that is read whole must make way; outlives it */
+	struct gather_shared *gather; /* for bodies that are read whole; outlives it */
+	uint64_t *uid_bodies_bytes;   /* of such bodies in memory, of the caller's uid; borrowed until on_end */
 };
 
 /* What becomes of a response's body. */
@@ -76,8 +71,6 @@ enum exchange_filtered {
 
 /* What is done to an exchange's messages on their way; each may be NULL. */
 struct exchange_shape {
-	/* The request's body will be n bytes longer in memory; false: there is no room for it (503). */
-	bool (*on_gather)(void *arg, size_t n);
 	/* It is whole. Whoever shapes it calls exchange_send_body or exchange_refuse, now or later. */
 	void (*on_whole_body)(void *arg, struct str body);
 	/* The client has left a spawn that goes on. Whose it counts as, to be given back at its end; NULL: nobody's. */
@@ -96,10 +89,10 @@ struct exchange_request {
 	struct str target; /* origin form */
 	const struct route *route;
 	const char *request_id;
-	uint64_t timeout_ms;                /* for the whole exchange, waiting included; 0: none */
-	bool no_upgrade;                    /* a WebSocket that it asks for is not asked of the upstream */
-	bool whole;                         /* the answer is looked into, so it is asked for whole and as it is */
-	bool gather;                        /* the body is read whole, at most 2 MiB, and given to on_whole_body */
+	uint64_t timeout_ms; /* for the whole exchange, waiting included; 0: none */
+	bool no_upgrade;     /* a WebSocket that it asks for is not asked of the upstream */
+	bool whole;          /* the answer is looked into, so it is asked for whole and as it is */
+	bool gather;         /* the body is read whole, at most GATHER_MAX_BYTES, and given to on_whole_body */
 	const struct exchange_shape *shape; /* borrowed until on_end; NULL: nothing is done to it */
 	void *shape_arg;
 };

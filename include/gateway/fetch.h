@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A request of the gateway's own to an upstream, made for a caller: a GET or DELETE without a body, its answer collected. */
+/* A request of the gateway's own to an upstream, made for a caller; its answer is collected. */
 #ifndef GATEWAY_FETCH_H
 #define GATEWAY_FETCH_H
 
@@ -37,6 +37,9 @@ struct fetch_answer {
 	enum fetch_end end;
 	const char *why; /* text for people; with every end but FETCH_DONE */
 	unsigned status;
+	bool sent;           /* a byte of the request may have reached the server */
+	uint64_t sent_at_ms; /* clock_ms() of the first one */
+	struct str head; /* with keep_head: status line and header lines that may pass to a client, without framing */
 	struct str body; /* without its framing; empty where on_data took it */
 	struct str date; /* the value of Date; empty without one */
 };
@@ -49,13 +52,24 @@ struct fetch_caller {
 	const char *request_id; /* NULL: none is sent */
 };
 
+/* A copy that holds references and texts of its own; fetch_caller_fini in any case. 0 or -ENOMEM. */
+MUST_CHECK int fetch_caller_copy(struct fetch_caller *to, const struct fetch_caller *from);
+void fetch_caller_fini(struct fetch_caller *c);
+
 /* Borrowed for the call of fetch_start but where it says otherwise. */
 struct fetch_request {
 	struct fetch_caller caller; /* references are taken */
-	const char *method;         /* a literal: GET or DELETE */
+	const char *method;         /* a literal: GET, DELETE, POST or PUT */
 	struct str target;          /* origin form */
+	struct str body;            /* JSON; n 0: none, which a POST says too */
+	struct str accept;          /* n 0: not said */
+	struct str user_agent;      /* n 0: ours */
+	enum upstream_wait wait;    /* bounds the time to the response head */
 	size_t max_bytes;           /* of the collected body */
+	bool keep_head;             /* the answer has its head */
 	bool fresh;                 /* on a connection that has served nobody: another try after a failed one */
+	/* Optional: the final response's head, before its body; borrowed for the call. Not to cancel from within. */
+	void (*on_head)(void *arg, const struct http_head *head);
 	/* Optional: gets the body of a 200 as it comes, bounded by nothing; other answers are collected all the same. */
 	void (*on_data)(void *arg, const char *p, size_t n);
 	/* Once, never from within fetch_start; the fetch is freed afterwards. */
@@ -64,8 +78,9 @@ struct fetch_request {
 };
 
 /*
- * Starts it. A key that the server refuses (401) is read again for those who come later. A connection that was kept from before and breaks without a byte of an answer is followed by a second try
- * on a fresh one: what is asked here may be repeated. 0 or -ENOMEM.
+ * Starts it. A key that the server refuses (401) is read again for those who come later. A connection that was kept from
+ * before and breaks without a byte of an answer is followed by a second try on a fresh one, with POST and PUT only when
+ * nothing of the request was sent. 0 or -ENOMEM.
  */
 MUST_CHECK int fetch_start(struct loop *loop, const struct fetch_request *request, struct fetch **out);
 
@@ -83,6 +98,9 @@ struct fetch_begun {
  */
 MUST_CHECK int fetch_adopt(struct loop *loop, const struct fetch_request *request, const struct fetch_begun *begun,
 			   struct upstream_conn **conn, struct fetch **out);
+
+/* While paused nothing is read of the answer, and no deadline runs. For who gets it by on_data. */
+void fetch_pause(struct fetch *f, bool paused);
 
 /* Ends it without on_done. NULL is fine. */
 void fetch_cancel(struct fetch *f);

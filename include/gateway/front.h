@@ -3,50 +3,10 @@
 #ifndef GATEWAY_FRONT_H
 #define GATEWAY_FRONT_H
 
-#include <stddef.h>
-#include <stdint.h>
-#include <sys/types.h>
+#include <stdbool.h>
 
 #include "common/err.h"
-#include "common/list.h"
-#include "common/loop.h"
-#include "gateway/client.h"
-#include "gateway/control.h"
-#include "gateway/enforce.h"
-#include "gateway/orphan.h"
-
-struct limiter;
-struct logs;
-struct names;
-struct snapshot;
-
-/* Open connections of one uid. */
-struct front_uid {
-	struct list link; /* on front_shared.uids */
-	uid_t uid;
-	uint64_t connections;  /* never 0 */
-	uint64_t bodies_bytes; /* of request bodies that are read whole now */
-};
-
-/* What all fronts share; owned by the gateway. */
-struct front_shared {
-	struct loop *loop;         /* borrowed */
-	struct names *names;       /* borrowed */
-	struct snapshot *snapshot; /* owned reference; the one in force */
-	struct logs *logs;         /* borrowed; NULL: nothing is written of requests */
-	struct client_shared clients;
-	struct orphanage orphanage;
-	struct deadline_queue gather_deadlines; /* of bodies that are read whole */
-	struct enforce_shared enforce;
-	struct limiter *limiter; /* owned */
-	struct control_stats stats;
-	struct list fronts; /* every open connection */
-	struct list uids;   /* struct front_uid */
-	struct list texts;  /* struct front_text: names that many connections share */
-	unsigned long long next_id;
-	void (*on_idle)(void *arg); /* called when the last connection and the last orphan have gone */
-	void *arg;
-};
+#include "gateway/front_shared.h"
 
 /* 0 or -ENOMEM; front_shared_fini is right in either case. */
 MUST_CHECK int front_shared_init(struct front_shared *s, struct loop *loop, struct names *names);

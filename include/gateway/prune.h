@@ -3,25 +3,10 @@
 #ifndef GATEWAY_PRUNE_H
 #define GATEWAY_PRUNE_H
 
-#include <stddef.h>
-#include <stdint.h>
-
 #include "common/err.h"
-#include "gateway/ownership.h"
+#include "gateway/call.h"
 
-struct loop;
-struct prune;
-
-/* Once, never from within prune_start; it is freed afterwards. `status` 0: `destroyed` counts; else what to answer. */
-typedef void prune_on_done(void *arg, unsigned status, const char *why, size_t destroyed);
-
-/*
- * The asker's texts are copied, references taken. After timeout_ms (0: never) it ends with 504, and what was destroyed
- * stays so. 0 or -ENOMEM.
- */
-MUST_CHECK int prune_start(struct loop *loop, struct ownership *ownership, const struct fetch_caller *asker,
-			   uint64_t timeout_ms, prune_on_done *on_done, void *arg, struct prune **out);
-/* Ends it without on_done; what was destroyed stays so. NULL is fine. */
-void prune_cancel(struct prune *p);
+/* Makes the call; what it has destroyed when its client leaves or its time is over stays so. 0 or -ENOMEM. */
+MUST_CHECK int prune_call_new(const struct call_case *what, struct call **out);
 
 #endif

@@ -26,6 +26,7 @@ enum {
 	FIRST_RELAY_FD = 1 + LOOPBACK_DOORS, /* among those polled: the signal and the doors come first */
 	POLLED_MAX = FIRST_RELAY_FD + RELAYS_MAX * RELAY_FDS,
 	PAUSE_MS = 200,
+	OVERFLOW_UID = 65534,
 };
 
 struct service {
@@ -41,6 +42,12 @@ int door_open(struct door *d, uint16_t port, struct fault *f)
 {
 	char why[256];
 
+	/* In a user namespace without this user it would be everybody who is not in it. */
+	if (geteuid() == OVERFLOW_UID)
+		return fault_set(f, FAULT_ERROR, "LOCAL_ERROR",
+				 "your uid here, %d, is what the kernel shows for all that it cannot tell: nobody "
+				 "could be kept out",
+				 OVERFLOW_UID);
 	if (loopback_listen(port, BACKLOG, &d->listening, why, sizeof(why)) < 0)
 		return fault_set(f, FAULT_ERROR, "LOCAL_ERROR", "%s", why);
 	return 0;

@@ -474,6 +474,25 @@ def test_ID9_another_user_is_closed_unread():
         assert len(d.gateway.heads) == 1
 
 
+def test_ID3_a_uid_that_may_be_anybodys_opens_no_door():
+    unshare = [shutil.which("unshare") or "unshare", "--user"]
+    if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        raise sg.Skip("no user namespace can be made")
+    with Door() as d:
+        done = subprocess.run([*unshare, sg.program("stacygate"), "preview", "sb-1", "3000", "--open-port", "0"], env=d.env, capture_output=True,
+                              timeout=60, check=False)
+        assert done.returncode == 1 and done.stdout == b"" and b"nobody could be kept out" in done.stderr, done
+        # One that is mapped is told from all others, and is served.
+        p = subprocess.Popen([*unshare, "--map-root-user", sg.program("stacygate"), "preview", "sb-1", "3000", "--open-port", "0"], env=d.env,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        port = int(p.stdout.readline().decode().rsplit(":", 1)[1].rstrip("/\n"))
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as c:
+            c.sendall(f"GET / HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n".encode())
+            assert read_head(c)[0].startswith(b"HTTP/1.1 200 ")
+        p.send_signal(signal.SIGTERM)
+        assert p.communicate(timeout=60) == (b"", b"")
+
+
 def test_ID17_ID20_nobody_is_let_in_who_has_gone_before_he_was_looked_at():
     with Door() as d:
         request = f"GET /gone HTTP/1.1\r\nHost: localhost:{d.port}\r\n\r\n".encode()

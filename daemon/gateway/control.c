@@ -12,6 +12,7 @@
 #include "gateway/identity.h"
 #include "gateway/keyring.h"
 #include "gateway/logs.h"
+#include "gateway/openapi.h"
 #include "gateway/snapshot.h"
 #include "gateway/spawn.h"
 #include "gateway/upstream.h"
@@ -341,6 +342,15 @@ static unsigned answer_status(const struct request *r)
 	return 200;
 }
 
+static unsigned answer_openapi(const struct request *r)
+{
+	struct buf out = BUF_EMPTY;
+
+	buf_add_str(&out, openapi_document());
+	answer_json(r->to, &out);
+	return 200;
+}
+
 static const struct {
 	struct str path;
 	unsigned (*answer)(const struct request *r); /* the status */
@@ -349,6 +359,7 @@ static const struct {
 	{{"/ready", 6}, answer_ready},
 	{{"/whoami", 7}, answer_whoami},
 	{{"/status", 7}, answer_status},
+	{{"/openapi.json", 13}, answer_openapi},
 };
 
 unsigned control_answer(const struct answer_to *to, enum http_method method, struct str rest,

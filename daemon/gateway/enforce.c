@@ -245,7 +245,9 @@ static bool body_kind_of(const struct route *route, const struct http_head *head
 		*kind = BODY_EXEC;
 		return true;
 	}
-	if (route->class == ROUTE_ENVIRONMENTS && head->framing != HTTP_BODY_NONE) {
+	/* To cancel a build has no body, which many clients say as a length of 0. */
+	if (route->class == ROUTE_ENVIRONMENTS && head->framing != HTTP_BODY_NONE &&
+	    (head->framing != HTTP_BODY_LENGTH || head->content_length > 0)) {
 		*kind = BODY_ENVIRONMENT;
 		return true;
 	}

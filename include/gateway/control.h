@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The gateway's own routes below /gateway/v1: health, whoami, status. */
+/* The gateway's own routes below /gateway/v1: health, whoami, status, the description of all routes. */
 #ifndef GATEWAY_CONTROL_H
 #define GATEWAY_CONTROL_H
 

@@ -649,6 +649,16 @@ void lease_sandbox_gone(struct lease_shared *s, const struct upstream *u, struct
 	finish(l);
 }
 
+void lease_pause(struct lease *l, bool paused)
+{
+	if (l->state != LEASE_HELD && l->state != LEASE_GRACE)
+		return;
+	if (paused)
+		extend_stop(&l->extend);
+	else
+		begin_extending(l, true);
+}
+
 void lease_released(struct lease *l)
 {
 	l->shared->counters.released++;

@@ -126,6 +126,9 @@ struct lease_spec lease_spec(const struct lease *l);
 /* The ttl that lease_released is to have given back: what was asked for, within the owner's limits. */
 uint64_t lease_asked_ttl_ms(const struct lease *l);
 
+/* While paused the sandbox is not extended: its caller is about to give it another ttl. */
+void lease_pause(struct lease *l, bool paused);
+
 /* The sandbox has been given its ttl back by the caller: the lease is forgotten. */
 void lease_released(struct lease *l);
 /* Destroys the sandbox now, as when the life ends: repeated until it is known to be gone. */

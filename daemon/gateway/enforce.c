@@ -374,9 +374,11 @@ static void on_copy(void *arg, struct str body)
 	struct enforce *e = arg;
 	struct sandbox_doc doc;
 
-	if (sandbox_doc_parse(body, &doc) == 0)
-		ownership_learn(&e->shared->admit.ownership, e->c.upstream, str_from(doc.id),
-				str_from(doc.owner[0] ? doc.owner : e->c.user_id));
+	if (sandbox_doc_parse(body, &doc))
+		return;
+	if (!doc.owner[0])
+		snprintf(doc.owner, sizeof(doc.owner), "%s", e->c.user_id);
+	ownership_learn_doc(&e->shared->admit.ownership, e->c.upstream, &doc);
 }
 
 /* Whoever has left his spawn has it under way all the same. */

@@ -216,7 +216,7 @@ void front_accept(struct front_shared *s, int fd, const char *listener, int diag
 	log_connected(f);
 }
 
-int front_shared_init(struct front_shared *s, struct loop *loop, struct names *names)
+int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *dialer, struct names *names)
 {
 	memset(s, 0, sizeof(*s));
 	s->loop = loop;
@@ -227,6 +227,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 	list_init(&s->texts);
 	client_shared_init(&s->clients, loop);
 	gather_shared_init(&s->gather, loop);
+	preview_ways_init(&s->previews, loop, dialer);
 	orphanage_init(&s->orphanage, loop);
 	s->orphanage.on_empty = tell_if_idle;
 	s->orphanage.arg = s;
@@ -243,6 +244,7 @@ void front_shared_fini(struct front_shared *s)
 	client_shared_fini(&s->clients);
 	gather_shared_fini(&s->gather);
 	enforce_shared_fini(&s->enforce);
+	preview_ways_fini(&s->previews);
 	limiter_free(s->limiter);
 }
 

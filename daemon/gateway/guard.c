@@ -12,6 +12,7 @@
 #include "common/http_parse.h"
 #include "common/http_write.h"
 #include "gateway/config.h"
+#include "gateway/preview_host.h"
 
 static bool is_named(const struct config_names *names, struct str text)
 {
@@ -28,22 +29,6 @@ static struct str name_of(struct str host)
 	const char *bracket = host.n ? memrchr(host.p, ']', host.n) : NULL;
 
 	return colon && (!bracket || colon > bracket) ? str_of(host.p, (size_t)(colon - host.p)) : host;
-}
-
-bool guard_is_preview_host(struct str host)
-{
-	struct str rest = name_of(host);
-	size_t n = 0;
-
-	while (n < rest.n && rest.p[n] >= '0' && rest.p[n] <= '9')
-		n++;
-	rest = str_of(rest.p + n, rest.n - n);
-	if (n == 0 || rest.n < 4 || !str_eq_nocase(str_of(rest.p, 4), STR("-sb-")))
-		return false;
-	rest = str_of(rest.p + 4, rest.n - 4);
-	for (n = 0; n < rest.n && str_hex_value(rest.p[n]) >= 0; n++)
-		;
-	return n > 0 && n + 1 < rest.n && rest.p[n] == '.';
 }
 
 /* Whether the origin is http:// and the very Host of the request: a page that this gateway itself has served. */
@@ -84,13 +69,58 @@ static bool find_origin(const struct http_head *head, struct str *out)
 	return n < 2 && (n == 0 || out->n);
 }
 
+/* Whether the origin is a page of a preview of that sandbox. */
+static bool is_of_sandbox(struct str origin, const char *id)
+{
+	struct preview_host page;
+
+	return str_starts(origin, STR("http://")) && preview_host_parse(str_of(origin.p + 7, origin.n - 7), &page) &&
+	       page.port && page.id[0] && strcmp(page.id, id) == 0;
+}
+
+/* Whether the only header of that name has that value. */
+static bool says(const struct http_head *head, struct str name, struct str value)
+{
+	size_t n = 0;
+	bool same = false;
+
+	for (size_t i = 0; i < head->nheaders; i++) {
+		if (!str_eq_nocase(head->headers[i].name, name))
+			continue;
+		same = str_eq(head->headers[i].value, value);
+		n++;
+	}
+	return n == 1 && same;
+}
+
+/* Somebody follows a link, or types it: the page that comes of it is the sandbox's own. */
+static bool is_navigation(const struct http_head *head)
+{
+	return head->method == METHOD_GET && says(head, STR("sec-fetch-mode"), STR("navigate")) &&
+	       says(head, STR("sec-fetch-dest"), STR("document"));
+}
+
+struct guard_ruling guard_judge_preview(const struct config_listener *l, const struct http_head *head, const char *sandbox)
+{
+	struct guard_ruling ruling = {0};
+	struct str origin;
+
+	if (!l)
+		return refuse(421, "this listener is no longer in the configuration");
+	if (!find_origin(head, &origin))
+		return refuse(403, "more than one Origin, or an empty one");
+	if (origin.n && !is_of_sandbox(origin, sandbox) && !is_named(&l->origins, origin))
+		return refuse(403, "another web page may not use a preview (listen: origins)");
+	if (origin.n == 0 && is_from_elsewhere(head) && !is_navigation(head))
+		return refuse(403, "another web page may not use a preview (Sec-Fetch-Site)");
+	return ruling;
+}
+
 struct guard_ruling guard_judge(const struct config_listener *l, const struct http_head *head)
 {
 	struct guard_ruling ruling = {0};
 	struct str origin;
 
-	if (guard_is_preview_host(head->host))
-		return refuse(421, "this version has no preview traffic on a TCP listener");
 	if (!l || !is_named(&l->hosts, name_of(head->host)))
 		return refuse(421, "Host is not among the names of this listener (listen: hosts)");
 	if (!find_origin(head, &origin))

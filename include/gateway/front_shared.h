@@ -16,7 +16,9 @@
 #include "gateway/enforce.h"
 #include "gateway/gather.h"
 #include "gateway/orphan.h"
+#include "gateway/preview_ways.h"
 
+struct dialer;
 struct limiter;
 struct logs;
 struct names;
@@ -48,6 +50,7 @@ struct front_shared {
 	struct orphanage orphanage;
 	struct gather_shared gather; /* of bodies that are read whole */
 	struct enforce_shared enforce;
+	struct preview_ways previews;
 	struct limiter *limiter; /* owned */
 	struct control_stats stats;
 	struct list fronts; /* every open connection */

@@ -134,7 +134,7 @@ static void begin(void)
 	listen_upstream();
 	names = names_new(loop, look_up);
 	cr_assert(names);
-	cr_assert_eq(front_shared_init(&shared, loop, names), 0);
+	cr_assert_eq(front_shared_init(&shared, loop, dialer, names), 0);
 	use_config("");
 	connect_client();
 }

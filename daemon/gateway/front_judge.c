@@ -414,7 +414,8 @@ static void judge_preview(struct front *f, const struct http_head *head, const s
 
 	note_route(f, &route);
 	if (f->peer.over_tcp)
-		ruling = guard_judge_preview(config_find_listener(snapshot_config(f->snapshot), f->listener), head, host->id);
+		ruling = guard_judge_preview(config_find_listener(snapshot_config(f->snapshot), f->listener), head,
+					     host->id);
 	status = target_parse_foreign(head->target, head->host, &target, &why);
 	if (ruling.status)
 		refuse(f, ruling.status, "%s", ruling.why);

@@ -100,7 +100,8 @@ static bool is_navigation(const struct http_head *head)
 	       says(head, STR("sec-fetch-dest"), STR("document"));
 }
 
-struct guard_ruling guard_judge_preview(const struct config_listener *l, const struct http_head *head, const char *sandbox)
+struct guard_ruling guard_judge_preview(const struct config_listener *l, const struct http_head *head,
+					const char *sandbox)
 {
 	struct guard_ruling ruling = {0};
 	struct str origin;

@@ -53,9 +53,9 @@ static const struct str response_drops[] = {
 };
 
 static const struct str preview_request_drops[] = {
-	{"connection", 10},       /* hop by hop; framing and Host are written anew */
+	{"connection", 10}, /* hop by hop; framing and Host are written anew */
 	{"content-length", 14},
-	{"expect", 6},            /* answered here */
+	{"expect", 6}, /* answered here */
 	{"host", 4},
 	{"keep-alive", 10},
 	{"proxy-connection", 16},
@@ -72,8 +72,9 @@ static const struct str preview_request_drops[] = {
 };
 
 static const struct str preview_response_drops[] = {
-	{"connection", 10},  {"content-length", 14}, {"keep-alive", 10},         {"proxy-connection", 16},
-	{"stacygate-*", 11}, {"te", 2},              {"transfer-encoding", 17}, {"upgrade", 7},
+	{"connection", 10},        {"content-length", 14}, {"keep-alive", 10},
+	{"proxy-connection", 16},  {"stacygate-*", 11},    {"te", 2},
+	{"transfer-encoding", 17}, {"upgrade", 7},
 };
 
 /* A list of patterns, and where those of each first letter begin. */

@@ -86,7 +86,8 @@ void ownership_learn_doc(struct ownership *o, const struct upstream *u, const st
 			   str_from(doc->preview_domain), now_of(o));
 }
 
-bool ownership_domain(struct ownership *o, const struct upstream *u, struct str id, struct str *domain, uint64_t *age_ms)
+bool ownership_domain(struct ownership *o, const struct upstream *u, struct str id, struct str *domain,
+		      uint64_t *age_ms)
 {
 	uint64_t seen_ms;
 

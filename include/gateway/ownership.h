@@ -66,7 +66,8 @@ void ownership_learn_doc(struct ownership *o, const struct upstream *u, const st
  * The domain that the record of a sandbox names for its previews (empty: none) and how long ago it was seen; borrowed for the
  * moment. False when it is not remembered, or the sandbox is destroyed.
  */
-bool ownership_domain(struct ownership *o, const struct upstream *u, struct str id, struct str *domain, uint64_t *age_ms);
+bool ownership_domain(struct ownership *o, const struct upstream *u, struct str id, struct str *domain,
+		      uint64_t *age_ms);
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id);
 
 #endif

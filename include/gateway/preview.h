@@ -20,11 +20,11 @@ struct preview_host;
 
 /* Borrowed for the call of preview_new but where it says otherwise. */
 struct preview_case {
-	struct admit_shared *admit;     /* outlives it */
-	struct preview_ways *ways;      /* outlives it */
-	const struct config *config;    /* until preview_free, as the next two */
+	struct admit_shared *admit;  /* outlives it */
+	struct preview_ways *ways;   /* outlives it */
+	const struct config *config; /* until preview_free, as the next two */
 	const struct config_rule *rule;
-	struct fetch_caller caller;     /* in whose name the server is asked */
+	struct fetch_caller caller;      /* in whose name the server is asked */
 	const struct preview_host *host; /* with a port and an id */
 };
 

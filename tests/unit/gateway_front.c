@@ -511,7 +511,7 @@ static uint64_t ahead(void)
 }
 
 #define RECORD                                                                                                         \
-	"HTTP/1.1 200 OK\r\nContent-Length: 57\r\n\r\n"                                                                  \
+	"HTTP/1.1 200 OK\r\nContent-Length: 57\r\n\r\n"                                                                \
 	"{\"id\":\"sb-ab\",\"preview_domain\":\"preview.example\"}        "
 #define DOWN "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
@@ -588,9 +588,10 @@ Test(gateway_front, preview_traffic_stale)
 	buf_reset(&asked);
 	reply(DOWN);
 	await_asked("\r\n\r\n");
-	cr_expect(str_eq(buf_str(&asked), STR("GET /a/../b HTTP/1.1\r\nHost: 80-sb-ab.preview.example:1\r\nCookie: c\r\n"
-					      "Connection: close\r\n\r\n")),
-		  "%.*s", STR_ARG(buf_str(&asked)));
+	cr_expect(
+		str_eq(buf_str(&asked), STR("GET /a/../b HTTP/1.1\r\nHost: 80-sb-ab.preview.example:1\r\nCookie: c\r\n"
+					    "Connection: close\r\n\r\n")),
+		"%.*s", STR_ARG(buf_str(&asked)));
 	reply("HTTP/1.1 200 OK\r\nSet-Cookie: s\r\nContent-Length: 2\r\n\r\nok");
 	cr_expect(str_eq(buf_str(&got), STR("HTTP/1.1 200 OK\r\nSet-Cookie: s\r\nContent-Length: 2\r\n\r\nok")), "%.*s",
 		  STR_ARG(buf_str(&got)));

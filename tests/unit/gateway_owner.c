@@ -134,7 +134,8 @@ Test(gateway_owner, C8_domains)
 	memset(text, 'a', sizeof(text));
 	owner_learn_record(t, 1, STR("kept"), STR(""), str_of(text, 253), 1);
 	for (int i = 0; i < 5000; i++) {
-		owner_learn_record(t, 1, str_of(id, (size_t)snprintf(id, sizeof(id), "sb-%d", i)), STR("bob"), STR("x"), 1);
+		owner_learn_record(t, 1, str_of(id, (size_t)snprintf(id, sizeof(id), "sb-%d", i)), STR("bob"), STR("x"),
+				   1);
 		cr_assert(owner_domain(t, 1, STR("kept"), &domain, &seen));
 	}
 	cr_expect_eq(domain.n, 253);

@@ -48,9 +48,11 @@ Test(gw_preview_host, X12_parts)
 /* Everything else is the gateway's own Host. */
 Test(gw_preview_host, others)
 {
-	static const char *const hosts[] = {"-sb-a.x",  "80-sb-.x", "80-sb-g.x",   "80-sb-a",  "x80-sb-a.x",
-					    "a.80-sb-a.x", "",      "80",          "80-sb-a1-x.localhost", "80sb-a.x",
-					    "127.0.0.1", "80-sc-a.x", "80-sb",     "localhost"};
+	static const char *const hosts[] = {"-sb-a.x",  "80-sb-.x",   "80-sb-g.x",
+					    "80-sb-a",  "x80-sb-a.x", "a.80-sb-a.x",
+					    "",         "80",         "80-sb-a1-x.localhost",
+					    "80sb-a.x", "127.0.0.1",  "80-sc-a.x",
+					    "80-sb",    "localhost"};
 	struct preview_host h;
 
 	for (size_t i = 0; i < COUNT(hosts); i++)
@@ -83,10 +85,14 @@ Test(gw_preview_host, domains)
 		bool good;
 		uint16_t port;
 	} rows[] = {
-		{"localhost", true, 0},   {"a-b_c.example.com", true, 0}, {"x:8080", true, 8080}, {"", false, 0},
-		{":80", false, 80},       {"x:", false, 0},               {"x:0", false, 0},      {"x:65536", false, 0},
-		{"x:80:80", false, 0},    {"a b", false, 0},              {"a/b", false, 0},      {"u@h", false, 0},
-		{"a\r\nb", false, 0},     {"[::1]", false, 0},            {"\xc3\xa4.de", false, 0},
+		{"localhost", true, 0},    {"a-b_c.example.com", true, 0},
+		{"x:8080", true, 8080},    {"", false, 0},
+		{":80", false, 80},        {"x:", false, 0},
+		{"x:0", false, 0},         {"x:65536", false, 0},
+		{"x:80:80", false, 0},     {"a b", false, 0},
+		{"a/b", false, 0},         {"u@h", false, 0},
+		{"a\r\nb", false, 0},      {"[::1]", false, 0},
+		{"\xc3\xa4.de", false, 0},
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {

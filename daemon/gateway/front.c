@@ -29,6 +29,7 @@
 #include "gateway/peer.h"
 #include "gateway/policy.h"
 #include "gateway/snapshot.h"
+#include "gateway/spawn_keys.h"
 #include "gateway/vm_watch.h"
 
 /* --- connections per uid ---------------------------------------------------------------------------------------------- */
@@ -87,7 +88,7 @@ static void front_free(struct front *f)
 
 bool front_is_idle(const struct front_shared *s)
 {
-	return list_empty(&s->fronts) && s->orphanage.count == 0;
+	return list_empty(&s->fronts) && s->spawns.busy == 0;
 }
 
 static void tell_if_idle(void *arg)
@@ -228,18 +229,21 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *
 	client_shared_init(&s->clients, loop);
 	gather_shared_init(&s->gather, loop);
 	preview_ways_init(&s->previews, loop, dialer);
-	orphanage_init(&s->orphanage, loop);
-	s->orphanage.on_empty = tell_if_idle;
-	s->orphanage.arg = s;
-	s->stats.orphanage = &s->orphanage;
+	s->stats.spawns = &s->spawns;
 	s->stats.vm_watch = &s->enforce.admit.vm_watch;
 	s->ends = front_request_ends();
 	s->limiter = limiter_new();
-	return enforce_shared_init(&s->enforce, loop) || !s->limiter ? -ENOMEM : 0;
+	spawn_shared_init(&s->spawns, loop, s->limiter, &s->enforce.admit.ownership);
+	s->spawns.on_quiet = tell_if_idle;
+	s->spawns.arg = s;
+	s->keys = spawn_keys_new(loop, &s->spawns);
+	return enforce_shared_init(&s->enforce, loop) || !s->limiter || !s->keys ? -ENOMEM : 0;
 }
 
 void front_shared_fini(struct front_shared *s)
 {
+	spawn_keys_free(s->keys);
+	spawn_shared_fini(&s->spawns);
 	snapshot_unref(s->snapshot);
 	client_shared_fini(&s->clients);
 	gather_shared_fini(&s->gather);
@@ -271,6 +275,29 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 		end_what_is_revoked(s);
 }
 
+void front_recall(struct front_shared *s, struct str key, struct str value)
+{
+	if (str_starts(key, STR(SPAWN_JOURNAL_PREFIX)))
+		spawn_recall(&s->spawns, key, value);
+	else if (str_starts(key, STR(SPAWN_KEYS_JOURNAL_PREFIX)))
+		spawn_keys_recall(s->keys, key, value);
+	else
+		log_warn("the journal has a record that nobody knows: %.*s", STR_ARG(key));
+}
+
+void front_restore(struct front_shared *s, struct journal *journal)
+{
+	s->spawns.journal = journal;
+	spawn_keys_use_journal(s->keys, journal);
+	spawn_keys_restore(s->keys, s->snapshot);
+	spawn_restore(&s->spawns, s->snapshot);
+}
+
+void front_local_restarted(struct front_shared *s)
+{
+	spawn_local_restarted(&s->spawns);
+}
+
 void front_drain_all(struct front_shared *s)
 {
 	s->stats.draining = true;
@@ -282,5 +309,5 @@ void front_cut_all(struct front_shared *s)
 {
 	LIST_FOREACH_SAFE (n, &s->fronts)
 		client_cut(CONTAINER_OF(n, struct front, link)->client, CLIENT_END_DRAIN);
-	orphanage_abandon(&s->orphanage);
+	spawn_abandon(&s->spawns);
 }

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "common/browser.h"
 #include "common/http_parse.h"
 #include "common/http_write.h"
 #include "gateway/config.h"
@@ -22,15 +23,6 @@ static bool is_named(const struct config_names *names, struct str text)
 	return false;
 }
 
-/* Host without its port. */
-static struct str name_of(struct str host)
-{
-	const char *colon = host.n ? memrchr(host.p, ':', host.n) : NULL;
-	const char *bracket = host.n ? memrchr(host.p, ']', host.n) : NULL;
-
-	return colon && (!bracket || colon > bracket) ? str_of(host.p, (size_t)(colon - host.p)) : host;
-}
-
 /* Whether the origin is http:// and the very Host of the request: a page that this gateway itself has served. */
 static bool is_own(struct str origin, struct str host)
 {
@@ -42,33 +34,6 @@ static struct guard_ruling refuse(unsigned status, const char *why)
 	return (struct guard_ruling){.status = status, .why = why};
 }
 
-/* Whether any Sec-Fetch-Site says that another site's page asks. */
-static bool is_from_elsewhere(const struct http_head *head)
-{
-	for (size_t i = 0; i < head->nheaders; i++) {
-		const struct http_header *h = &head->headers[i];
-		if (str_eq_nocase(h->name, STR("sec-fetch-site")) && !str_eq(h->value, STR("none")) &&
-		    !str_eq(h->value, STR("same-origin")))
-			return true;
-	}
-	return false;
-}
-
-/* The only Origin; false when there are several. */
-static bool find_origin(const struct http_head *head, struct str *out)
-{
-	size_t n = 0;
-
-	*out = str_of(NULL, 0);
-	for (size_t i = 0; i < head->nheaders; i++) {
-		if (!str_eq_nocase(head->headers[i].name, STR("origin")))
-			continue;
-		*out = head->headers[i].value;
-		n++;
-	}
-	return n < 2 && (n == 0 || out->n);
-}
-
 /* Whether the origin is a page of a preview of that sandbox. */
 static bool is_of_sandbox(struct str origin, const char *id)
 {
@@ -76,28 +41,6 @@ static bool is_of_sandbox(struct str origin, const char *id)
 
 	return str_starts(origin, STR("http://")) && preview_host_parse(str_of(origin.p + 7, origin.n - 7), &page) &&
 	       page.port && page.id[0] && strcmp(page.id, id) == 0;
-}
-
-/* Whether the only header of that name has that value. */
-static bool says(const struct http_head *head, struct str name, struct str value)
-{
-	size_t n = 0;
-	bool same = false;
-
-	for (size_t i = 0; i < head->nheaders; i++) {
-		if (!str_eq_nocase(head->headers[i].name, name))
-			continue;
-		same = str_eq(head->headers[i].value, value);
-		n++;
-	}
-	return n == 1 && same;
-}
-
-/* Somebody follows a link, or types it: the page that comes of it is the sandbox's own. */
-static bool is_navigation(const struct http_head *head)
-{
-	return head->method == METHOD_GET && says(head, STR("sec-fetch-mode"), STR("navigate")) &&
-	       says(head, STR("sec-fetch-dest"), STR("document"));
 }
 
 struct guard_ruling guard_judge_preview(const struct config_listener *l, const struct http_head *head,
@@ -108,11 +51,11 @@ struct guard_ruling guard_judge_preview(const struct config_listener *l, const s
 
 	if (!l)
 		return refuse(421, "this listener is no longer in the configuration");
-	if (!find_origin(head, &origin))
+	if (!browser_origin(head, &origin))
 		return refuse(403, "more than one Origin, or an empty one");
 	if (origin.n && !is_of_sandbox(origin, sandbox) && !is_named(&l->origins, origin))
 		return refuse(403, "another web page may not use a preview (listen: origins)");
-	if (origin.n == 0 && is_from_elsewhere(head) && !is_navigation(head))
+	if (origin.n == 0 && browser_is_from_elsewhere(head) && !browser_is_navigation(head))
 		return refuse(403, "another web page may not use a preview (Sec-Fetch-Site)");
 	return ruling;
 }
@@ -122,9 +65,9 @@ struct guard_ruling guard_judge(const struct config_listener *l, const struct ht
 	struct guard_ruling ruling = {0};
 	struct str origin;
 
-	if (!l || !is_named(&l->hosts, name_of(head->host)))
+	if (!l || !is_named(&l->hosts, browser_host_name(head->host)))
 		return refuse(421, "Host is not among the names of this listener (listen: hosts)");
-	if (!find_origin(head, &origin))
+	if (!browser_origin(head, &origin))
 		return refuse(403, "more than one Origin, or an empty one");
 	if (origin.n && is_named(&l->origins, origin)) {
 		ruling.origin = origin;
@@ -134,7 +77,7 @@ struct guard_ruling guard_judge(const struct config_listener *l, const struct ht
 	}
 	if (origin.n && !is_own(origin, head->host))
 		return refuse(403, "a web page may not use this listener (listen: origins)");
-	if (origin.n == 0 && is_from_elsewhere(head))
+	if (origin.n == 0 && browser_is_from_elsewhere(head))
 		return refuse(403, "a web page may not use this listener (Sec-Fetch-Site)");
 	return ruling;
 }

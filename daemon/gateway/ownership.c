@@ -69,11 +69,6 @@ enum owner_answer ownership_known(struct ownership *o, const struct fetch_caller
 	return owner_ask(o->table, upstream_serial(asker->upstream), id, str_from(asker->user_id));
 }
 
-void ownership_learn(struct ownership *o, const struct upstream *u, struct str id, struct str owner)
-{
-	owner_learn(o->table, upstream_serial(u), id, owner);
-}
-
 /* A monotonic time that is never 0. */
 static uint64_t now_of(const struct ownership *o)
 {

@@ -83,7 +83,7 @@ void preview_domain_init(struct preview_domain *d)
 	else if (!recall(d))
 		d->source = PREVIEW_DOMAIN_MISS;
 	else
-		d->source = d->age_ms < PREVIEW_DOMAIN_TTL_MS ? PREVIEW_DOMAIN_HIT : PREVIEW_DOMAIN_STALE;
+		d->source = d->age_ms < d->ttl_ms ? PREVIEW_DOMAIN_HIT : PREVIEW_DOMAIN_STALE;
 }
 
 bool preview_domain_ask(struct preview_domain *d)

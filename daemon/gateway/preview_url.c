@@ -46,7 +46,8 @@ static void add_cache_lines(const struct preview_domain *d, struct buf *out)
 		buf_addf(out, "Cache-Status: stacygate; fwd=%s; stored\r\n", words[d->source]);
 		return;
 	}
-	buf_addf(out, "Cache-Status: stacygate; hit; ttl=%lld%s\r\nAge: %lld\r\n", PREVIEW_DOMAIN_TTL_MS / 1000 - age_s,
+	buf_addf(out, "Cache-Status: stacygate; hit; ttl=%lld%s\r\nAge: %lld\r\n",
+		 (long long)(d->ttl_ms / 1000) - age_s,
 		 d->source == PREVIEW_DOMAIN_ERROR ? "; detail=upstream-unavailable" : "", age_s);
 }
 
@@ -140,6 +141,7 @@ int preview_url_call_new(const struct call_case *what, struct call **out)
 	d->ownership = &what->admit->ownership;
 	d->asker = what->caller;
 	memcpy(d->sandbox, what->route->sandbox.p, what->route->sandbox.n);
+	d->ttl_ms = PREVIEW_DOMAIN_TTL_MS;
 	d->isolated = what->rule->isolation == CONFIG_ISOLATION_OWNER;
 	d->no_cache = http_head_has_token(what->head, STR("cache-control"), STR("no-cache"));
 	d->on_known = on_known;

@@ -58,9 +58,7 @@ MUST_CHECK int ownership_ask(struct ownership *o, const struct fetch_caller *ask
 /* Harmless when it does not wait. */
 void ownership_cancel(struct ownership_wait *w);
 
-/* A sandbox was seen with that owner (empty: none), or was seen destroyed. */
-void ownership_learn(struct ownership *o, const struct upstream *u, struct str id, struct str owner);
-/* The same, as its record says it, and the domain of its previews with it. */
+/* The record of a sandbox was seen: whose it is (empty: nobody's), and where its previews are. */
 void ownership_learn_doc(struct ownership *o, const struct upstream *u, const struct sandbox_doc *doc);
 /*
  * The domain that the record of a sandbox names for its previews (empty: none) and how long ago it was seen; borrowed for the
@@ -68,6 +66,7 @@ void ownership_learn_doc(struct ownership *o, const struct upstream *u, const st
  */
 bool ownership_domain(struct ownership *o, const struct upstream *u, struct str id, struct str *domain,
 		      uint64_t *age_ms);
+/* It was seen destroyed. */
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id);
 
 #endif

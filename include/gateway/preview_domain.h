@@ -14,7 +14,7 @@
 #include "gateway/sandbox_doc.h"
 
 enum {
-	PREVIEW_DOMAIN_TTL_MS = 300000 /* how long a record is taken to say the same */
+	PREVIEW_DOMAIN_TTL_MS = 300000 /* of preview_domain.ttl_ms */
 };
 
 /* Where an answer comes from (RFC 9211). */
@@ -31,6 +31,7 @@ struct preview_domain {
 	struct ownership *ownership;                /* borrowed */
 	struct fetch_caller asker;                  /* borrowed texts and references, until the answer */
 	char sandbox[SANDBOX_DOC_ID_MAX_BYTES + 1]; /* well formed */
+	uint64_t ttl_ms;                            /* how long a record is taken to say the same */
 	bool isolated;                              /* only the sandbox's owner may know */
 	bool no_cache;                              /* the server is asked in any case */
 	struct ownership_wait wait;
@@ -47,7 +48,7 @@ struct preview_domain {
 
 /*
  * Notes what is remembered before anything is asked in the name of this request, so that the answer can say where it comes
- * from; asks nothing. Ownership, asker, sandbox, isolated, no_cache and on_known are set.
+ * from; asks nothing. Ownership, asker, sandbox, ttl_ms, isolated, no_cache and on_known are set.
  */
 void preview_domain_init(struct preview_domain *d);
 /* Under isolation it is known that the asker owns it. True: the answer is there; false: on_known follows, not from within. */

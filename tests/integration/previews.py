@@ -11,7 +11,7 @@ import threading
 
 from owners_lib import NEVER, UPGRADE, Later, expect_error, expect_not_found, headers_of, raw, read_all, run
 from preview_lib import SECRETS, Front, Gateway, accept_of, echo_socket
-from tls_lib import DEADLINE, KEY, Skip, Upstream, wait_for
+from tls_lib import DEADLINE, KEY, Authority, Proxy, Skip, Upstream, server_context, wait_for
 from vm_lib import API, Server, status
 
 OPEN = {"alice": ["isolation: none"]}
@@ -343,6 +343,47 @@ def test_x12_names_that_point_here():
         for domain in ("lo.test", "localhost"):
             answer = g.preview("alice", host_of(mine[domain], 3000, domain))
             assert answer.status == 200 and answer.body.startswith(f"{host_of(mine[domain], 3000, domain)} 1 ".encode()), (domain, answer)
+
+
+def test_behind_a_proxy():
+    """A server that is reached through a proxy has its previews there too; preview.url is always dialled directly."""
+    server, front = Server(), Front()
+    mine = server.add("alice", preview_domain=f"preview.test:{front.port}")
+    name = host_of(mine, 3000, "preview.test")
+    proxy = Proxy(hosts={"far.server": "127.0.0.1", name: "127.0.0.1"})
+    way = {"url": f"http://far.server:{server.port}", "upstream": ("allow_plaintext: true", f"proxy: {proxy.url}")}
+    with Gateway(server, **way) as g:
+        answer = g.preview("alice", name)
+        assert answer.status == 200 and answer.body.startswith(name.encode()), (answer, g.log()[-3000:])
+        assert ("CONNECT", f"{name}:{front.port}") in proxy.targets, proxy.targets
+        front.clean()
+    seen = len(proxy.targets)
+    with Gateway(server, front=front.url, **way) as g:
+        assert g.preview("alice", name).status == 200
+        assert all("preview" not in target for _, target in proxy.targets[seen:]), proxy.targets
+
+
+def test_front_with_tls():
+    """An https:// front is asked only when its certificate is good: one of nobody's gets no byte of HTTP, and the client hears why."""
+    directory = tempfile.mkdtemp(prefix="sg-certs.")
+    own = Authority(directory, "own")
+    context = server_context(own.issue("good"))
+    server, front = Server(), Front(context=context)
+    mine = server.add("alice")
+    url = f"https://localhost:{front.port}"
+    with Gateway(server, front=url) as g:
+        expect_error(g.preview("alice", host_of(mine)), 502, "CONNECTION_ERROR", "main preview", "certificate")
+        assert not front.requests and front.plain == 0
+    # Its authority among the system's.
+    bundle = next((f for f in ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt") if os.path.exists(f)), None)
+    wrapper = ("unshare", "-m", "sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"', own.certificate, bundle or "")
+    if not bundle or subprocess.run([*wrapper, "true"], stderr=subprocess.DEVNULL).returncode != 0:
+        raise Skip("the system's authorities cannot be covered here")
+    with Gateway(server, front=url, wrapper=wrapper) as g:
+        for _ in range(3):
+            assert g.preview("alice", host_of(mine), "POST", "/x", b"y" * 100000).status == 200, g.log()[-3000:]
+        assert front.handshakes == len(front.requests) == 3
+        front.clean()
 
 
 def test_reload_ends_tunnels():

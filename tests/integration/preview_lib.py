@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import http.client
-import os
 import socket
 
 import vm_lib
@@ -27,8 +26,8 @@ def free_port():
 class Gateway(vm_lib.Gateway):
     """Callers as in vm_lib; `front` is the value of preview.url. With `tcp` the caller alice comes by a TCP listener as well."""
 
-    def __init__(self, server, rules=None, front=None, tcp=False, url=None, **more):
-        self.front, self.tcp, self.url = front, tcp, url
+    def __init__(self, server, rules=None, front=None, tcp=False, url=None, extra="", **more):
+        self.front, self.tcp, self.url, self.extra = front, tcp, url, extra
         self.port = free_port() if tcp else 0
         super().__init__(server, rules, **more)
 
@@ -44,6 +43,7 @@ class Gateway(vm_lib.Gateway):
             text = text.replace(f"http://127.0.0.1:{self.server.port}", self.url)
         if self.front:
             text += f"preview: {{ url: {self.front} }}\n"
+        text += self.extra
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(text)
 
@@ -106,8 +106,3 @@ def echo_socket(connection, request):
         connection.send(piece)
     connection.close()
     return True
-
-
-def remove(path):
-    if os.path.exists(path):
-        os.unlink(path)

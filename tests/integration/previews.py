@@ -345,6 +345,36 @@ def test_x12_names_that_point_here():
             assert answer.status == 200 and answer.body.startswith(f"{host_of(mine[domain], 3000, domain)} 1 ".encode()), (domain, answer)
 
 
+def test_bounds():
+    """An identity's tunnels do not take the connections of others, nor those to the API; a body has the usual bound; who leaves ends his
+    request in the sandbox."""
+    ended = threading.Event()
+
+    def program(connection, request):
+        if "hold" in request.target:
+            while connection.sock.recv(4096):
+                pass
+            ended.set()
+            connection.close()
+            return True
+        return front.say(connection, request)
+    server, front, gateway = started(extra="bounds: { body: 1024 }\n", upstream=(
+        "pool: { max_connections: 2, max_per_identity: 1, max_waiting: 4, wait_timeout: 300ms }",))
+    front.program = program
+    mine, his = server.add("alice"), server.add("bob")
+    with gateway as g:
+        sock = raw(g, "alice", f"GET /hold HTTP/1.1\r\nHost: {host_of(mine)}\r\n\r\n".encode())
+        wait_for("it is under way", lambda: front.requests)
+        expect_error(g.preview("alice", host_of(mine)), 503, "UNAVAILABLE", "main preview", "pool")
+        assert g.preview("bob", host_of(his)).status == 200
+        assert g.api("alice", "GET", f"/sandboxes/{mine}").status == 200
+        sock.close()
+        assert ended.wait(DEADLINE), "the program was not told that its client left"
+        assert g.preview("alice", host_of(mine)).status == 200
+        expect_error(g.preview("alice", host_of(mine), "POST", "/", b"x" * 1025), 413, "TOO_LARGE")
+        assert g.preview("alice", host_of(mine), "POST", "/", b"x" * 1024).status == 200
+
+
 def test_behind_a_proxy():
     """A server that is reached through a proxy has its previews there too; preview.url is always dialled directly."""
     server, front = Server(), Front()

@@ -18,6 +18,7 @@
 #include "gateway/front_state.h"
 #include "gateway/guard.h"
 #include "gateway/keyring.h"
+#include "gateway/lease_call.h"
 #include "gateway/limiter.h"
 #include "gateway/logs.h"
 #include "gateway/owner_query.h"
@@ -308,6 +309,11 @@ static int new_spawn(struct front *f, const struct call_case *c, struct call **o
 	return spawn_call_new(&services, c, out);
 }
 
+static int new_lease(struct front *f, const struct call_case *c, struct call **out)
+{
+	return lease_call_new(f->shared->leases, c, out);
+}
+
 /* Which routes are answered by a call; NULL: this one is not. */
 static new_call *call_of(const struct front *f, const struct route *route)
 {
@@ -317,6 +323,10 @@ static new_call *call_of(const struct front *f, const struct route *route)
 	case ROUTE_SPAWN:
 	case ROUTE_TEMPLATE_SPAWN:
 		return new_spawn;
+	case ROUTE_LEASES:
+	case ROUTE_LEASE_RENEW:
+	case ROUTE_LEASE_RELEASE:
+		return new_lease;
 	case ROUTE_PRUNE_ALL:
 		return f->rule->isolation == CONFIG_ISOLATION_OWNER ? new_prune : NULL;
 	default:

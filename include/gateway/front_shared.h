@@ -19,6 +19,7 @@
 #include "gateway/spawn.h"
 
 struct dialer;
+struct lease_shared;
 struct limiter;
 struct logs;
 struct names;
@@ -50,6 +51,7 @@ struct front_shared {
 	const struct front_ends *ends; /* literal */
 	struct spawn_shared spawns;
 	struct spawn_keys *keys;     /* owned */
+	struct lease_shared *leases; /* owned */
 	struct gather_shared gather; /* of bodies that are read whole */
 	struct enforce_shared enforce;
 	struct preview_ways previews;

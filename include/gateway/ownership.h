@@ -58,6 +58,9 @@ MUST_CHECK int ownership_ask(struct ownership *o, const struct fetch_caller *ask
 /* Harmless when it does not wait. */
 void ownership_cancel(struct ownership_wait *w);
 
+/* Whether an answer is the API's own 404, not one of something in between. */
+bool ownership_is_not_found(const struct fetch_answer *a);
+
 /* The record of a sandbox was seen: whose it is (empty: nobody's), and where its previews are. */
 void ownership_learn_doc(struct ownership *o, const struct upstream *u, const struct sandbox_doc *doc);
 /*

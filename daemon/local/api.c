@@ -6,11 +6,13 @@
 #include "local/api.h"
 
 #include "common/check.h"
+#include "local/api_events.h"
 #include "local/api_exec.h"
 #include "local/api_files.h"
 #include "local/api_sandbox.h"
 #include "local/api_system.h"
 #include "local/api_templates.h"
+#include "local/records.h"
 #include "local/templates.h"
 
 static const struct {
@@ -24,6 +26,7 @@ static const struct {
 	[ROUTE_SNAPSHOTS] = {api_system_snapshots, {2 << 20, 413}},
 	[ROUTE_SYSTEM_STATS] = {api_system_stats, {2 << 20, 413}},
 	[ROUTE_QUOTA_SUMMARY] = {api_system_quota_summary, {2 << 20, 413}},
+	[ROUTE_EVENTS] = {api_events_stream, {2 << 20, 413}},
 	[ROUTE_PROVIDERS] = {api_system_providers, {2 << 20, 413}},
 	[ROUTE_PROVIDERS_TEST] = {api_system_providers_test, {2 << 20, 413}},
 	[ROUTE_PROVIDER] = {api_system_provider, {2 << 20, 413}},
@@ -162,6 +165,20 @@ static void on_request(void *arg, struct conn *c)
 	(void)arg;
 	CHECK(call && handlers[call->route].handle);
 	handlers[call->route].handle(call);
+}
+
+static void on_destroyed(void *arg, const struct record *r)
+{
+	const struct api *api = arg;
+
+	events_tell(api->events, EVENTS_SANDBOX_DESTROYED, str_from(r->id), NULL);
+}
+
+void api_watch_records(struct api *api)
+{
+	static const struct records_watch watch = {.on_destroyed = on_destroyed};
+
+	records_watch(api->records, &watch, api);
 }
 
 const struct conn_handler *api_handler(void)

@@ -45,6 +45,8 @@ struct records {
 	struct list remembered;    /* struct record: destroyed, the last one first */
 	size_t nremembered;
 	struct list buckets[BUCKETS];
+	const struct records_watch *watch; /* borrowed; NULL: nobody */
+	void *watch_arg;                   /* borrowed */
 };
 
 /* --- states ----------------------------------------------------------------------------------------------------- */
@@ -213,6 +215,14 @@ static void on_started(void *arg, int error, const char *why)
 	tell_started(r, error, why);
 }
 
+static void tell_destroyed(const struct record *r)
+{
+	const struct records *rs = r->records;
+
+	if (rs->watch && rs->watch->on_destroyed && r->announced && r->state == RECORD_DESTROYED)
+		rs->watch->on_destroyed(rs->watch_arg, r);
+}
+
 static void tell_waiters(struct record *r)
 {
 	while (!list_empty(&r->waiters)) {
@@ -235,6 +245,7 @@ static void on_gone(void *arg)
 	tell_started(r, -ECHILD, "it ended while it was being started");
 	if (r->state == RECORD_EXPIRED)
 		record_move(r, RECORD_DESTROYED);
+	tell_destroyed(r);
 	tell_waiters(r);
 	if (!r->announced) {
 		if (r->state == RECORD_DESTROYED)
@@ -325,10 +336,12 @@ void record_destroy(struct record *r, struct record_waiter *w)
 		list_add_tail(&r->waiters, &w->link);
 	if (r->state == RECORD_CREATING || r->state == RECORD_RUNNING || r->state == RECORD_ERROR)
 		record_move(r, RECORD_DESTROYED);
-	if (r->sandbox)
+	if (r->sandbox) {
 		sandbox_destroy(r->sandbox);
-	else
+	} else {
+		tell_destroyed(r);
 		drop_details(r);
+	}
 }
 
 void record_waiter_cancel(struct record_waiter *w)
@@ -351,6 +364,12 @@ struct records *records_new(struct loop *loop, struct sandbox_host *host)
 	for (size_t i = 0; i < BUCKETS; i++)
 		list_init(&rs->buckets[i]);
 	return rs;
+}
+
+void records_watch(struct records *rs, const struct records_watch *watch, void *arg)
+{
+	rs->watch = watch;
+	rs->watch_arg = arg;
 }
 
 static void free_list(struct list *head)

@@ -27,6 +27,7 @@
 #include "common/loop.h"
 #include "common/unix_socket.h"
 #include "local/api.h"
+#include "local/events.h"
 #include "local/httpd.h"
 #include "local/init_image.h"
 #include "local/records.h"
@@ -45,7 +46,7 @@ struct server {
 	const struct options *options; /* borrowed */
 	struct loop *loop;             /* owned */
 	struct sandbox_host *host;     /* owned */
-	struct api api;                /* records and templates are owned */
+	struct api api;                /* records, templates and events are owned */
 	struct httpd *httpd;           /* owned */
 	struct event *sigterm;         /* owned */
 	struct event *sigint;          /* owned */
@@ -232,9 +233,11 @@ static int start(struct server *s)
 	s->api.beat_ms = BEAT_MS;
 	s->api.records = records_new(s->loop, s->host);
 	s->api.templates = templates_open(s->options->state_dir);
+	s->api.events = events_new();
 	s->httpd = httpd_new(s->loop, &limits, api_handler(), &s->api);
-	if (!s->api.records || !s->api.templates || !s->httpd)
+	if (!s->api.records || !s->api.templates || !s->api.events || !s->httpd)
 		return -ENOMEM;
+	api_watch_records(&s->api);
 	for (size_t i = 0; i < s->options->nlisten && rc == 0; i++)
 		rc = listen_one(s, &s->options->listen[i]);
 	return rc;
@@ -255,6 +258,7 @@ static void take_down(struct server *s)
 	records_free(s->api.records);
 	sandbox_host_free(s->host);
 	templates_free(s->api.templates);
+	events_free(s->api.events);
 	free_event(s->sigterm);
 	free_event(s->sigint);
 	free_event(s->life);

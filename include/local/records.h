@@ -69,10 +69,19 @@ struct record_spec {
 	int64_t ttl_ns; /* zero or less: expired at birth */
 };
 
+/* What others want to hear of all records. */
+struct records_watch {
+	/* Destroyed, and nothing of its sandbox is left; its spawn had been answered. */
+	void (*on_destroyed)(void *arg, const struct record *r);
+};
+
 /* NULL without memory. */
 struct records *records_new(struct loop *loop, struct sandbox_host *host);
 /* After the host has stopped, so that no sandbox is left. NULL is fine. */
 void records_free(struct records *rs);
+
+/* `watch` and `arg` are borrowed. */
+void records_watch(struct records *rs, const struct records_watch *watch, void *arg);
 
 /* Begins a sandbox; on_started follows, never from within this call. NULL without memory. */
 struct record *records_spawn(struct records *rs, const struct record_spec *spec,

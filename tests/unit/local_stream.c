@@ -18,7 +18,8 @@
 #include "local/templates.h"
 
 enum {
-	BEAT_MS = 100
+	BEAT_MS = 100,
+	SHORT_MS = 60 /* every limit of the front */
 };
 
 static struct scratch scratch;
@@ -50,9 +51,8 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-static void begin(void)
+static void begin_with(struct httpd_limits limits)
 {
-	const struct httpd_limits limits = httpd_default_limits();
 	const struct sandbox_host_config config = {.state_dir = "/nowhere"};
 	struct unix_socket_spec spec = {.mode = 0600, .uid = (uid_t)-1, .gid = (gid_t)-1, .backlog = 16};
 	char why[100];
@@ -66,12 +66,27 @@ static void begin(void)
 	cr_assert_eq(sandbox_host_new(api.loop, &config, &host, why, sizeof(why)), 0);
 	api.records = records_new(api.loop, host);
 	api.templates = templates_open(scratch.path);
+	api.events = events_new();
+	api_watch_records(&api);
 	httpd = httpd_new(api.loop, &limits, api_handler(), &api);
 	cr_assert_eq(httpd_listen(httpd, fd, false), 0);
 	cr_assert_eq(pipe(end_pipe), 0);
 	end_ev = event_new(loop_base(api.loop), end_pipe[0], EV_READ, on_end, NULL);
 	cr_assert_eq(event_add(end_ev, NULL), 0);
 	cr_assert_eq(pthread_create(&thread, NULL, serve, api.loop), 0);
+}
+
+static void begin(void)
+{
+	begin_with(httpd_default_limits());
+}
+
+static void begin_short(void)
+{
+	struct httpd_limits limits = httpd_default_limits();
+
+	limits.head_ms = limits.idle_ms = limits.body_idle_ms = limits.stall_ms = limits.linger_ms = SHORT_MS;
+	begin_with(limits);
 }
 
 static void end(void)
@@ -81,6 +96,7 @@ static void end(void)
 	httpd_free(httpd);
 	records_free(api.records);
 	templates_free(api.templates);
+	events_free(api.events);
 	sandbox_host_free(host);
 	event_free(end_ev);
 	close(end_pipe[0]);
@@ -143,5 +159,44 @@ Test(stream, no_blank_lines_between_output)
 	cr_expect_eq(a.end, ANSWER_COMPLETE);
 	cr_expect_not(buf_contains(&a.body, "\n\n"));
 	answer_fini(&a);
+	raw_close(&r);
+}
+
+/* So does a stream of events: a comment, which is no event, while nothing happens. */
+Test(stream, events_beat)
+{
+	struct raw r = raw_unix(path), other = raw_unix(path);
+	char target[64];
+
+	cr_assert(raw_text(&r, "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n"));
+	cr_assert(raw_read_text(&r, "\r\n\r\n", WAIT_MS));
+	cr_assert(raw_read_text(&r, "4\r\n: \n\n\r\n4\r\n: \n\n\r\n", WAIT_MS));
+	spawn(&other, target);
+	cr_assert(raw_read_text(&r, "data: {\"id\":\"evt-1\",\"type\":\"sandbox.created\"", WAIT_MS));
+	raw_close(&other);
+	raw_close(&r);
+}
+
+/* No limit of the front is one for streams: they stand still for many times as long as any of them. */
+TestSuite(short_limits, .init = begin_short, .fini = end);
+
+Test(short_limits, cut_no_stream)
+{
+	struct raw r = raw_unix(path), events = raw_unix(path);
+	char target[64];
+
+	cr_assert(raw_text(&events, "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n"));
+	spawn(&r, target);
+	post(&r, target, "{\"stream\":true,\"command\":\"out a; stop 600; out b\"}");
+	struct answer a = raw_answer(&r, false, WAIT_MS);
+	cr_expect_eq(a.end, ANSWER_COMPLETE);
+	cr_expect(str_ends(buf_str(&a.body), STR("{\"stream\":\"stdout\",\"data\":\"b\\n\"}\n")));
+	answer_fini(&a);
+	post(&r, target, "{\"command\":\"stop 600; out b\"}");
+	a = raw_answer(&r, false, WAIT_MS);
+	cr_expect(a.end == ANSWER_COMPLETE && a.status == 200);
+	answer_fini(&a);
+	cr_expect(raw_read_text(&events, "exec.completed", WAIT_MS));
+	raw_close(&events);
 	raw_close(&r);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * In the server's own order: the key, then OPTIONS, then the route. What fails here is answered at the head, before
- * any of the body is read.
+ * Preview traffic, told by its Host, passes without a key: it carries none. Then in the server's own order: the key,
+ * then OPTIONS, then the route. What fails here is answered at the head, before any of the body is read.
  */
 #include "local/api.h"
 
@@ -12,6 +12,8 @@
 #include "local/api_sandbox.h"
 #include "local/api_system.h"
 #include "local/api_templates.h"
+#include "local/preview.h"
+#include "local/preview_host.h"
 #include "local/records.h"
 #include "local/templates.h"
 
@@ -128,10 +130,37 @@ static struct conn_body_limit begin_call(struct api *api, struct conn *c, const 
 	return handlers[match->route].limit;
 }
 
+/* Whether the request is for a program in a sandbox, and no business of the API's; then it is under way or answered. */
+static bool is_preview(struct api *api, struct conn *c)
+{
+	struct preview_host host;
+
+	/* A TCP port is reached by every local user and every web page; whose sandbox it is, a gateway must say. */
+	if (conn_is_tcp(c))
+		return false;
+	switch (preview_host_parse(conn_header(c, STR("host")), &host)) {
+	case PREVIEW_HOST_NONE:
+		return false;
+	case PREVIEW_HOST_BAD_PORT:
+		call_refuse(c, CALL_BAD_REQUEST, "invalid preview port");
+		return true;
+	case PREVIEW_HOST_OK:
+		if (api->stopping)
+			call_refuse(c, CALL_UNAVAILABLE, "the server is stopping");
+		else
+			preview_begin(api->previews, api->records, c, &host);
+		return true;
+	}
+	return false;
+}
+
 static struct conn_body_limit on_head(void *arg, struct conn *c)
 {
 	struct api *api = arg;
 	struct route_match match;
+
+	if (is_preview(api, c))
+		return answered;
 
 	if (!api_keys_admit(&api->keys, conn_header(c, STR("x-admin-api-key")), conn_header(c, STR("x-api-key")))) {
 		call_refuse(c, CALL_UNAUTHORIZED, "invalid or missing API key");
@@ -174,9 +203,15 @@ static void on_destroyed(void *arg, const struct record *r)
 	events_tell(api->events, EVENTS_SANDBOX_DESTROYED, str_from(r->id), NULL);
 }
 
+static void on_gone(void *arg, struct record *r)
+{
+	(void)arg;
+	preview_drop_all(r);
+}
+
 void api_watch_records(struct api *api)
 {
-	static const struct records_watch watch = {.on_destroyed = on_destroyed};
+	static const struct records_watch watch = {.on_destroyed = on_destroyed, .on_gone = on_gone};
 
 	records_watch(api->records, &watch, api);
 }

@@ -26,6 +26,7 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "local/go_json.h"
+#include "local/preview_host.h"
 #include "local/sandbox.h"
 
 enum {
@@ -104,7 +105,7 @@ static void drop_details(struct record *r)
 
 static void record_free(struct record *r)
 {
-	CHECK(!r->sandbox && list_empty(&r->waiters));
+	CHECK(!r->sandbox && list_empty(&r->waiters) && list_empty(&r->previews));
 	list_remove(&r->link);
 	list_remove(&r->hash_link);
 	drop_details(r);
@@ -238,6 +239,8 @@ static void on_gone(void *arg)
 	struct records *rs = r->records;
 
 	r->sandbox = NULL;
+	if (rs->watch && rs->watch->on_gone)
+		rs->watch->on_gone(rs->watch_arg, r);
 	if (r->state == RECORD_CREATING || r->state == RECORD_RUNNING) {
 		log_warn("%s: ended by itself", r->id);
 		record_move(r, RECORD_ERROR);
@@ -279,6 +282,7 @@ static struct record *record_new(struct records *rs, const struct record_spec *s
 	list_init(&r->link);
 	list_init(&r->hash_link);
 	list_init(&r->waiters);
+	list_init(&r->previews);
 	r->records = rs;
 	make_id(rs, r->id);
 	r->memory_mb = spec->memory_mb;
@@ -427,6 +431,6 @@ void record_write(const struct record *r, struct json_writer *w, const char *key
 	json_cstr(w, "expires_at", time);
 	if (r->metadata && json_object_size(r->metadata))
 		go_json_emit(w, "metadata", r->metadata);
-	json_cstr(w, "preview_domain", "localhost");
+	json_cstr(w, "preview_domain", PREVIEW_DOMAIN);
 	json_object_end(w);
 }

@@ -17,6 +17,7 @@
 #include "local/sandbox.h"
 
 struct loop;
+struct previews;
 struct record;
 struct records;
 struct templates;
@@ -27,6 +28,7 @@ struct api {
 	struct records *records;     /* borrowed */
 	struct templates *templates; /* borrowed */
 	struct events *events;       /* borrowed */
+	struct previews *previews;   /* borrowed */
 	struct api_keys keys;        /* borrowed references */
 	const char *state_dir;       /* borrowed */
 	uint64_t started_ns;         /* monotonic */
@@ -65,6 +67,7 @@ enum call_error {
 	CALL_TIMEOUT,
 	CALL_RESOURCE_LIMIT,
 	CALL_INTERNAL_ERROR,
+	CALL_PROVIDER_ERROR,
 	CALL_UNAVAILABLE,
 	CALL_ERRORS,
 };

@@ -55,6 +55,8 @@ struct record {
 	int64_t expires_ns;   /* wall clock */
 	struct event *expiry; /* owned; its timer */
 	struct list waiters;  /* struct record_waiter */
+	struct list previews; /* struct preview: connections to its ports; for that module */
+	size_t npreviews;     /* on that list */
 	/* Set while a spawn waits: called once, when it runs (error 0) or could not be started. */
 	void (*on_started)(void *arg, struct record *r, int error, const char *why);
 	void *on_started_arg;
@@ -73,6 +75,8 @@ struct record_spec {
 struct records_watch {
 	/* Destroyed, and nothing of its sandbox is left; its spawn had been answered. */
 	void (*on_destroyed)(void *arg, const struct record *r);
+	/* Nothing of its sandbox is left, however that came. */
+	void (*on_gone)(void *arg, struct record *r);
 };
 
 /* NULL without memory. */

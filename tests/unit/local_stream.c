@@ -14,11 +14,13 @@
 #include "lib/wait.h"
 #include "local/api.h"
 #include "local/httpd.h"
+#include "local/preview.h"
 #include "local/records.h"
 #include "local/templates.h"
 
 enum {
 	BEAT_MS = 100,
+	CONNECT_MS = 200,
 	SHORT_MS = 60 /* every limit of the front */
 };
 
@@ -67,6 +69,7 @@ static void begin_with(struct httpd_limits limits)
 	api.records = records_new(api.loop, host);
 	api.templates = templates_open(scratch.path);
 	api.events = events_new();
+	api.previews = previews_new(api.loop, CONNECT_MS);
 	api_watch_records(&api);
 	httpd = httpd_new(api.loop, &limits, api_handler(), &api);
 	cr_assert_eq(httpd_listen(httpd, fd, false), 0);
@@ -94,6 +97,7 @@ static void end(void)
 	close(end_pipe[1]);
 	pthread_join(thread, NULL);
 	httpd_free(httpd);
+	previews_free(api.previews);
 	records_free(api.records);
 	templates_free(api.templates);
 	events_free(api.events);

@@ -131,8 +131,8 @@ static void begin_stream(struct exec *x)
 		return;
 	x->state = EXEC_STREAMING;
 	conn_begin(x->call->conn, 200, "application/x-ndjson",
-		   x->wants_exit ? STR("Cache-Control: no-cache\r\nStacygate-Exit: 1\r\n") :
-				   STR("Cache-Control: no-cache\r\n"),
+		   x->wants_exit ? STR("Cache-Control: no-cache\r\nStacygate-Exit: 1\r\n")
+				 : STR("Cache-Control: no-cache\r\n"),
 		   -1);
 	arm_beat(x);
 }
@@ -279,7 +279,8 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg)
 	call->job = NULL;
 	if (x->state == EXEC_COLLECTING) {
 		x->told = false;
-		call_fail(call, CALL_TIMEOUT, EVENTS_EXEC_TIMEOUT, "exec timeout: %.*s", STR_ARG(buf_str(&call->param)));
+		call_fail(call, CALL_TIMEOUT, EVENTS_EXEC_TIMEOUT, "exec timeout: %.*s",
+			  STR_ARG(buf_str(&call->param)));
 		return;
 	}
 	buf_addf(&line, "exec timeout: %.*s", STR_ARG(buf_str(&call->param)));

@@ -121,10 +121,17 @@ void call_no_memory(struct call *call)
 static const char *operation_of(enum route route)
 {
 	static const char *const names[ROUTE_COUNT] = {
-		[ROUTE_SPAWN] = "spawn",	   [ROUTE_TEMPLATE_SPAWN] = "spawn", [ROUTE_EXEC] = "exec",
-		[ROUTE_FILE_WRITE] = "write_file", [ROUTE_FILE_READ] = "read_file",  [ROUTE_FILE_DELETE] = "delete_file",
-		[ROUTE_FILE_LIST] = "list_files",  [ROUTE_FILE_STAT] = "stat_file",  [ROUTE_FILE_GLOB] = "glob_files",
-		[ROUTE_FILE_MOVE] = "move_file",   [ROUTE_FILE_CHMOD] = "chmod_file",
+		[ROUTE_SPAWN] = "spawn",
+		[ROUTE_TEMPLATE_SPAWN] = "spawn",
+		[ROUTE_EXEC] = "exec",
+		[ROUTE_FILE_WRITE] = "write_file",
+		[ROUTE_FILE_READ] = "read_file",
+		[ROUTE_FILE_DELETE] = "delete_file",
+		[ROUTE_FILE_LIST] = "list_files",
+		[ROUTE_FILE_STAT] = "stat_file",
+		[ROUTE_FILE_GLOB] = "glob_files",
+		[ROUTE_FILE_MOVE] = "move_file",
+		[ROUTE_FILE_CHMOD] = "chmod_file",
 	};
 
 	return names[route];

@@ -205,15 +205,16 @@ void preview_begin(struct previews *ps, struct records *records, struct conn *c,
 	if (r && r->state == RECORD_RUNNING) {
 		if (ps->nitems >= PREVIEWS_MAX || r->npreviews >= PREVIEWS_PER_SANDBOX_MAX)
 			call_refuse(c, CALL_UNAVAILABLE,
-				    ps->nitems >= PREVIEWS_MAX ? "too many preview connections" :
-								 "too many preview connections to this sandbox");
+				    ps->nitems >= PREVIEWS_MAX ? "too many preview connections"
+							       : "too many preview connections to this sandbox");
 		else
 			connect_to(ps, r, c, host->port);
 		return;
 	}
 	/* As for the API: what is being made or has ended by itself is not there. */
 	snprintf(message, sizeof(message), "sandbox %s: %s",
-		 r && (r->state == RECORD_DESTROYED || r->state == RECORD_EXPIRED) ? "destroyed" : "not found", host->id);
+		 r && (r->state == RECORD_DESTROYED || r->state == RECORD_EXPIRED) ? "destroyed" : "not found",
+		 host->id);
 	call_refuse(c, CALL_NOT_FOUND, message);
 }
 

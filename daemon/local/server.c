@@ -253,8 +253,7 @@ static int start(struct server *s)
 	s->api.events = events_new();
 	s->api.previews = previews_new(s->loop, CONNECT_MS);
 	s->httpd = httpd_new(s->loop, &limits, api_handler(), &s->api);
-	if (!s->api.records || !s->api.templates || !s->api.events || !s->api.previews ||
-	    !s->httpd)
+	if (!s->api.records || !s->api.templates || !s->api.events || !s->api.previews || !s->httpd)
 		return -ENOMEM;
 	api_watch_records(&s->api);
 	for (size_t i = 0; i < s->options->nlisten && rc == 0; i++)

@@ -86,8 +86,7 @@ void call_json(struct call *call, unsigned status, struct buf *body);
 void call_status(struct call *call, const char *status);
 void call_error(struct call *call, enum call_error error, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* The same, and tells those who listen to events. */
-void call_fail(struct call *call, enum call_error error, enum events_type type, const char *fmt, ...)
-	PRINTF_LIKE(4, 5);
+void call_fail(struct call *call, enum call_error error, enum events_type type, const char *fmt, ...) PRINTF_LIKE(4, 5);
 /* For a job that did not end well: 404 when the sandbox ended, else 500 "PREFIX: text". Tells of it as `type`. */
 void call_job_failed(struct call *call, const struct job_result *result, enum events_type type, const char *prefix);
 void call_no_memory(struct call *call);

@@ -62,8 +62,8 @@ enum wire_event_type {
 	WIRE_SIZE,
 	WIRE_DATA,
 	WIRE_ENTRY,
-	WIRE_DONE, /* the last of a job */
-	WIRE_LOG,  /* job 0 */
+	WIRE_DONE,      /* the last of a job */
+	WIRE_LOG,       /* job 0 */
 	WIRE_CONNECTED, /* the last of a CONNECT; the message, and no other, carries one descriptor */
 };
 

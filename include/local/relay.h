@@ -33,11 +33,11 @@ struct relay_side {
 
 /* Embedded; its fields are the module's own but for `taken` above. */
 struct relay {
-	struct loop *loop;         /* borrowed */
-	char *scratch;             /* borrowed: RELAY_PIECE_BYTES, meaningless between calls */
+	struct loop *loop; /* borrowed */
+	char *scratch;     /* borrowed: RELAY_PIECE_BYTES, meaningless between calls */
 	struct relay_side client;
 	struct relay_side program;
-	struct event *again;       /* owned; active when a turn's share of work was used up */
+	struct event *again; /* owned; active when a turn's share of work was used up */
 	struct deferred end;
 	/* Once, with both descriptors closed; from outside of all callbacks. It may free the relay. */
 	void (*on_end)(struct relay *r);

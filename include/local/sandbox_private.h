@@ -80,7 +80,7 @@ struct sandbox {
 	int start_error; /* for on_started; 0 while nothing failed */
 	char start_why[400];
 
-	struct buf in;       /* from the init, not yet a whole message */
+	struct buf in;                  /* from the init, not yet a whole message */
 	int passed[SANDBOX_PASSED_MAX]; /* owned: descriptors that came with messages in `in`, or PORT_FD_LOST */
 	size_t npassed;
 	struct buf out;      /* to the init */

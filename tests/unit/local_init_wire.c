@@ -86,8 +86,8 @@ Test(local_init_wire, requests_come_back)
 		cr_assert_eq(wire_parse_request(buf_str(&b), &got, &used), 1, "%zu", i);
 		cr_expect(used == b.len && got.type == m->type && got.job == m->job && got.mode == m->mode &&
 				  got.size == m->size && got.credit == m->credit && got.port == m->port &&
-				  got.recursive == m->recursive &&
-				  str_eq(got.bytes, m->bytes) && str_eq(got.path, m->path) && str_eq(got.to, m->to),
+				  got.recursive == m->recursive && str_eq(got.bytes, m->bytes) &&
+				  str_eq(got.path, m->path) && str_eq(got.to, m->to),
 			  "%zu", i);
 		buf_fini(&b);
 	}

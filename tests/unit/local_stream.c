@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Streams that stand still, on sandboxes in memory (tests/fake), with a beat that a test can wait for. */
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <event2/event.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -134,6 +137,15 @@ static void spawn(struct raw *r, char target[64])
 	answer_fini(&a);
 }
 
+/* A new sandbox's preview host for a port, as the head of a request. */
+static void preview_head(struct raw *r, unsigned port, char head[200])
+{
+	char target[64];
+
+	spawn(r, target);
+	snprintf(head, 200, "GET / HTTP/1.1\r\nHost: %u-%.11s.localhost\r\n\r\n", port, target + strlen("/sandboxes/"));
+}
+
 /* A silent stream gets blank lines, each a chunk of its own, between whole records. */
 Test(stream, blank_lines)
 {
@@ -202,5 +214,51 @@ Test(short_limits, cut_no_stream)
 	answer_fini(&a);
 	cr_expect(raw_read_text(&events, "exec.completed", WAIT_MS));
 	raw_close(&events);
+	raw_close(&r);
+}
+
+/* Nor for previews, in either direction or none. */
+Test(short_limits, cut_no_preview)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t size = sizeof(at);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct raw r = raw_unix(path);
+	char head[200], bytes[200];
+
+	cr_assert_eq(bind(listener, (struct sockaddr *)&at, size), 0);
+	cr_assert_eq(listen(listener, 1), 0);
+	cr_assert_eq(getsockname(listener, (struct sockaddr *)&at, &size), 0);
+	preview_head(&r, ntohs(at.sin_port), head);
+	cr_assert(raw_text(&r, head));
+	int program = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	cr_assert_geq(program, 0);
+	cr_assert_eq(recv(program, bytes, strlen(head), MSG_WAITALL), (ssize_t)strlen(head));
+	cr_expect(raw_silent(&r, 10 * SHORT_MS));
+	cr_assert_eq(send(program, "late", 4, MSG_NOSIGNAL), 4);
+	cr_expect(raw_read_text(&r, "late", WAIT_MS));
+	cr_expect(raw_silent(&r, 5 * SHORT_MS));
+	cr_assert(raw_text(&r, "later"));
+	cr_expect_eq(recv(program, bytes, 5, MSG_WAITALL), 5);
+	close(program);
+	cr_expect(raw_closes(&r, WAIT_MS));
+	raw_close(&r);
+	close(listener);
+}
+
+/* A program that does not accept in time is answered for. */
+Test(stream, preview_not_accepted)
+{
+	struct raw r = raw_unix(path);
+	char head[200];
+
+	preview_head(&r, 14, head);
+	cr_assert(raw_text(&r, head));
+	struct answer a = raw_answer(&r, false, WAIT_MS);
+	cr_expect_eq(a.status, 502);
+	cr_expect(buf_contains(&a.body, "\"code\":\"PROVIDER_ERROR\""));
+	cr_expect(buf_contains(&a.body, "the program does not accept the connection"));
+	cr_expect(raw_closes(&r, WAIT_MS));
+	answer_fini(&a);
 	raw_close(&r);
 }

@@ -24,8 +24,8 @@ struct connect {
 	struct job job; /* first */
 	int fd;         /* owned; -1: none */
 	uint16_t port;
-	unsigned next;  /* address to try next */
-	int error;      /* what the first one said */
+	unsigned next; /* address to try next */
+	int error;     /* what the first one said */
 	bool connected;
 };
 

@@ -199,7 +199,8 @@ static ssize_t send_some(struct init *init)
 		errno = n == -ETOOMANYREFS ? EAGAIN : (int)-n;
 		return -1;
 	}
-	n = send(init->sock, buf_data(&init->out), passing ? init->pass_at : init->out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	n = send(init->sock, buf_data(&init->out), passing ? init->pass_at : init->out.len,
+		 MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n > 0 && passing)
 		init->pass_at -= (size_t)n;
 	return n;

@@ -5,6 +5,8 @@
  */
 #include "local/api.h"
 
+#include <errno.h>
+
 #include "common/check.h"
 #include "local/api_events.h"
 #include "local/api_exec.h"
@@ -104,15 +106,19 @@ static bool is_from_a_web_page(const struct api *api, const struct conn *c)
 	return conn_header(c, STR("origin")).p || (host.p && !is_loopback_host(host));
 }
 
+/* False: answered. */
 static bool take_param(struct call *call, struct str param)
 {
 	char *to = buf_reserve(&call->param, param.n + 1);
-	ssize_t n = to ? route_decode_param(param, to) : -1;
+	ssize_t n = to ? route_decode_param(param, to) : -ENOMEM;
 
-	if (n < 0)
-		return false;
-	buf_commit(&call->param, (size_t)n);
-	return true;
+	if (n == -ENOMEM)
+		call_no_memory(call);
+	else if (n < 0)
+		call_error(call, CALL_BAD_REQUEST, "invalid escape in the path");
+	else
+		buf_commit(&call->param, (size_t)n);
+	return n >= 0;
 }
 
 static struct conn_body_limit begin_call(struct api *api, struct conn *c, const struct route_match *match)
@@ -123,10 +129,8 @@ static struct conn_body_limit begin_call(struct api *api, struct conn *c, const 
 		call_refuse(c, CALL_UNAVAILABLE, "out of memory");
 		return answered;
 	}
-	if (!take_param(call, match->param)) {
-		call_error(call, CALL_BAD_REQUEST, "invalid escape in the path");
+	if (!take_param(call, match->param))
 		return answered;
-	}
 	return handlers[match->route].limit;
 }
 

@@ -177,6 +177,9 @@ def events():
 
 if __name__ == "__main__":
     require_sandboxes()
+    if "clang" in os.environ.get("SG_CC", "") and os.environ.get("SG_SANITIZE"):
+        print("SKIPPED: clang's sanitizers are part of the program, and nothing preloaded comes before them")
+        raise SystemExit(77)
     if not os.path.exists(os.path.join(BUILD, "failing-malloc.so")):
         print("SKIPPED: failing-malloc.so is not built")
         raise SystemExit(77)

@@ -97,8 +97,9 @@ def bytes_as_they_come():
         assert b"/api/v1/live" in receive(program, until=b"\r\n\r\n")
         program.close()
         assert receive(sock) == b""
-        log = s.log()
-        assert f"preview {sandbox} port {p.port}" not in log or "not-parsed" not in log, "no byte of it is logged"
+        sock.close()
+        wait_for("its end is logged", lambda: f"preview {sandbox} port {p.port}" in s.log())
+        assert "not-parsed" not in s.log() and "X-Odd" not in s.log(), "no byte of it is logged"
 
 
 def behind_another_answer():

@@ -23,6 +23,7 @@
 #include "gateway/front_text.h"
 #include "gateway/guard.h"
 #include "gateway/identity.h"
+#include "gateway/keep_alive.h"
 #include "gateway/lease.h"
 #include "gateway/limiter.h"
 #include "gateway/logs.h"
@@ -249,11 +250,14 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 	s->keys = spawn_keys_new(loop, &s->spawns);
 	if (enforce_shared_init(&s->enforce, loop) || !s->limiter || !s->keys)
 		return -ENOMEM;
-	return lease_shared_new(loop, &s->enforce.admit.ownership, &s->leases);
+	return lease_shared_new(loop, &s->enforce.admit.ownership, &s->leases) || keep_alive_new(loop, &s->uses)
+		       ? -ENOMEM
+		       : 0;
 }
 
 void front_shared_fini(struct front_shared *s)
 {
+	keep_alive_free(s->uses);
 	lease_shared_free(s->leases);
 	spawn_keys_free(s->keys);
 	spawn_shared_fini(&s->spawns);

@@ -2,7 +2,6 @@
 """Leases through the real gateway: lives that go on and end, renewed and released, over the gateway's own death."""
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -189,6 +188,76 @@ def test_clock():
         ends(server, s)
         assert time.monotonic() - begin >= 2.4
         assert [x["sandbox"] for x in g.leases("alice")] == [other]
+
+
+# --- from the spawn on ---------------------------------------------------------------------------------------------------
+
+def spawn(who, lease, *args, **fields):
+    """By the gateway (with a caller's name in args) or on a connection."""
+    body = json.dumps({"image": "python:3.12", **fields})
+    return who.ask(*args, "POST", API + "/sandboxes", body, {"Stacygate-Lease": lease, "Content-Type": "application/json"})
+
+
+def test_spawn_connection():
+    """A sandbox that is spawned with a lease has the short ttl from the first moment, and ends with its connection."""
+    with started() as (server, g):
+        c = g.connect("alice")
+        answer = spawn(c, "connection", ttl="1h")
+        assert answer.status == 201, answer
+        s = answer.json()["id"]
+        sent = json.loads(server.since(0, "POST", f"{API}/sandboxes")[-1].body)
+        assert sent["ttl"] in ("3s", "3000ms"), sent
+        assert [(x["sandbox"], x["kind"], x["state"]) for x in g.leases("alice")] == [(s, "connection", "held")]
+        goes_on(server, s)
+        c.close()
+        ends(server, s)
+
+
+def test_spawn_release():
+    """Releasing gives the sandbox what its spawn asked for, within the rule's limit."""
+    with started({"alice": ["limits: { max_ttl: 2h }"]}) as (server, g):
+        for asked, given in (("1h", 3600), ("3h", 7200)):
+            s = spawn(g, "1h", "alice", ttl=asked).json()["id"]
+            goes_on(server, s, 1)
+            assert g.ask("alice", "DELETE", f"{LEASES}/{s}").json() == {"status": "released"}
+            assert given - 5 < server.records[s]["expires_at"] - server.now() <= given
+
+
+def test_spawn_client_leaves():
+    """A client that leaves while its sandbox is being made leaves none behind."""
+    with started() as (server, g):
+        c = g.connect("alice")
+        with server.hold("POST", "/sandboxes") as hold:
+            c.connect()
+            body = b'{"image":"x"}'
+            c.sock.sendall(b"POST /api/v1/sandboxes HTTP/1.1\r\nHost: x\r\nStacygate-Lease: connection\r\n"
+                           b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            hold.wait()
+            c.close()
+        wait_for("the sandbox is destroyed", lambda: server.destroyed and not server.alive())
+        assert g.leases("alice") == []
+
+
+def test_spawn_refused():
+    """A spawn whose lease cannot be had is not sent."""
+    with started() as (server, g), process("sleep", "1000") as p:
+        mark = server.mark()
+        expect_error(spawn(g, "forever", "alice"), 400, "BAD_REQUEST", "Stacygate-Lease")
+        expect_error(spawn(g, f"process={p.pid}", "alice"), 400, "BAD_REQUEST", "ancestor")
+        assert not server.since(mark, "POST")
+
+
+def test_spawn_process_ends_meanwhile():
+    """A process that ends while its sandbox is being made leaves none behind."""
+    with started() as (server, g):
+        script = ('curl -s -o /dev/null --unix-socket "$1" -H "Stacygate-Lease: process=$$" -d \'{"image":"x"}\' '
+                  'http://localhost/api/v1/sandboxes & wait')
+        with server.hold("POST", "/sandboxes") as hold, process("sh", "-c", script, "sh", g.socket_of("alice")) as p:
+            hold.wait()
+            p.kill()
+            p.wait()
+            hold.release()
+            wait_for("the sandbox is destroyed", lambda: server.destroyed and not server.alive())
 
 
 # --- renewing and releasing ----------------------------------------------------------------------------------------------

@@ -250,9 +250,10 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 	s->keys = spawn_keys_new(loop, &s->spawns);
 	if (enforce_shared_init(&s->enforce, loop) || !s->limiter || !s->keys)
 		return -ENOMEM;
-	return lease_shared_new(loop, &s->enforce.admit.ownership, &s->leases) || keep_alive_new(loop, &s->uses)
-		       ? -ENOMEM
-		       : 0;
+	if (lease_shared_new(loop, &s->enforce.admit.ownership, &s->leases))
+		return -ENOMEM;
+	s->stats.leases = s->leases;
+	return keep_alive_new(loop, &s->uses);
 }
 
 void front_shared_fini(struct front_shared *s)

@@ -76,6 +76,7 @@ static void try(struct extend *e)
 		.target = str_of(target, (size_t)n),
 		.body = extend_body(body, e->ttl_ms),
 		.max_bytes = BODY_MAX_BYTES,
+		.urgent = true,
 		.on_done = on_answer,
 		.arg = e,
 	};

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from owners_lib import NEVER, expect_error, expect_not_found, run
+from owners_lib import NEVER, Later, expect_error, expect_not_found, run
 from tls_lib import wait_for
 from vm_lib import API, Gateway, Server, status
 
@@ -376,6 +376,23 @@ def test_extend_fails():
                 fault.wait(3)
                 assert len(g.leases("alice")) == 1
             goes_on(server, s)
+
+
+def test_full_pool():
+    """With every connection of the pool in use, by requests that are not answered, and others waiting, leases go on all the same."""
+    pool = "pool: { max_connections: 2, max_per_identity: 2, max_waiting: 2, wait_timeout: 60s }"
+    with started({"alice": [], "root": ["admin: true"]}, upstream=[pool]) as (server, g):
+        s = g.spawn("alice")
+        assert g.lease("alice", s, "1h").status == 200
+        with server.hold("POST", f"/sandboxes/{s}/exec") as hold:
+            later = [Later(lambda: g.api("alice", "POST", f"/sandboxes/{s}/exec", {"command": "true"})) for _ in range(3)]
+            hold.wait(2)
+            goes_on(server, s, 5)
+            assert hold.seen == 2
+            hold.release()
+            assert [x.get().status for x in later] == [200] * 3
+        wait_for("what was made beyond the bound is closed",
+                 lambda: g.ask("root", "GET", "/gateway/v1/status").json()["upstreams"][0]["pool"]["connections"] <= 2)
 
 
 def test_destroy_fails():

@@ -133,6 +133,12 @@ void extend_start_now(struct extend *e)
 	set_timer(e, 0);
 }
 
+void extend_hurry(struct extend *e)
+{
+	if (!e->fetch && event_pending(e->timer, EV_TIMEOUT, NULL) && e->period_ms > EXTEND_HURRY_MS)
+		set_timer(e, EXTEND_HURRY_MS);
+}
+
 void extend_stop(struct extend *e)
 {
 	fetch_cancel(e->fetch);

@@ -229,6 +229,13 @@ void front_accept(struct front_shared *s, int fd, const char *listener, int diag
 	log_connected(f);
 }
 
+static void on_sandbox_gone(void *arg, const struct upstream *u, struct str id)
+{
+	struct front_shared *s = arg;
+
+	lease_sandbox_gone(s->leases, u, id);
+}
+
 int front_shared_init(struct front_shared *s, struct loop *loop, struct names *names)
 {
 	memset(s, 0, sizeof(*s));
@@ -253,6 +260,8 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 	if (lease_shared_new(loop, &s->enforce.admit.ownership, &s->leases))
 		return -ENOMEM;
 	s->stats.leases = s->leases;
+	s->enforce.admit.ownership.on_gone = on_sandbox_gone;
+	s->enforce.admit.ownership.arg = s;
 	return keep_alive_new(loop, &s->uses);
 }
 

@@ -123,9 +123,14 @@ static void note_use(struct front *f, const struct route *route)
 					    snapshot_key(f->snapshot, f->rule), f->user_id, NULL};
 	bool isolated = f->rule->isolation == CONFIG_ISOLATION_OWNER;
 	uint64_t keep_ms = f->rule->keep_alive_ms;
+	struct lease *lease;
 
-	if (!keep_ms || route->owner != ROUTE_OWNER_ID ||
-	    lease_find(f->shared->leases, caller.upstream, route->sandbox))
+	if (route->owner != ROUTE_OWNER_ID)
+		return;
+	lease = lease_find(f->shared->leases, caller.upstream, route->sandbox);
+	if (lease && route->id == ROUTE_EXTEND)
+		lease_disturbed(lease);
+	if (lease || !keep_ms)
 		return;
 	/* One that is not known to be his is not looked at for this: he can make up any id. */
 	if (isolated && ownership_known(&f->shared->enforce.admit.ownership, &caller, route->sandbox) != OWNER_SAME)

@@ -77,6 +77,8 @@ void ownership_learn(struct ownership *o, const struct upstream *u, struct str i
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id)
 {
 	owner_gone(o->table, upstream_serial(u), id);
+	if (o->on_gone)
+		o->on_gone(o->arg, u, id);
 }
 
 /* --- looking -------------------------------------------------------------------------------------------------------- */

@@ -366,6 +366,47 @@ def test_gone_at_the_server():
 
 # --- faults ----------------------------------------------------------------------------------------------------------------
 
+def test_destroyed_by_its_owner():
+    """A sandbox that its owner destroys has no lease any more, at once, and nothing is destroyed again."""
+    with started() as (server, g):
+        s = g.spawn("alice")
+        c = g.connect("alice")
+        assert g.lease("alice", s, "connection", c).status == 200
+        assert g.api("alice", "DELETE", f"/sandboxes/{s}").status == 200
+        assert g.leases("alice") == []
+        c.close()
+        assert g.api("alice", "DELETE", f"/sandboxes/{s}").status == 200
+        assert server.destroyed == [s]
+
+
+def test_extended_by_its_client():
+    """A client's own extend of a leased sandbox does not outlive the lease's next one, which comes within moments."""
+    with started() as (server, g):
+        with open(g.config, encoding="utf-8") as file:
+            text = file.read()
+        with open(g.config, "w", encoding="utf-8") as file:
+            file.write(text.replace("leases: { ttl: 3s, extend: 200ms", "leases: { ttl: 60m, extend: 20m"))
+        g.reload()
+        s = g.spawn("alice")
+        assert g.lease("alice", s, "1h").status == 200
+        assert g.api("alice", "POST", f"/sandboxes/{s}/extend", {"ttl": "20h"}).status == 200
+        assert server.records[s]["expires_at"] - server.now() > 7200
+        wait_for("it has the lease's ttl again", lambda: server.records[s]["expires_at"] - server.now() <= 3600)
+
+
+def test_closed_by_us():
+    """A connection that we close ourselves gives its lease the grace, after which the sandbox is destroyed."""
+    with started(grace="3s") as (server, g):
+        s = g.spawn("alice")
+        c = g.connect("alice")
+        assert g.lease("alice", s, "connection", c).status == 200
+        c.sock.sendall(b"no HTTP at all\r\n\r\n")
+        wait_for("it is in the grace", lambda: [x["state"] for x in g.leases("alice")] == ["grace"])
+        assert g.leases("alice")[0]["expires_at"]
+        goes_on(server, s, 1)
+        ends(server, s)
+
+
 def test_extend_fails():
     """An extend that is answered 429 or 500, cut or not answered at all is repeated soon, until it is answered well."""
     for act in (status(429), status(500), lambda server, connection, request: connection.close() or "closed"):

@@ -8,6 +8,7 @@
 #include "gateway/exchange.h"
 #include "gateway/fetch.h"
 #include "gateway/key_command.h"
+#include "gateway/lease.h"
 #include "gateway/local_server.h"
 #include "gateway/upstream.h"
 
@@ -49,6 +50,19 @@ Test(gateway_sm, key_command)
 	};
 
 	expect_machine(key_command_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/lease.c */
+Test(gateway_sm, lease)
+{
+	static const struct row rows[] = {
+		{"unbound", "held grace ending "},
+		{"held", "grace ending "},
+		{"grace", "ending "},
+		{"ending", ""},
+	};
+
+	expect_machine(lease_sm(), rows, COUNT(rows));
 }
 
 /* daemon/gateway/upstream.c */

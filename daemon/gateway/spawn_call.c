@@ -35,6 +35,8 @@ struct spawn_call {
 	struct spawn_key_wait wait;
 	struct spawn *joined; /* owned; what another request with the key had left; NULL: none */
 	struct fetch *look;   /* owned; at the sandbox that the key has made */
+	struct buf kept_head; /* the answer as it was given; empty: the sandbox's record stands for it */
+	struct buf kept_body;
 };
 
 static struct spawn_call *self_of(struct call *c)
@@ -59,6 +61,8 @@ static void on_free(struct call *c)
 	if (record)
 		spawn_key_left(record);
 	buf_fini(&s->lines);
+	buf_fini(&s->kept_head);
+	buf_fini(&s->kept_body);
 	free(s->template);
 	free(s->key);
 	free(s);
@@ -169,6 +173,7 @@ static void on_other_answer(struct spawn_key_wait *w, const struct spawn_result 
 static void on_joined(void *arg, const struct spawn_result *r)
 {
 	struct spawn_call *s = arg;
+	char why[320];
 
 	if (r->status == 201) {
 		give(s, r);
@@ -179,16 +184,8 @@ static void on_joined(void *arg, const struct spawn_result *r)
 		on_answered(&s->maker, r);
 		return;
 	}
-	/* What is kept at the server is still the key's. */
-	if (s->record && r->fail_status != 409) {
-		struct spawn_key *record = s->record;
-		s->record = NULL;
-		spawn_key_left(record);
-	}
-	if (s->record)
-		refuse(s, r->fail_status, r->why);
-	else
-		call_refuse_upstream(&s->call, r->fail_status, r->why);
+	snprintf(why, sizeof(why), "upstream %s: %s", upstream_name(s->call.c.caller.upstream), r->why);
+	refuse(s, r->fail_status, r->fail_status == 409 ? r->why : why);
 }
 
 static void on_looked(void *arg, const struct fetch_answer *a)
@@ -196,17 +193,19 @@ static void on_looked(void *arg, const struct fetch_answer *a)
 	struct spawn_call *s = arg;
 
 	s->look = NULL;
-	if (a->end != FETCH_DONE)
+	if (a->end == FETCH_DONE && a->status == 404)
+		call_refuse(&s->call, 409, "the sandbox that this Idempotency-Key made is gone");
+	else if (s->kept_head.len)
+		answer(s, 201, buf_str(&s->kept_head), buf_str(&s->kept_body));
+	else if (a->end != FETCH_DONE)
 		call_refuse_upstream(&s->call, fetch_end_status(a->end), a->why);
 	else if (a->status == 200)
 		answer(s, 201, STR("HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n"), a->body);
-	else if (a->status == 404)
-		call_refuse(&s->call, 409, "the sandbox that this Idempotency-Key made is gone");
 	else
 		call_relay(&s->call, a, NULL);
 }
 
-/* The key has made its sandbox before. */
+/* The key has made its sandbox before: the same answer, unless it is gone. */
 static void answer_again(struct spawn_call *s, const struct spawn_key *record)
 {
 	struct str head;
@@ -214,8 +213,10 @@ static void answer_again(struct spawn_call *s, const struct spawn_key *record)
 	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
 
 	if (spawn_key_answer(record, &head, &body)) {
-		answer(s, 201, head, body);
-		return;
+		buf_add_str(&s->kept_head, head);
+		buf_add_str(&s->kept_body, body);
+		if (s->kept_head.failed || s->kept_body.failed)
+			buf_fini(&s->kept_head);
 	}
 	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s", spawn_key_sandbox(record));
 	const struct fetch_request request = {

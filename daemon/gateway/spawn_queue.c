@@ -50,14 +50,26 @@ static bool is_present(const struct spawn_turns_owner *o)
 	return o->nwaiting || o->running;
 }
 
-/* Nobody waits or runs: what was used is forgotten, so that numbers stay small and old debts end. */
+bool spawn_turns_are_idle(const struct spawn_turns *q)
+{
+	return q->waiting == 0 && q->running == 0;
+}
+
+/*
+ * Forgets those who are away: who has no more time than a newcomer; the rest when there are too many, and when nobody waits or
+ * runs at all, so that numbers stay small and old debts end.
+ */
 static void forget(struct spawn_turns *q)
 {
+	bool idle = spawn_turns_are_idle(q);
 	size_t n = 0;
+
+	if (idle)
+		q->least_ms = 0;
 
 	LIST_FOREACH_SAFE (node, &q->owners) {
 		struct spawn_turns_owner *o = CONTAINER_OF(node, struct spawn_turns_owner, link);
-		if (!is_present(o) && (n > OWNERS_MAX || o->used_ms <= q->least_ms))
+		if (!is_present(o) && (idle || n >= OWNERS_MAX || o->used_ms <= q->least_ms))
 			owner_free(o);
 		else
 			n++;
@@ -84,14 +96,21 @@ static struct spawn_turns_owner *find_owner(struct spawn_turns *q, const char *n
 	return o;
 }
 
+/* So many of the turns one owner may have at a time. */
+static size_t share_of(const struct spawn_turns *q)
+{
+	return (q->max_running + 1) / 2;
+}
+
 int spawn_turn_ask(struct spawn_turns *q, struct spawn_turn *t, const char *owner)
 {
 	struct spawn_turns_owner *o = find_owner(q, owner);
+	bool at_once;
 
 	if (!o)
 		return -ENOMEM;
-	if (q->running >= (q->max_running + 1) / 2 &&
-	    (q->waiting >= q->max_waiting || o->nwaiting >= (q->max_waiting + 3) / 4)) {
+	at_once = q->running + q->waiting < q->max_running && o->running + o->nwaiting < share_of(q);
+	if (!at_once && (q->waiting >= q->max_waiting || o->nwaiting >= (q->max_waiting + 3) / 4)) {
 		if (!is_present(o) && o->used_ms <= q->least_ms)
 			owner_free(o);
 		return -EBUSY;
@@ -137,7 +156,7 @@ static struct spawn_turns_owner *next_owner(struct spawn_turns *q)
 
 	LIST_FOREACH (node, &q->owners) {
 		struct spawn_turns_owner *o = CONTAINER_OF(node, struct spawn_turns_owner, link);
-		if (o->nwaiting == 0 || o->running >= (q->max_running + 1) / 2)
+		if (o->nwaiting == 0 || o->running >= share_of(q))
 			continue;
 		if (!best || o->running < best->running || (o->running == best->running && o->used_ms < best->used_ms))
 			best = o;

@@ -80,9 +80,9 @@ static uint64_t add_hash(uint64_t hash, struct str s)
 	return hash;
 }
 
-uint64_t spawn_keys_hash(struct str route, struct str body)
+uint64_t spawn_keys_hash(struct str template, struct str body, struct str lease)
 {
-	return add_hash(add_hash(HASH_START, route), body);
+	return add_hash(add_hash(add_hash(HASH_START, template), body), lease);
 }
 
 static uint64_t hash_of(const struct fetch_caller *caller, struct str key)
@@ -270,8 +270,10 @@ enum spawn_key_claim spawn_keys_claim(struct spawn_keys *k, const struct fetch_c
 	*out = r;
 	if (r->id[0] && !spawn_is_known(k->spawns, r->token))
 		return SPAWN_KEY_DONE;
-	/* The process before this one ended while it told its client: nobody has the sandbox. */
+	/* Its client was not there to be told, or the process before this one ended meanwhile: nobody has the sandbox. */
 	r->id[0] = '\0';
+	buf_reset(&r->head);
+	buf_reset(&r->body);
 	if (r->runner) {
 		list_add_tail(&r->waits, &wait->link);
 		return SPAWN_KEY_WAIT;
@@ -337,9 +339,10 @@ static void take_waits(struct spawn_key *r, struct list *out)
 	}
 }
 
-void spawn_key_made(struct spawn_key *r, const struct spawn_result *result)
+bool spawn_key_made(struct spawn_key *r, const struct spawn_result *result)
 {
 	struct list waits;
+	bool any;
 
 	r->runner = false;
 	memcpy(r->id, result->doc.id, sizeof(r->id));
@@ -352,7 +355,9 @@ void spawn_key_made(struct spawn_key *r, const struct spawn_result *result)
 	}
 	write_record(r);
 	take_waits(r, &waits);
+	any = !list_empty(&waits);
 	tell_waits(&waits, result);
+	return any;
 }
 
 void spawn_key_refused(struct spawn_key *r, const struct spawn_result *result)

@@ -17,6 +17,7 @@
 #include "gateway/gather.h"
 #include "gateway/spawn.h"
 
+struct lease_shared;
 struct limiter;
 struct logs;
 struct names;
@@ -48,6 +49,7 @@ struct front_shared {
 	const struct front_ends *ends; /* literal */
 	struct spawn_shared spawns;
 	struct spawn_keys *keys;     /* owned */
+	struct lease_shared *leases; /* owned */
 	struct gather_shared gather; /* of bodies that are read whole */
 	struct enforce_shared enforce;
 	struct limiter *limiter; /* owned */

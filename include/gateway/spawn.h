@@ -107,8 +107,8 @@ struct spawn_ask {
 	bool keep;                         /* for a retry, when the client has left */
 	uint64_t keep_ms;                  /* at most so long; 0: SPAWN_KEPT_MAX_MS */
 	/*
-	 * Once, never from within spawn_start. With a sandbox (status 201) whoever waits calls spawn_taken or spawn_leave then;
-	 * otherwise the spawn is gone, or goes on without him.
+	 * Once, never from within spawn_start. With a sandbox (status 201) whoever waits calls spawn_taken or spawn_leave from
+	 * within; otherwise the spawn is gone, or goes on without him.
 	 */
 	void (*on_done)(void *arg, const struct spawn_result *r);
 	void *arg;

@@ -102,15 +102,30 @@ static size_t share_of(const struct spawn_turns *q)
 	return (q->max_running + 1) / 2;
 }
 
+static size_t above(size_t n, size_t bound)
+{
+	return n > bound ? n - bound : 0;
+}
+
+/* Whether one more of that owner may wait. Those whose turn is free, and comes with the next run, do not wait. */
+static bool has_place(const struct spawn_turns *q, const struct spawn_turns_owner *o)
+{
+	size_t free_turns = q->max_running - q->running;
+	size_t own_turns = above(share_of(q), o->running);
+	size_t own = above(o->nwaiting, own_turns < free_turns ? own_turns : free_turns);
+
+	if (q->waiting < free_turns && o->nwaiting < own_turns)
+		return true;
+	return above(q->waiting, free_turns) < q->max_waiting && own < (q->max_waiting + 3) / 4;
+}
+
 int spawn_turn_ask(struct spawn_turns *q, struct spawn_turn *t, const char *owner)
 {
 	struct spawn_turns_owner *o = find_owner(q, owner);
-	bool at_once;
 
 	if (!o)
 		return -ENOMEM;
-	at_once = q->running + q->waiting < q->max_running && o->running + o->nwaiting < share_of(q);
-	if (!at_once && (q->waiting >= q->max_waiting || o->nwaiting >= (q->max_waiting + 3) / 4)) {
+	if (!has_place(q, o)) {
 		if (!is_present(o) && o->used_ms <= q->least_ms)
 			owner_free(o);
 		return -EBUSY;

@@ -15,6 +15,7 @@
  * DESTROYING  nobody wants the sandbox
  * TOMBSTONE   no list has shown it in time; should one do so after all, it is destroyed
  *
+ * One that the journal tells of comes from WAITING to WATCHED, KEPT or TOMBSTONE; each ends at once with what it was for.
  * A client that waits is told at the end of SENT, or of WATCHED; when the spawn's own timeout has passed he is told that, and
  * the spawn goes on without him. What is known of a sandbox is dropped from the journal when the client has it.
  */
@@ -296,7 +297,7 @@ static void spawn_free(struct spawn *p)
 	bool was = is_unclaimed(p->state, p->on_done != NULL);
 
 	p->on_done = NULL;
-	p->state = SPAWN_ENDED;
+	p->state = sm_move(&sm, 0, p->state, SPAWN_ENDED);
 	count(p, was);
 	list_remove(&p->link);
 	give_turn_back(p);

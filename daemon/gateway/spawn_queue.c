@@ -164,7 +164,10 @@ void spawn_turn_end(struct spawn_turn *t, uint64_t now_ms)
 	forget(q);
 }
 
-/* The owner that runs least, and of those the one that has used least; NULL when nobody may have a turn. */
+/*
+ * The owner that runs least, of those the one that has used least, of those the one whose turn was longest ago; NULL when nobody may
+ * have a turn.
+ */
 static struct spawn_turns_owner *next_owner(struct spawn_turns *q)
 {
 	struct spawn_turns_owner *best = NULL;
@@ -194,6 +197,8 @@ void spawn_turns_run(struct spawn_turns *q, uint64_t now_ms)
 		o->running++;
 		q->running++;
 		q->served++;
+		list_remove(&o->link);
+		list_add_tail(&q->owners, &o->link);
 		t->running = true;
 		t->began_ms = now_ms;
 		if (o->used_ms > q->least_ms)

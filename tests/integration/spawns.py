@@ -287,6 +287,7 @@ def test_f35_killed_at_each_line_of_the_journal():
     """
     with started() as (server, g):
         assert spawn(g, key="k").status == 201
+        wait_for("the journal has all of it", lambda: b" drop spawn/" in journal(g))
         g.process.kill()
         g.process.wait()
         lines = journal(g).splitlines(keepends=True)

@@ -107,6 +107,28 @@ Test(gateway_spawn_queue, least_time_first)
 	spawn_turn_end(&b[2].turn, 2400);
 }
 
+/* Where no time was used turns go round. */
+Test(gateway_spawn_queue, round_robin)
+{
+	struct one a[3];
+	struct one b[3];
+
+	spawn_turns_fini(&q);
+	spawn_turns_init(&q, 1, MANY);
+	for (int i = 0; i < 3; i++)
+		asked(&a[i], "alice");
+	for (int i = 0; i < 3; i++)
+		asked(&b[i], "bob");
+	for (unsigned i = 0; i < 3; i++) {
+		spawn_turns_run(&q, 0);
+		cr_expect_eq(a[i].order, 2 * i + 1);
+		spawn_turn_end(&a[i].turn, 0);
+		spawn_turns_run(&q, 0);
+		cr_expect_eq(b[i].order, 2 * i + 2);
+		spawn_turn_end(&b[i].turn, 0);
+	}
+}
+
 /* Who was away claims nothing for it, and nothing is held against anybody when all have gone. */
 Test(gateway_spawn_queue, away)
 {

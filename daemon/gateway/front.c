@@ -232,6 +232,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 	s->orphanage.arg = s;
 	s->stats.orphanage = &s->orphanage;
 	s->stats.vm_watch = &s->enforce.admit.vm_watch;
+	s->stats.feed = &s->enforce.admit.feed;
 	s->ends = front_request_ends();
 	s->limiter = limiter_new();
 	return enforce_shared_init(&s->enforce, loop) || !s->limiter ? -ENOMEM : 0;
@@ -267,6 +268,7 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 	s->clients.body_max_bytes = b->body_bytes;
 	if (old)
 		end_what_is_revoked(s);
+	feed_use_snapshot(&s->enforce.admit.feed, snapshot);
 }
 
 void front_drain_all(struct front_shared *s)

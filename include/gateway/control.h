@@ -11,6 +11,7 @@
 struct answer_to;
 struct client_shared;
 struct config_rule;
+struct feed;
 struct identity;
 struct logs;
 struct orphanage;
@@ -33,6 +34,7 @@ struct control_stats {
 	const char *listener_trouble;      /* borrowed; a listener that could not be bound, or NULL */
 	const struct orphanage *orphanage; /* borrowed; spawns whose client left */
 	const struct vm_watch *vm_watch;   /* borrowed */
+	const struct feed *feed;           /* borrowed */
 	const struct logs *logs;           /* borrowed; NULL: there are none to speak of */
 	bool draining;
 };

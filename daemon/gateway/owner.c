@@ -170,7 +170,7 @@ void owner_forget_realm(struct owner_table *t, uint64_t realm)
 {
 	LIST_FOREACH_SAFE (n, &t->recent) {
 		struct owner_entry *e = CONTAINER_OF(n, struct owner_entry, recent);
-		if (e->realm == realm)
+		if (e->realm == realm && !e->gone)
 			forget(t, find(t, realm, id_of(e), e->hash));
 	}
 }

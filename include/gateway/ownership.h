@@ -57,7 +57,7 @@ void ownership_cancel(struct ownership_wait *w);
 void ownership_learn(struct ownership *o, const struct upstream *u, struct str id, struct str owner);
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id);
 
-/* What is remembered of the sandbox, or of all of the upstream's, may not hold any more. */
+/* What is remembered of the sandbox, or of all of the upstream's, may not hold any more; a destroyed one stays so. */
 void ownership_forget(struct ownership *o, const struct upstream *u, struct str id);
 void ownership_forget_upstream(struct ownership *o, const struct upstream *u);
 

@@ -6,6 +6,7 @@
 #include "common/sm.h"
 #include "gateway/client.h"
 #include "gateway/exchange.h"
+#include "gateway/feed.h"
 #include "gateway/fetch.h"
 #include "gateway/key_command.h"
 #include "gateway/local_server.h"
@@ -49,6 +50,19 @@ Test(gateway_sm, key_command)
 	};
 
 	expect_machine(key_command_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/feed.c */
+Test(gateway_sm, feed)
+{
+	static const struct row rows[] = {
+		{"idle", "connect "},
+		{"connect", "idle open wait "},
+		{"open", "idle wait "},
+		{"wait", "idle connect "},
+	};
+
+	expect_machine(feed_sm(), rows, COUNT(rows));
 }
 
 /* daemon/gateway/upstream.c */

@@ -268,7 +268,8 @@ static void source_free(struct feed_source *s)
 static void give_up(struct feed_source *s)
 {
 	drop_stream(s);
-	ownership_forget_upstream(s->feed->ownership, s->upstream);
+	if (s->again)
+		ownership_forget_upstream(s->feed->ownership, s->upstream);
 	move(s, FEED_IDLE);
 	deadline_clear(&s->away);
 	s->tries = 0;

@@ -600,7 +600,7 @@ class Gateway(tls_lib.Gateway):
 
     def __init__(self, server, rules=None, upstream=(), uids=None, **more):
         self.server, self.uids = server, uids
-        self.rules = {"alice": [], "bob": []} if rules is None else rules
+        self.rules = {"alice": [], "bob": []} if rules is None else dict(rules)
         self.upstream_lines = list(upstream)
         super().__init__({}, **more)
 

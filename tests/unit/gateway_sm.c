@@ -6,7 +6,7 @@
 #include "common/sm.h"
 #include "gateway/client.h"
 #include "gateway/exchange.h"
-#include "gateway/feed.h"
+#include "gateway/feed_source.h"
 #include "gateway/fetch.h"
 #include "gateway/key_command.h"
 #include "gateway/local_server.h"
@@ -52,8 +52,8 @@ Test(gateway_sm, key_command)
 	expect_machine(key_command_sm(), rows, COUNT(rows));
 }
 
-/* daemon/gateway/feed.c */
-Test(gateway_sm, feed)
+/* daemon/gateway/feed_source.c */
+Test(gateway_sm, feed_source)
 {
 	static const struct row rows[] = {
 		{"idle", "connect "},
@@ -62,7 +62,7 @@ Test(gateway_sm, feed)
 		{"wait", "idle connect "},
 	};
 
-	expect_machine(feed_sm(), rows, COUNT(rows));
+	expect_machine(feed_source_sm(), rows, COUNT(rows));
 }
 
 /* daemon/gateway/upstream.c */

@@ -68,6 +68,7 @@ struct fetch {
 	struct buf request;  /* holds the key */
 	size_t sent;         /* bytes of it, on the present connection */
 	bool sent_any;       /* a byte of it, on whichever connection */
+	uint64_t sent_at_ms; /* the first of them */
 	bool send_broke;     /* the present connection takes nothing more; an answer may still come */
 	bool is_safe;        /* it may be sent twice */
 	bool paused;
@@ -106,6 +107,24 @@ const struct sm *fetch_sm(void)
 	return &sm;
 }
 
+int fetch_caller_copy(struct fetch_caller *to, const struct fetch_caller *from)
+{
+	to->upstream = upstream_ref(from->upstream);
+	to->key = from->key ? key_ref(from->key) : NULL;
+	to->user_id = strdup(from->user_id);
+	to->request_id = from->request_id ? strdup(from->request_id) : NULL;
+	return to->user_id && (to->request_id || !from->request_id) ? 0 : -ENOMEM;
+}
+
+void fetch_caller_fini(struct fetch_caller *c)
+{
+	upstream_unref(c->upstream);
+	key_unref(c->key);
+	free((char *)(uintptr_t)c->user_id);
+	free((char *)(uintptr_t)c->request_id);
+	*c = (struct fetch_caller){0};
+}
+
 /* --- the end -------------------------------------------------------------------------------------------------------- */
 
 static void fetch_free(struct fetch *f)
@@ -128,6 +147,7 @@ static void on_done(struct deferred *d)
 		.why = f->why,
 		.status = f->status,
 		.sent = f->sent_any,
+		.sent_at_ms = f->sent_at_ms,
 		.head = buf_str(&f->head),
 		.body = buf_str(&f->received),
 		.date = str_from(f->date),
@@ -216,6 +236,8 @@ static void send_request(struct fetch *f)
 			break;
 		}
 		f->sent += (size_t)n;
+		if (!f->sent_any)
+			f->sent_at_ms = loop_now_ms(f->loop);
 		f->sent_any = true;
 	}
 	if (f->sent && !f->in_body && !f->paused)
@@ -466,8 +488,10 @@ static void write_request(struct fetch *f, const struct fetch_request *r)
 {
 	http_write_request_line(&f->request, str_from(r->method), r->target);
 	http_write_header(&f->request, STR("Host"), str_from(upstream_authority(r->caller.upstream)));
-	http_write_header(&f->request, STR("User-Agent"),
-			  r->user_agent.n ? r->user_agent : STR("stacygate/" PACKAGE_VERSION));
+	buf_add_str(&f->request, r->lines);
+	if (r->lines.n == 0)
+		http_write_header(&f->request, STR("User-Agent"),
+				  r->user_agent.n ? r->user_agent : STR("stacygate/" PACKAGE_VERSION));
 	if (r->accept.n)
 		http_write_header(&f->request, STR("Accept"), r->accept);
 	if (f->used)
@@ -476,7 +500,8 @@ static void write_request(struct fetch *f, const struct fetch_request *r)
 	if (r->caller.request_id)
 		http_write_header(&f->request, STR("X-Request-ID"), str_from(r->caller.request_id));
 	if (r->method[0] == 'P') {
-		http_write_header(&f->request, STR("Content-Type"), STR("application/json"));
+		if (r->lines.n == 0)
+			http_write_header(&f->request, STR("Content-Type"), STR("application/json"));
 		http_write_header_u64(&f->request, STR("Content-Length"), r->body.n);
 	}
 	http_write_end(&f->request);
@@ -501,33 +526,5 @@ int fetch_start(struct loop *loop, const struct fetch_request *r, struct fetch *
 		end(f, FETCH_NO_KEY, "credential not loaded", false);
 	else
 		begin_lease(f, r->fresh);
-	return 0;
-}
-
-int fetch_adopt(struct loop *loop, const struct fetch_request *r, const struct fetch_begun *begun,
-		struct upstream_conn **conn, struct fetch **out)
-{
-	struct fetch *f = fetch_new(loop, r);
-
-	if (f)
-		buf_add_str(&f->received, begun->received);
-	if (!f || f->received.failed) {
-		if (f)
-			fetch_free(f);
-		upstream_release(conn, false);
-		return -ENOMEM;
-	}
-	f->repeated = true;
-	f->conn = *conn;
-	*conn = NULL;
-	f->state = FETCH_ANSWER;
-	f->status = begun->status;
-	f->in_body = begun->status != 0;
-	http_parser_move(&f->parser, begun->parser);
-	upstream_conn_listen(f->conn, &conn_events, f);
-	upstream_conn_want_write(f->conn, false);
-	upstream_conn_pause_read(f->conn, false);
-	deadline_set(upstream_deadlines(f->upstream, begun->wait), &f->deadline);
-	*out = f;
 	return 0;
 }

@@ -37,7 +37,8 @@ struct fetch_answer {
 	enum fetch_end end;
 	const char *why; /* text for people; with every end but FETCH_DONE */
 	unsigned status;
-	bool sent;       /* a byte of the request may have reached the server */
+	bool sent;           /* a byte of the request may have reached the server */
+	uint64_t sent_at_ms; /* clock_ms() of the first one */
 	struct str head; /* with keep_head: status line and header lines that may pass to a client, without framing */
 	struct str body; /* without its framing; empty where on_data took it */
 	struct str date; /* the value of Date; empty without one */
@@ -51,6 +52,10 @@ struct fetch_caller {
 	const char *request_id; /* NULL: none is sent */
 };
 
+/* A copy that holds references and texts of its own; fetch_caller_fini in any case. 0 or -ENOMEM. */
+MUST_CHECK int fetch_caller_copy(struct fetch_caller *to, const struct fetch_caller *from);
+void fetch_caller_fini(struct fetch_caller *c);
+
 /* Borrowed for the call of fetch_start but where it says otherwise. */
 struct fetch_request {
 	struct fetch_caller caller; /* references are taken */
@@ -59,11 +64,12 @@ struct fetch_request {
 	struct str body;            /* JSON; n 0: none, which a POST says too */
 	struct str accept;          /* n 0: not said */
 	struct str user_agent;      /* n 0: ours */
-	enum upstream_wait wait;    /* bounds the time to the response head */
-	size_t max_bytes;           /* of the collected body */
-	bool keep_head;             /* the answer has its head */
-	bool fresh;                 /* on a connection that has served nobody: another try after a failed one */
-	bool own_place;             /* its place in the pool is the gateway's own, not out of the caller's share */
+	struct str lines;        /* header lines of a client's, in place of our User-Agent, Accept and Content-Type */
+	enum upstream_wait wait; /* bounds the time to the response head */
+	size_t max_bytes;        /* of the collected body */
+	bool keep_head;          /* the answer has its head */
+	bool fresh;              /* on a connection that has served nobody: another try after a failed one */
+	bool own_place;          /* its place in the pool is the gateway's own, not out of the caller's share */
 	/* Optional: the final response's head, before its body; borrowed for the call. Not to cancel from within. */
 	void (*on_head)(void *arg, const struct http_head *head);
 	/* Optional: gets the body of a 200 as it comes, bounded by nothing; other answers are collected all the same. */
@@ -79,21 +85,6 @@ struct fetch_request {
  * nothing of the request was sent. 0 or -ENOMEM.
  */
 MUST_CHECK int fetch_start(struct loop *loop, const struct fetch_request *request, struct fetch **out);
-
-/* An answer that somebody else began to read. */
-struct fetch_begun {
-	const struct http_parser *parser; /* of the response, as far as it has come */
-	unsigned status;                  /* of the response; 0: its head is not complete */
-	struct str received;              /* unfinished head, or the body so far without its framing */
-	enum upstream_wait wait;          /* bounds what is still to come */
-};
-
-/*
- * Reads the answer to a request that is out already; takes the lease over, *conn becomes NULL in any case. Nothing is
- * repeated; of the request only upstream, max_bytes and the callbacks count. 0 or -ENOMEM: then the connection is closed.
- */
-MUST_CHECK int fetch_adopt(struct loop *loop, const struct fetch_request *request, const struct fetch_begun *begun,
-			   struct upstream_conn **conn, struct fetch **out);
 
 /* While paused nothing is read of the answer, and no deadline runs. For who gets it by on_data. */
 void fetch_pause(struct fetch *f, bool paused);

@@ -14,6 +14,7 @@
 #include "gateway/dial.h"
 #include "gateway/feed.h"
 #include "gateway/ownership.h"
+#include "gateway/sandbox_doc.h"
 #include "gateway/upstream.h"
 #include "lib/scratch.h"
 #include "lib/wait.h"
@@ -151,6 +152,7 @@ TestSuite(gateway_feed, .init = begin, .fini = end, .timeout = 60);
 /* For five minutes after the last use it subscribes, then not any more, and what was remembered is forgotten. */
 Test(gateway_feed, given_up_when_idle)
 {
+	static const struct sandbox_doc doc = {.id = "sb-1", .owner = "alice"};
 	const struct fetch_caller c = caller();
 
 	cr_expect_eq(requests(), 0);
@@ -158,7 +160,7 @@ Test(gateway_feed, given_up_when_idle)
 	cr_assert_eq(requests(), 1);
 	answer(STREAM);
 	cr_assert(feed_status(&feed, up).connected);
-	ownership_learn(&ownership, up, STR("sb-1"), STR("alice"));
+	ownership_learn_doc(&ownership, up, &doc);
 	for (unsigned i = 0; i < 4; i++) {
 		wait_for_ms(4 * MINUTE_MS);
 		use();

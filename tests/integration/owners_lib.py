@@ -126,6 +126,12 @@ def feed_of(g, upstream=0):
     return g.ask("root", target="/gateway/v1/status").json()["upstreams"][upstream]["events"]
 
 
+def subscribed(server, g, name):
+    """Has the gateway remember something and subscribe for it, so that nothing is forgotten by the beginning of that any more."""
+    assert g.api(name, "GET", f"/sandboxes/{server.add(name)}/logs").status == 200
+    wait_for("the subscription stands", lambda: "connect -> open" in g.log())
+
+
 class Events:
     """A client of the event stream."""
 

@@ -95,6 +95,8 @@ bool ownership_domain(struct ownership *o, const struct upstream *u, struct str 
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id)
 {
 	owner_gone(o->table, upstream_serial(u), id);
+	if (o->on_gone)
+		o->on_gone(o->arg, u, id);
 }
 
 /* --- looking -------------------------------------------------------------------------------------------------------- */

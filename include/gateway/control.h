@@ -13,6 +13,7 @@ struct client_shared;
 struct config_rule;
 struct feed;
 struct identity;
+struct lease_shared;
 struct logs;
 struct route;
 struct snapshot;
@@ -35,6 +36,7 @@ struct control_stats {
 	const struct spawn_shared *spawns; /* borrowed */
 	const struct vm_watch *vm_watch;   /* borrowed */
 	const struct feed *feed;           /* borrowed */
+	const struct lease_shared *leases; /* borrowed */
 	const struct logs *logs;           /* borrowed; NULL: there are none to speak of */
 	bool draining;
 };

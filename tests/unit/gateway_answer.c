@@ -48,8 +48,8 @@ static void on_closed(void *arg, enum client_end end)
 	client = NULL;
 }
 
-static const struct client_events events = {NULL,     on_request, on_body,    on_nothing,
-					    on_fault, on_nothing, on_nothing, on_closed};
+static const struct client_events events = {NULL,       on_request, on_body,   on_nothing, on_fault,
+					    on_nothing, on_nothing, on_closed, NULL};
 
 static void pump(void)
 {

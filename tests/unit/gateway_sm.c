@@ -9,7 +9,9 @@
 #include "gateway/feed_source.h"
 #include "gateway/fetch.h"
 #include "gateway/key_command.h"
+#include "gateway/lease.h"
 #include "gateway/local_server.h"
+#include "gateway/spawn.h"
 #include "gateway/upstream.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -63,6 +65,19 @@ Test(gateway_sm, feed_source)
 	};
 
 	expect_machine(feed_source_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/lease.c */
+Test(gateway_sm, lease)
+{
+	static const struct row rows[] = {
+		{"unbound", "held grace ending "},
+		{"held", "grace ending "},
+		{"grace", "ending "},
+		{"ending", ""},
+	};
+
+	expect_machine(lease_sm(), rows, COUNT(rows));
 }
 
 /* daemon/gateway/upstream.c */
@@ -128,4 +143,20 @@ Test(gateway_sm, local_server)
 	};
 
 	expect_machine(local_server_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/spawn.c */
+Test(gateway_sm, spawn)
+{
+	static const struct row rows[] = {
+		{"waiting", "sent watched kept tombstone ended "},
+		{"sent", "watched kept destroying ended "},
+		{"watched", "kept destroying tombstone ended "},
+		{"kept", "destroying ended "},
+		{"destroying", "tombstone ended "},
+		{"tombstone", "destroying ended "},
+		{"ended", ""},
+	};
+
+	expect_machine(spawn_sm(), rows, COUNT(rows));
 }

@@ -9,6 +9,7 @@
 #include "gateway/answer.h"
 #include "gateway/client.h"
 #include "gateway/config.h"
+#include "gateway/feed.h"
 #include "gateway/identity.h"
 #include "gateway/keyring.h"
 #include "gateway/lease.h"
@@ -317,6 +318,20 @@ static void write_pool(const struct upstream *u, struct json_writer *w)
 	json_object_end(w);
 }
 
+static void write_feed(const struct feed *f, const struct upstream *u, struct json_writer *w)
+{
+	struct feed_status s = feed_status(f, u);
+
+	json_object_begin(w, "events");
+	json_bool(w, "connected", s.connected);
+	json_uint(w, "reconnects", s.counts.reconnects);
+	json_uint(w, "subscribers", s.subscribers);
+	json_uint(w, "events", s.counts.events);
+	json_uint(w, "dropped", s.counts.dropped);
+	json_uint(w, "overflowed", s.counts.overflowed);
+	json_object_end(w);
+}
+
 static unsigned answer_status(const struct request *r)
 {
 	const struct config *config = snapshot_config(r->snapshot);
@@ -351,6 +366,7 @@ static unsigned answer_status(const struct request *r)
 			json_object_begin(&w, NULL);
 			write_upstream_health(r, &w, i);
 			write_pool(snapshot_upstream(r->snapshot, i), &w);
+			write_feed(r->stats->feed, snapshot_upstream(r->snapshot, i), &w);
 			json_object_end(&w);
 		}
 		json_array_end(&w);

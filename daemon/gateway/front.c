@@ -250,6 +250,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *
 	preview_ways_init(&s->previews, loop, dialer);
 	s->stats.spawns = &s->spawns;
 	s->stats.vm_watch = &s->enforce.admit.vm_watch;
+	s->stats.feed = &s->enforce.admit.feed;
 	s->ends = front_request_ends();
 	s->limiter = limiter_new();
 	spawn_shared_init(&s->spawns, loop, s->limiter, &s->enforce.admit.ownership);
@@ -302,6 +303,7 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 	lease_use_config(s->leases, &snapshot_config(snapshot)->leases);
 	if (old)
 		end_what_is_revoked(s);
+	feed_use_snapshot(&s->enforce.admit.feed, snapshot);
 }
 
 void front_recall(struct front_shared *s, struct str key, struct str value)

@@ -15,6 +15,7 @@
 #include "gateway/config.h"
 #include "gateway/enforce.h"
 #include "gateway/exchange.h"
+#include "gateway/feed_call.h"
 #include "gateway/front_state.h"
 #include "gateway/guard.h"
 #include "gateway/keep_alive.h"
@@ -187,7 +188,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		refuse(f, 503, "out of memory");
 		return;
 	}
-	if (head->upgrade_websocket || route->id == ROUTE_EVENTS_STREAM)
+	if (head->upgrade_websocket)
 		front_set_text(&f->now->open_ended, str_dup(target->path));
 	switch (begin_enforce(f, head, route, &request)) {
 	case ENFORCE_PLAIN:
@@ -325,6 +326,12 @@ static int new_prune(struct front *f, const struct call_case *c, struct call **o
 	return prune_call_new(c, out);
 }
 
+static int new_feed(struct front *f, const struct call_case *c, struct call **out)
+{
+	front_set_text(&f->now->open_ended, str_dup(c->target->path));
+	return f->now->open_ended ? feed_call_new(c, out) : -ENOMEM;
+}
+
 static int new_preview_url(struct front *f, const struct call_case *c, struct call **out)
 {
 	(void)f;
@@ -367,6 +374,8 @@ static new_call *call_of(const struct front *f, const struct route *route)
 		return new_lease;
 	case ROUTE_PRUNE_ALL:
 		return f->rule->isolation == CONFIG_ISOLATION_OWNER ? new_prune : NULL;
+	case ROUTE_EVENTS_STREAM:
+		return f->now->method == METHOD_GET ? new_feed : NULL;
 	default:
 		return NULL;
 	}

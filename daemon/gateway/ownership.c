@@ -232,3 +232,13 @@ void ownership_cancel(struct ownership_wait *w)
 	if (list_empty(&l->waits) && l->fetch)
 		look_up_free(l);
 }
+
+void ownership_forget(struct ownership *o, const struct upstream *u, struct str id)
+{
+	owner_forget(o->table, upstream_serial(u), id);
+}
+
+void ownership_forget_upstream(struct ownership *o, const struct upstream *u)
+{
+	owner_forget_realm(o->table, upstream_serial(u));
+}

@@ -75,4 +75,8 @@ bool ownership_domain(struct ownership *o, const struct upstream *u, struct str 
 /* It was seen destroyed. */
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id);
 
+/* What is remembered of the sandbox, or of all of the upstream's, may not hold any more; a destroyed one stays so. */
+void ownership_forget(struct ownership *o, const struct upstream *u, struct str id);
+void ownership_forget_upstream(struct ownership *o, const struct upstream *u);
+
 #endif

@@ -6,6 +6,7 @@
 #include "common/sm.h"
 #include "gateway/client.h"
 #include "gateway/exchange.h"
+#include "gateway/feed_source.h"
 #include "gateway/fetch.h"
 #include "gateway/key_command.h"
 #include "gateway/lease.h"
@@ -51,6 +52,19 @@ Test(gateway_sm, key_command)
 	};
 
 	expect_machine(key_command_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/feed_source.c */
+Test(gateway_sm, feed_source)
+{
+	static const struct row rows[] = {
+		{"idle", "connect "},
+		{"connect", "idle open wait "},
+		{"open", "idle wait "},
+		{"wait", "idle connect "},
+	};
+
+	expect_machine(feed_source_sm(), rows, COUNT(rows));
 }
 
 /* daemon/gateway/lease.c */

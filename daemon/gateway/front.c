@@ -236,7 +236,7 @@ static void on_sandbox_gone(void *arg, const struct upstream *u, struct str id)
 	lease_sandbox_gone(s->leases, u, id);
 }
 
-int front_shared_init(struct front_shared *s, struct loop *loop, struct names *names)
+int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *dialer, struct names *names)
 {
 	memset(s, 0, sizeof(*s));
 	s->loop = loop;
@@ -247,6 +247,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 	list_init(&s->texts);
 	client_shared_init(&s->clients, loop);
 	gather_shared_init(&s->gather, loop);
+	preview_ways_init(&s->previews, loop, dialer);
 	s->stats.spawns = &s->spawns;
 	s->stats.vm_watch = &s->enforce.admit.vm_watch;
 	s->ends = front_request_ends();
@@ -267,6 +268,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 
 void front_shared_fini(struct front_shared *s)
 {
+	s->enforce.admit.ownership.on_gone = NULL;
 	keep_alive_free(s->uses);
 	lease_shared_free(s->leases);
 	spawn_keys_free(s->keys);
@@ -275,6 +277,7 @@ void front_shared_fini(struct front_shared *s)
 	client_shared_fini(&s->clients);
 	gather_shared_fini(&s->gather);
 	enforce_shared_fini(&s->enforce);
+	preview_ways_fini(&s->previews);
 	limiter_free(s->limiter);
 }
 

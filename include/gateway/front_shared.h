@@ -15,8 +15,10 @@
 #include "gateway/control.h"
 #include "gateway/enforce.h"
 #include "gateway/gather.h"
+#include "gateway/preview_ways.h"
 #include "gateway/spawn.h"
 
+struct dialer;
 struct keep_alive;
 struct lease_shared;
 struct limiter;
@@ -54,6 +56,7 @@ struct front_shared {
 	struct keep_alive *uses;     /* owned; sandboxes that keep_alive keeps */
 	struct gather_shared gather; /* of bodies that are read whole */
 	struct enforce_shared enforce;
+	struct preview_ways previews;
 	struct limiter *limiter; /* owned */
 	struct control_stats stats;
 	struct list fronts; /* every open connection */

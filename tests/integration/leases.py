@@ -534,6 +534,25 @@ def test_destroy_is_taken_up():
         ends(server, s)
 
 
+def test_L17_run():
+    """A run's sandbox has the short ttl and is extended as well; after kill -9 in the middle of it the next start destroys it at once."""
+    with started(grace="60s") as (server, g):
+        with server.hold("POST", "/sandboxes/[^/]+/exec") as hold:
+            body = json.dumps({"image": "x", "ttl": "1h", "command": "sleep 1000"})
+            Later(lambda: g.ask("alice", "POST", "/gateway/v1/run", body))
+            hold.wait()
+            s, = server.alive("alice")
+            assert [(x["kind"], x["state"]) for x in g.leases("alice")] == [("run", "held")]
+            goes_on(server, s)
+            assert server.records[s]["expires_at"] - server.now() <= TTL
+            expect_error(g.lease("alice", s, "1h"), 409, "CONFLICT")
+            expect_error(g.ask("alice", "DELETE", f"{LEASES}/{s}"), 409, "CONFLICT")
+            g.kill()
+            g.start()
+            ends(server, s)
+        wait_for("the lease is forgotten", lambda: g.leases("alice") == [])
+
+
 def test_renewed_in_the_grace():
     """A connection lease whose gateway was stopped and started may be renewed by its owner on a new connection."""
     with started(grace="20s") as (server, g):

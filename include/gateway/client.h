@@ -115,6 +115,9 @@ enum {
  */
 bool client_send(struct client *c, struct str a, struct str b);
 
+/* Whether the connection has failed or was cut: what is sent for the present request reaches nobody. Before client_finish. */
+bool client_is_broken(const struct client *c);
+
 /* While paused, no body bytes are read from the client. */
 void client_pause_body(struct client *c, bool paused);
 

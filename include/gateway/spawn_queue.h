@@ -52,6 +52,9 @@ void spawn_turn_end(struct spawn_turn *t, uint64_t now_ms);
 /* Gives free turns to those who wait: calls their on_turn, which may ask and end. */
 void spawn_turns_run(struct spawn_turns *q, uint64_t now_ms);
 
+/* Nobody waits or runs. */
+bool spawn_turns_are_idle(const struct spawn_turns *q);
+
 /* How many may have their turn before it, as things stand; 0: it is next, or has it. */
 size_t spawn_turn_position(const struct spawn_turn *t);
 

@@ -10,6 +10,7 @@
 #include "gateway/key_command.h"
 #include "gateway/lease.h"
 #include "gateway/local_server.h"
+#include "gateway/spawn.h"
 #include "gateway/upstream.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -128,4 +129,20 @@ Test(gateway_sm, local_server)
 	};
 
 	expect_machine(local_server_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/spawn.c */
+Test(gateway_sm, spawn)
+{
+	static const struct row rows[] = {
+		{"waiting", "sent watched kept tombstone ended "},
+		{"sent", "watched kept destroying ended "},
+		{"watched", "kept destroying tombstone ended "},
+		{"kept", "destroying ended "},
+		{"destroying", "tombstone ended "},
+		{"tombstone", "destroying ended "},
+		{"ended", ""},
+	};
+
+	expect_machine(spawn_sm(), rows, COUNT(rows));
 }

@@ -176,17 +176,17 @@ def test_clock():
     """A sandbox lives to the end of the clock and no longer; renewing begins it anew."""
     with started() as (server, g):
         s, other = g.spawn("alice"), g.spawn("alice")
-        begin = time.monotonic()
-        answer = g.lease("alice", s, "1s")
-        assert answer.status == 200 and answer.json()["kind"] == "clock" and answer.json()["expires_at"], answer
+        begin = last = time.monotonic()
+        first = g.lease("alice", s, "3s")
+        assert first.status == 200 and first.json()["kind"] == "clock" and first.json()["expires_at"], first
         assert g.lease("alice", other, "1h").status == 200
-        first = g.leases("alice")
-        while time.monotonic() < begin + 1.5:
+        while last < begin + 3.5:
+            last = time.monotonic()
             answer = g.lease("alice", s)
             assert answer.status == 200, answer
-        assert {x["sandbox"] for x in first} == {s, other} and answer.json()["expires_at"] > first[0]["expires_at"][:4]
+        assert answer.json()["expires_at"] > first.json()["expires_at"]
         ends(server, s)
-        assert time.monotonic() - begin >= 2.4
+        assert time.monotonic() - last >= 2.9
         assert [x["sandbox"] for x in g.leases("alice")] == [other]
 
 

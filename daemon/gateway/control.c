@@ -14,6 +14,7 @@
 #include "gateway/logs.h"
 #include "gateway/orphan.h"
 #include "gateway/snapshot.h"
+#include "gateway/template_cache.h"
 #include "gateway/upstream.h"
 #include "gateway/vm_watch.h"
 
@@ -268,6 +269,21 @@ static void write_orphans(const struct orphanage *o, struct json_writer *w)
 	json_object_end(w);
 }
 
+static void write_cache(const struct template_cache *c, struct json_writer *w)
+{
+	struct template_cache_counters n = template_cache_counters(c);
+
+	json_object_begin(w, "cache");
+	json_uint(w, "hits", n.hits);
+	json_uint(w, "stale", n.stale);
+	json_uint(w, "misses", n.misses);
+	json_uint(w, "fetches", n.fetches);
+	json_uint(w, "evictions", n.evictions);
+	json_uint(w, "entries", n.entries);
+	json_uint(w, "bytes", n.bytes);
+	json_object_end(w);
+}
+
 static void write_pool(const struct upstream *u, struct json_writer *w)
 {
 	struct upstream_gauges g = upstream_gauges(u);
@@ -319,6 +335,7 @@ static unsigned answer_status(const struct request *r)
 		write_clients(r, &w);
 		write_requests(r, &w);
 		write_orphans(r->stats->orphanage, &w);
+		write_cache(r->stats->templates, &w);
 		json_array_begin(&w, "upstreams");
 		for (size_t i = 0; i < config->nupstreams; i++) {
 			json_object_begin(&w, NULL);

@@ -29,6 +29,7 @@
 #include "gateway/peer.h"
 #include "gateway/policy.h"
 #include "gateway/snapshot.h"
+#include "gateway/template_cache.h"
 #include "gateway/vm_watch.h"
 
 /* --- connections per uid ---------------------------------------------------------------------------------------------- */
@@ -234,6 +235,9 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 	s->stats.vm_watch = &s->enforce.admit.vm_watch;
 	s->ends = front_request_ends();
 	s->limiter = limiter_new();
+	if (template_cache_new(loop, &s->templates))
+		return -ENOMEM;
+	s->stats.templates = s->templates;
 	return enforce_shared_init(&s->enforce, loop) || !s->limiter ? -ENOMEM : 0;
 }
 
@@ -243,6 +247,7 @@ void front_shared_fini(struct front_shared *s)
 	client_shared_fini(&s->clients);
 	gather_shared_fini(&s->gather);
 	enforce_shared_fini(&s->enforce);
+	template_cache_free(s->templates);
 	limiter_free(s->limiter);
 }
 
@@ -260,6 +265,7 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 	s->snapshot = snapshot_ref(snapshot);
 	snapshot_unref(old);
 	s->stats.generation++;
+	template_cache_use(s->templates, snapshot);
 	/* A deadline that is set keeps its time; the next one has the new length. */
 	s->clients.head_deadlines.span_ms = b->client_head_ms;
 	s->clients.body_deadlines.span_ms = b->client_body_idle_ms;

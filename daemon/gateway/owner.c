@@ -157,3 +157,13 @@ size_t owner_table_count(const struct owner_table *t)
 {
 	return t->count;
 }
+
+size_t owner_forget_all(struct owner_table *t)
+{
+	size_t n = t->count;
+
+	for (uint32_t i = 0; i <= t->mask; i++)
+		while (t->buckets[i])
+			forget(t, &t->buckets[i]);
+	return n;
+}

@@ -213,3 +213,8 @@ void ownership_cancel(struct ownership_wait *w)
 	if (list_empty(&l->waits) && l->fetch)
 		look_up_free(l);
 }
+
+size_t ownership_forget_all(struct ownership *o)
+{
+	return owner_forget_all(o->table);
+}

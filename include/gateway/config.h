@@ -213,6 +213,21 @@ struct config_bounds {
 	uint64_t idle_client_ms;      /* between two requests of a connection */
 };
 
+/* How long what was read of templates is good; 0 in ttl: nothing is remembered. */
+struct config_cache_templates {
+	uint64_t ttl_ms;
+	uint64_t stale_while_revalidate_ms; /* beyond that, while it is fetched anew */
+	uint64_t stale_if_error_ms;         /* beyond the ttl, when the server cannot be had */
+};
+
+struct config_cache {
+	struct config_cache_templates templates;
+	uint64_t preview_ttl_ms; /* of preview domains and owners; 0: they are not remembered */
+	uint64_t max_entries;
+	uint64_t max_bytes;
+	bool keep; /* templates are kept in the state directory over a restart */
+};
+
 struct config {
 	unsigned refs;
 	char *file;        /* owned; NULL: no file, all defaults */
@@ -233,6 +248,7 @@ struct config {
 	struct config_output access;
 	struct config_output audit;
 	struct config_bounds bounds;
+	struct config_cache cache;
 };
 
 /*

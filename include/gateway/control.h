@@ -16,6 +16,7 @@ struct logs;
 struct orphanage;
 struct route;
 struct snapshot;
+struct template_cache;
 struct vm_watch;
 
 /* What is counted for the daemon as a whole. */
@@ -33,6 +34,7 @@ struct control_stats {
 	const char *listener_trouble;      /* borrowed; a listener that could not be bound, or NULL */
 	const struct orphanage *orphanage; /* borrowed; spawns whose client left */
 	const struct vm_watch *vm_watch;   /* borrowed */
+	const struct template_cache *templates; /* borrowed */
 	const struct logs *logs;           /* borrowed; NULL: there are none to speak of */
 	bool draining;
 };

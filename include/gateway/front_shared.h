@@ -21,6 +21,7 @@ struct limiter;
 struct logs;
 struct names;
 struct snapshot;
+struct template_cache;
 
 /* How what front_judge begins comes back to the request that it was begun for; `arg` is the front. */
 struct front_ends {
@@ -48,6 +49,7 @@ struct front_shared {
 	struct orphanage orphanage;
 	struct gather_shared gather; /* of bodies that are read whole */
 	struct enforce_shared enforce;
+	struct template_cache *templates; /* owned */
 	struct limiter *limiter; /* owned */
 	struct control_stats stats;
 	struct list fronts; /* every open connection */

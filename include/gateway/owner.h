@@ -31,6 +31,9 @@ void owner_learn(struct owner_table *t, uint64_t realm, struct str id, struct st
 /* It is destroyed. Whose it was stays known, so that only he is told that he has destroyed it before. */
 void owner_gone(struct owner_table *t, uint64_t realm, struct str id);
 
+/* Forgets everything; how many there were. */
+size_t owner_forget_all(struct owner_table *t);
+
 size_t owner_table_count(const struct owner_table *t);
 
 #endif

@@ -56,5 +56,7 @@ void ownership_cancel(struct ownership_wait *w);
 /* A sandbox was seen with that owner (empty: none), or was seen destroyed. */
 void ownership_learn(struct ownership *o, const struct upstream *u, struct str id, struct str owner);
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id);
+/* Nothing is remembered any more; how many there were. */
+size_t ownership_forget_all(struct ownership *o);
 
 #endif

@@ -67,6 +67,7 @@ struct fetch {
 	struct buf request;  /* holds the key */
 	size_t sent;         /* bytes of it, on the present connection */
 	bool sent_any;       /* a byte of it, on whichever connection */
+	uint64_t sent_at_ms; /* the first of them */
 	bool send_broke;     /* the present connection takes nothing more; an answer may still come */
 	bool is_safe;        /* it may be sent twice */
 	bool paused;
@@ -105,6 +106,24 @@ const struct sm *fetch_sm(void)
 	return &sm;
 }
 
+int fetch_caller_copy(struct fetch_caller *to, const struct fetch_caller *from)
+{
+	to->upstream = upstream_ref(from->upstream);
+	to->key = from->key ? key_ref(from->key) : NULL;
+	to->user_id = strdup(from->user_id);
+	to->request_id = from->request_id ? strdup(from->request_id) : NULL;
+	return to->user_id && (to->request_id || !from->request_id) ? 0 : -ENOMEM;
+}
+
+void fetch_caller_fini(struct fetch_caller *c)
+{
+	upstream_unref(c->upstream);
+	key_unref(c->key);
+	free((char *)(uintptr_t)c->user_id);
+	free((char *)(uintptr_t)c->request_id);
+	*c = (struct fetch_caller){0};
+}
+
 /* --- the end -------------------------------------------------------------------------------------------------------- */
 
 static void fetch_free(struct fetch *f)
@@ -127,6 +146,7 @@ static void on_done(struct deferred *d)
 		.why = f->why,
 		.status = f->status,
 		.sent = f->sent_any,
+		.sent_at_ms = f->sent_at_ms,
 		.head = buf_str(&f->head),
 		.body = buf_str(&f->received),
 		.date = str_from(f->date),
@@ -215,6 +235,8 @@ static void send_request(struct fetch *f)
 			break;
 		}
 		f->sent += (size_t)n;
+		if (!f->sent_any)
+			f->sent_at_ms = loop_now_ms(f->loop);
 		f->sent_any = true;
 	}
 	if (f->sent && !f->in_body && !f->paused)

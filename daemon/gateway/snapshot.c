@@ -157,3 +157,37 @@ struct key *snapshot_admin_credential(const struct snapshot *s, size_t index)
 	CHECK(index < s->config->ncredentials);
 	return s->admin_keys[index];
 }
+
+static const struct config_credential *find_credential(const struct config *c, const char *name, size_t *index)
+{
+	for (size_t i = 0; i < c->ncredentials; i++) {
+		if (strcmp(c->credentials[i].name, name) != 0)
+			continue;
+		*index = i;
+		return &c->credentials[i];
+	}
+	return NULL;
+}
+
+bool snapshot_find(const struct snapshot *s, const char *upstream, const char *url, const char *credential,
+		   struct upstream **u, struct key **key)
+{
+	const struct config *c = s->config;
+	size_t which = 0;
+
+	for (size_t i = 0; i < c->nupstreams; i++) {
+		if (strcmp(c->upstreams[i].name, upstream) != 0 || strcmp(c->upstreams[i].url, url) != 0)
+			continue;
+		if (c->upstreams[i].scheme == CONFIG_LOCAL)
+			*key = s->local_key;
+		else if (!credential)
+			*key = NULL;
+		else if (find_credential(c, credential, &which))
+			*key = s->keys[which];
+		else
+			return false;
+		*u = s->upstreams[i];
+		return true;
+	}
+	return false;
+}

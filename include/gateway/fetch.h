@@ -37,7 +37,8 @@ struct fetch_answer {
 	enum fetch_end end;
 	const char *why; /* text for people; with every end but FETCH_DONE */
 	unsigned status;
-	bool sent;       /* a byte of the request may have reached the server */
+	bool sent;           /* a byte of the request may have reached the server */
+	uint64_t sent_at_ms; /* clock_ms() of the first one */
 	struct str head; /* with keep_head: status line and header lines that may pass to a client, without framing */
 	struct str body; /* without its framing; empty where on_data took it */
 	struct str date; /* the value of Date; empty without one */
@@ -50,6 +51,10 @@ struct fetch_caller {
 	const char *user_id;    /* sent as X-User-ID, and whose place in the pool it takes */
 	const char *request_id; /* NULL: none is sent */
 };
+
+/* A copy that holds references and texts of its own; fetch_caller_fini in any case. 0 or -ENOMEM. */
+MUST_CHECK int fetch_caller_copy(struct fetch_caller *to, const struct fetch_caller *from);
+void fetch_caller_fini(struct fetch_caller *c);
 
 /* Borrowed for the call of fetch_start but where it says otherwise. */
 struct fetch_request {

@@ -6,6 +6,7 @@
 #ifndef GATEWAY_SNAPSHOT_H
 #define GATEWAY_SNAPSHOT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/err.h"
@@ -42,6 +43,13 @@ struct upstream *snapshot_upstream(const struct snapshot *s, size_t index);
 struct key *snapshot_key(const struct snapshot *s, const struct config_rule *rule);
 /* The one that its requests to admin routes carry beside it, borrowed; NULL unless the rule has `admin: true`. */
 struct key *snapshot_admin_key(const struct snapshot *s, const struct config_rule *rule);
+
+/*
+ * What something that outlived a restart was done with: the upstream of that name and url, and its key, the credential's of
+ * that name (NULL: none; the embedded server needs none written). Borrowed. False when they are not configured (any more).
+ */
+bool snapshot_find(const struct snapshot *s, const char *upstream, const char *url, const char *credential,
+		   struct upstream **u, struct key **key);
 
 /* The keys of a configured credential, borrowed; the second is NULL when none was written. For health and status. */
 struct key *snapshot_credential(const struct snapshot *s, size_t index);

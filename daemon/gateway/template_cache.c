@@ -454,11 +454,8 @@ struct template_get {
 	struct template_cache *cache; /* borrowed */
 	struct template_wait wait;
 	struct deferred start;
-	struct upstream *upstream; /* owned reference */
-	struct key *key;           /* owned reference; NULL: none */
-	char *user_id;             /* owned */
-	char *request_id;          /* owned; NULL: none */
-	char *target;              /* owned */
+	struct fetch_caller caller; /* owned */
+	char *target;               /* owned */
 	void (*on_done)(void *arg, const struct template_answer *a);
 	void *arg;
 };
@@ -467,10 +464,7 @@ static void get_free(struct template_get *g)
 {
 	deferred_cancel(&g->start);
 	template_cache_cancel(&g->wait);
-	upstream_unref(g->upstream);
-	key_unref(g->key);
-	free(g->user_id);
-	free(g->request_id);
+	fetch_caller_fini(&g->caller);
 	free(g->target);
 	free(g);
 }
@@ -490,7 +484,7 @@ static void on_get_start(struct deferred *d)
 {
 	struct template_get *g = CONTAINER_OF(d, struct template_get, start);
 	const struct template_question q = {
-		.caller = {g->upstream, g->key, g->user_id, g->request_id},
+		.caller = g->caller,
 		.target = str_from(g->target),
 		.wish = {.max_age_ms = UINT64_MAX},
 	};
@@ -511,15 +505,11 @@ int template_get(struct template_cache *c, const struct fetch_caller *caller, st
 	list_init(&g->wait.link);
 	g->wait.on_answer = on_get_answer;
 	deferred_init(&g->start, on_get_start);
-	g->upstream = upstream_ref(caller->upstream);
-	g->key = caller->key ? key_ref(caller->key) : NULL;
-	g->user_id = strdup(caller->user_id);
-	g->request_id = caller->request_id ? strdup(caller->request_id) : NULL;
 	g->on_done = on_done;
 	g->arg = arg;
 	if (asprintf(&g->target, "/api/v1/templates/%.*s", STR_ARG(name)) < 0)
 		g->target = NULL;
-	if (!g->user_id || !g->target || (caller->request_id && !g->request_id)) {
+	if (fetch_caller_copy(&g->caller, caller) || !g->target) {
 		get_free(g);
 		return -ENOMEM;
 	}

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is remembered of templates when it is old, when the server is gone, and when somebody wants it fetched."""
+import re
+
+from cache_lib import RULES, CacheGateway, TemplateServer, age, cached, said
+from owners_lib import Later, expect_error, headers_of, run
+from tls_lib import wait_for
+from vm_lib import API, cut, garbage, status
+
+# Long enough for what is fresh not to be old before a slow machine asks, short enough to wait for.
+SOON = "{ templates: { ttl: 300ms, stale_while_revalidate: 0s, stale_if_error: 1h } }"
+ANEW = "{ templates: { ttl: 300ms, stale_while_revalidate: 1h, stale_if_error: 1h } }"
+LONG = "{ templates: { ttl: 1h } }"
+
+
+def old(g, path="/templates"):
+    """Reads until what is remembered is given as stale, and gives that answer."""
+    def read():
+        answer = g.read(path=path)
+        assert answer.status == 200, answer
+        return answer if said(answer).get("ttl", 0) < 0 else None
+    return wait_for("it is stale", read)
+
+
+def test_fresh():
+    """A remembered answer says so, how old it is and how long it is good; it is the first one byte by byte but for that."""
+    with cached(cache="{ templates: { ttl: 90s } }") as (server, g):
+        server.put("t")
+        first, second = g.read(), g.read()
+        assert said(first) == {"fwd": "miss", "stored": True} and age(first) is None, first.headers
+        assert said(second)["hit"] and 80 <= said(second)["ttl"] <= 90 and 0 <= age(second) <= 10, second.headers
+        assert first.body == second.body
+
+        def rest(answer):
+            return [h for h in answer.headers if h[0].lower() not in ("cache-status", "age", "x-request-id")]
+        assert rest(first) == rest(second), (first.headers, second.headers)
+        assert headers_of(first, "x-request-id") != headers_of(second, "x-request-id")
+        assert len(server.reads()) == 1
+
+
+def test_age_of_upstream():
+    """An age that the answer has already counts, and max-age can only shorten."""
+    body = b"Content-Type: application/json\r\nContent-Length: 3\r\n\r\n[]\n"
+
+    def send(lines):
+        def act(_, connection, __):
+            connection.send(b"HTTP/1.1 200 OK\r\n" + lines + body)
+            return "answered"
+        return act
+    for lines, low, high, told in ((b"Age: 70\r\n", 15, 20, 70), (b"Cache-Control: max-age=40\r\n", 35, 40, 0),
+                                   (b"Cache-Control: max-age=400\r\n", 85, 90, 0)):
+        with cached(cache="{ templates: { ttl: 90s } }") as (server, g), server.fault("GET", "/templates", send(lines)):
+            g.read()
+            answer = g.read()
+            assert low <= said(answer)["ttl"] <= high and told <= age(answer) <= told + 5, (lines, answer.headers)
+
+
+def test_stale_while_revalidate():
+    """What is a little old is given at once, and made anew for the next."""
+    with cached(cache=ANEW) as (server, g):
+        server.put("t")
+        g.read()
+        server.put("u")
+        mark = server.mark()
+        answer = old(g)
+        assert said(answer)["hit"] and said(answer)["detail"] == "stale-while-revalidate" and len(answer.json()) == 1
+        wait_for("the next one gets what is new", lambda: len(g.read().json()) == 2)
+        assert server.reads(mark)
+        with server.hold("GET", "/templates") as hold:
+            old(g)
+            for _ in range(5):
+                assert said(g.read())["detail"] == "stale-while-revalidate"
+            hold.wait()
+            assert hold.seen == 1
+            hold.release()
+
+
+def test_stale_while_down():
+    """With the server stopped templates still answer, and say that they are stale; what was never read is 502."""
+    with cached(cache=SOON) as (server, g):
+        server.put("t")
+        for name in ("alice", "bob"):
+            for path in ("/templates", "/templates/t"):
+                assert g.read(name, path).status == 200
+        server.stop()
+        for path in ("/templates", "/templates/t"):
+            answer = old(g, path)
+            assert said(answer)["hit"] and said(answer)["ttl"] < 0 and said(answer)["detail"] == "stale-if-error", answer.headers
+            assert b'"t"' in answer.body and age(answer) is not None
+        expect_error(g.read(path="/templates/none"), 502, "CONNECTION_ERROR")
+        expect_error(g.read("admin"), 502, "CONNECTION_ERROR")  # another identity
+        expect_error(g.read(headers={"Cache-Control": "no-cache"}), 502, "CONNECTION_ERROR")
+        assert g.counters()["stale"] >= 2
+
+
+def test_stale_if_error():
+    """A server in trouble is as one that is gone; one that refuses is not."""
+    with cached(cache=SOON) as (server, g):
+        server.put("t")
+        for act, code in ((status(500), 500), (status(502), 502), (status(503), 503), (status(504), 504), (garbage, None), (cut("head"), None),
+                          (cut("body"), None)):
+            g.read()
+            wait_for("it is old", lambda: said(g.read()).get("fwd") == "stale")
+            with server.fault("GET", "/templates", act):
+                answer = old(g)
+                want = {"fwd": "stale", "fwd-status": code} if code else {"hit": True}
+                assert {**said(answer), "ttl": 0} == {**want, "ttl": 0, "detail": "stale-if-error"}, answer.headers
+                assert b'"t"' in answer.body
+        for code in (401, 403, 404, 429):
+            g.read()
+            with server.fault("GET", "/templates", status(code)):
+                wait_for("the refusal passes", lambda: g.read().status == code)
+
+
+def test_too_old():
+    """Beyond stale_if_error nothing is given."""
+    with cached(cache="{ templates: { ttl: 50ms, stale_while_revalidate: 0s, stale_if_error: 100ms } }") as (server, g):
+        g.read()
+        server.stop()
+        wait_for("it is too old", lambda: g.read().status == 502)
+        expect_error(g.read(), 502, "CONNECTION_ERROR")
+
+
+def test_off():
+    """With a ttl of 0s nothing is remembered, and both spellings are shown all the same."""
+    with cached(cache="{ templates: { ttl: 0s } }") as (server, g):
+        server.put("t", cpu_cores=3)
+        for _ in range(2):
+            answer = g.read(path="/templates/t")
+            assert said(answer) == {"fwd": "bypass"} and answer.json()["vcpus"] == 3
+        assert len(server.reads()) == 2 and g.counters()["entries"] == 0
+
+
+def test_no_cache():
+    """no-cache, Pragma and max-age have it fetched; what comes is remembered, but under no-store."""
+    with cached(cache=LONG) as (server, g):
+        for headers, want in (({"Cache-Control": "no-cache"}, {"fwd": "request", "stored": True}),
+                              ({"Pragma": "no-cache"}, {"fwd": "request", "stored": True}),
+                              ({"Cache-Control": "foo=\"x\", Max-Age=0"}, {"fwd": "request", "stored": True}),
+                              ({"Cache-Control": "no-cache, no-store"}, {"fwd": "request"})):
+            g.read()
+            server.put("new-" + str(server.writes))
+            mark = server.mark()
+            assert said(g.read())["hit"]
+            answer = g.read(headers=headers)
+            assert said(answer) == want and len(answer.json()) == server.writes and len(server.reads(mark)) == 1, (headers, answer.headers)
+            if "stored" in want:
+                assert len(g.read().json()) == server.writes and len(server.reads(mark)) == 1
+        for headers in ({"Cache-Control": "max-age=3600"}, {"Pragma": "no-cache", "Cache-Control": "max-age=3600"}, {"Cache-Control": "no-store"}):
+            assert said(g.read(headers=headers))["hit"], headers
+
+
+def test_purge():
+    """DELETE /gateway/v1/cache drops templates and owners, says how many, and is for admin rules."""
+    with cached(cache=LONG) as (server, g):
+        g.spawn("alice")
+        for name in ("alice", "bob"):
+            g.read(name)
+        before = g.counters()
+        assert before["entries"] == 2 and before["bytes"] > 0 and before["fetches"] == 2 and before["misses"] == 2, before
+        expect_error(g.ask("alice", "DELETE", "/gateway/v1/cache"), 403, "FORBIDDEN")
+        answer = g.ask("admin", "DELETE", "/gateway/v1/cache")
+        assert answer.status == 200 and answer.json() == {"dropped": 3}, answer
+        assert g.ask("admin", "DELETE", "/gateway/v1/cache").json() == {"dropped": 0}
+        mark = server.mark()
+        assert said(g.read())["fwd"] == "miss" and len(server.reads(mark)) == 1
+        assert g.counters()["entries"] == 1
+        assert "cache" not in g.ask("alice", target="/gateway/v1/status").json()
+
+
+def test_purge_under_way():
+    """What was asked for before the purge is not remembered after it."""
+    with cached(cache=LONG) as (server, g):
+        with server.hold("GET", "/templates") as hold:
+            reader = Later(g.read)
+            hold.wait()
+            assert g.ask("admin", "DELETE", "/gateway/v1/cache").status == 200
+            hold.release()
+            assert said(reader.get()) == {"fwd": "miss"}
+        assert said(g.read()) == {"fwd": "miss", "stored": True}
+
+
+def test_user_agent():
+    """A fetch carries the User-Agent of whom it is made for, and nothing else of his."""
+    with cached(cache=LONG) as (server, g):
+        g.read(headers={"User-Agent": "mine/1.0", "X-Other": "x"})
+        request, = server.reads()
+        assert request.all("user-agent") == ["mine/1.0"] and not request.all("x-other") and request.all("x-user-id") == ["alice"]
+
+
+def test_pool_mode():
+    """Templates are nobody's sandboxes: where a shared machine refuses those, they are read and written all the same."""
+    with cached({"alice": ["allow: [all]"], "bob": [], "admin": ["admin: true"]}) as (server, g):
+        server.pool = {"enabled": True}
+        expect_error(g.api("alice", "GET", "/sandboxes"), 503, "UNAVAILABLE")
+        assert g.api("alice", "POST", "/templates", {"name": "t", "image": "i"}).status == 201
+        assert g.read("bob", "/templates/t").status == 200
+        expect_error(g.api("bob", "DELETE", "/templates/t"), 403, "FORBIDDEN")
+
+
+if __name__ == "__main__":
+    run(globals())

@@ -17,8 +17,11 @@
 #include <sys/random.h>
 
 #include "common/buf.h"
+#include "common/clock.h"
 #include "common/http_parse.h"
+#include "common/log.h"
 #include "common/loop.h"
+#include "gateway/cache_keep.h"
 #include "gateway/config.h"
 #include "gateway/keyring.h"
 #include "gateway/metacache.h"
@@ -37,6 +40,9 @@ enum {
 struct template_cache {
 	struct loop *loop;       /* borrowed */
 	struct metacache *table; /* owned; NULL: nothing is remembered */
+	struct cache_keep *keep; /* owned; NULL: nothing is kept over a restart */
+	const char *state_dir;   /* borrowed; NULL: there is no place to keep it */
+	bool used;               /* a configuration was in force */
 	struct metacache_rule rule;
 	uint64_t ttl_ms;
 	uint64_t epoch;
@@ -44,6 +50,7 @@ struct template_cache {
 	struct list flights[FLIGHT_BUCKETS];
 	struct list orphans; /* struct template_orphan */
 	struct buf key;      /* of the present question; its memory is kept */
+	struct buf where;    /* of the present upstream, for what is kept; the same */
 	struct template_cache_counters counters;
 	uint64_t evictions; /* of tables that are gone */
 };
@@ -53,7 +60,8 @@ struct template_flight {
 	struct list waits; /* struct template_wait */
 	struct template_cache *cache; /* borrowed */
 	struct fetch *fetch;          /* owned; NULL once it is done */
-	uint64_t realm;
+	struct upstream *upstream;    /* owned reference */
+	uint64_t realm;               /* its serial */
 	uint32_t hash;
 	struct buf key;
 	uint64_t epoch;
@@ -88,6 +96,7 @@ static void flight_free(struct template_flight *f)
 	list_remove(&f->link);
 	deferred_cancel(&f->over);
 	fetch_cancel(f->fetch);
+	upstream_unref(f->upstream);
 	f->cache->reading -= f->body.len;
 	buf_fini(&f->body);
 	buf_fini(&f->key);
@@ -115,8 +124,132 @@ void template_cache_free(struct template_cache *c)
 		o->on_abandon(o);
 	}
 	forget_table(c);
+	cache_keep_close(c->keep);
 	buf_fini(&c->key);
+	buf_fini(&c->where);
 	free(c);
+}
+
+/* --- keys ----------------------------------------------------------------------------------------------------------------- */
+
+/* Whose answer it is and to what; texts that can hold no NUL, so that no two questions have one key. */
+static void make_key(struct template_cache *c, uint64_t changes, struct str credential, struct str user_id, struct str target)
+{
+	buf_reset(&c->key);
+	buf_add(&c->key, &changes, sizeof(changes));
+	buf_add_str(&c->key, credential);
+	buf_add_char(&c->key, '\0');
+	buf_add_str(&c->key, user_id);
+	buf_add_char(&c->key, '\0');
+	buf_add_str(&c->key, target);
+}
+
+/* --- over a restart --------------------------------------------------------------------------------------------------------- */
+
+/* What an upstream is called from one start to the next. */
+static struct str where_is(struct template_cache *c, const struct upstream *u)
+{
+	buf_reset(&c->where);
+	buf_addf(&c->where, "%s %s", upstream_name(u), upstream_place(u));
+	return buf_str(&c->where);
+}
+
+/* Takes a key apart again. */
+static struct cache_keep_key keep_key(struct template_cache *c, const struct template_flight *f)
+{
+	struct str rest = str_of(buf_data(&f->key) + sizeof(uint64_t), f->key.len - sizeof(uint64_t));
+	struct cache_keep_key key = {.upstream = where_is(c, f->upstream)};
+
+	key.credential = str_cut(&rest, '\0');
+	key.user_id = str_cut(&rest, '\0');
+	key.target = rest;
+	return key;
+}
+
+static void keep(struct template_cache *c, const struct template_flight *f, const struct metacache_value *v)
+{
+	const uint64_t since_ms = loop_now_ms(c->loop) - v->asked_at_ms;
+	const struct cache_keep_entry e = {
+		.key = keep_key(c, f),
+		.head = v->head,
+		.body = v->body,
+		.asked_at_wall_ms = clock_wall_ns() / 1000000 - (int64_t)since_ms,
+		.age_ms = v->age_ms,
+		.fresh_ms = v->fresh_ms,
+	};
+
+	if (c->keep && !c->where.failed)
+		cache_keep_put(c->keep, &e);
+}
+
+struct loading {
+	struct template_cache *cache;
+	const struct snapshot *snapshot;
+};
+
+static const struct upstream *find_upstream(struct loading *l, struct str where)
+{
+	for (size_t i = 0; i < snapshot_config(l->snapshot)->nupstreams; i++) {
+		const struct upstream *u = snapshot_upstream(l->snapshot, i);
+		if (str_eq(where_is(l->cache, u), where))
+			return u;
+	}
+	return NULL;
+}
+
+/* From before this start: the keys of now have not changed yet, and it is good for no more than an error of the server. */
+static bool load(void *arg, const struct cache_keep_entry *e)
+{
+	struct loading *l = arg;
+	struct template_cache *c = l->cache;
+	const struct upstream *u = find_upstream(l, e->key.upstream);
+	const int64_t since_ms = clock_wall_ns() / 1000000 - e->asked_at_wall_ms;
+	const struct metacache_value v = {
+		.head = e->head,
+		.body = e->body,
+		.asked_at_ms = loop_now_ms(c->loop),
+		.age_ms = e->age_ms + (since_ms > 0 ? (uint64_t)since_ms : 0),
+		.fresh_ms = e->fresh_ms < c->ttl_ms ? e->fresh_ms : c->ttl_ms,
+		.kept = true,
+	};
+
+	if (!u || metacache_use(&v, &c->rule, v.asked_at_ms) == METACACHE_NOTHING)
+		return false;
+	make_key(c, 0, e->key.credential, e->key.user_id, e->key.target);
+	return !c->key.failed && metacache_put(c->table, upstream_serial(u), buf_str(&c->key),
+					       metacache_hash(c->table, upstream_serial(u), buf_str(&c->key)), &v);
+}
+
+/* What another configuration has kept goes, as what it remembered. */
+static void use_keep(struct template_cache *c, const struct snapshot *snapshot)
+{
+	const struct config_cache *config = &snapshot_config(snapshot)->cache;
+	struct loading l = {c, snapshot};
+	bool first = !c->used;
+	int rc;
+
+	c->used = true;
+	if (c->keep)
+		cache_keep_drop_all(c->keep);
+	cache_keep_close(c->keep);
+	c->keep = NULL;
+	if (!c->state_dir)
+		return;
+	if (!config->keep || !c->table) {
+		if (first)
+			cache_keep_clean(c->state_dir);
+		return;
+	}
+	rc = cache_keep_open(c->loop, c->state_dir, config->max_entries, &c->keep);
+	if (rc)
+		log_warn("cache: nothing can be kept in %s: %s", c->state_dir, strerror(-rc));
+	else if (first)
+		cache_keep_read(c->keep, load, &l);
+}
+
+void template_cache_set_place(struct template_cache *c, const char *state_dir)
+{
+	c->state_dir = state_dir;
 }
 
 void template_cache_use(struct template_cache *c, const struct snapshot *snapshot)
@@ -130,24 +263,7 @@ void template_cache_use(struct template_cache *c, const struct snapshot *snapsho
 	c->rule = (struct metacache_rule){config->templates.stale_while_revalidate_ms, config->templates.stale_if_error_ms};
 	if (c->ttl_ms && getrandom(&seed, sizeof(seed), 0) == (ssize_t)sizeof(seed))
 		c->table = metacache_new(config->max_entries, config->max_bytes, seed);
-}
-
-/* --- keys ----------------------------------------------------------------------------------------------------------------- */
-
-/* Whose answer it is and to what; texts that can hold no NUL, so that no two questions have one key. */
-static struct str make_key(struct template_cache *c, const struct template_question *q)
-{
-	uint64_t changes = q->caller.key ? key_changes(q->caller.key) : 0;
-
-	buf_reset(&c->key);
-	buf_add(&c->key, &changes, sizeof(changes));
-	if (q->caller.key)
-		buf_add_cstr(&c->key, key_name(q->caller.key));
-	buf_add_char(&c->key, '\0');
-	buf_add_cstr(&c->key, q->caller.user_id);
-	buf_add_char(&c->key, '\0');
-	buf_add_str(&c->key, q->target);
-	return buf_str(&c->key);
+	use_keep(c, snapshot);
 }
 
 /* --- what is remembered ----------------------------------------------------------------------------------------------------- */
@@ -214,8 +330,24 @@ static bool remember(struct template_flight *f, struct str head, struct str body
 	v.head = buf_str(&kept);
 	if (!kept.failed)
 		stored = metacache_put(c->table, f->realm, buf_str(&f->key), f->hash, &v);
+	if (stored)
+		keep(c, f, &v);
 	buf_fini(&kept);
 	return stored;
+}
+
+/* The server says that there is none, or none for this one: what is remembered must not come back when it is in trouble. */
+static void unlearn(struct template_flight *f)
+{
+	struct template_cache *c = f->cache;
+	struct cache_keep_key key;
+
+	if (!c->table)
+		return;
+	metacache_drop(c->table, f->realm, buf_str(&f->key), f->hash);
+	key = keep_key(c, f);
+	if (c->keep && !c->where.failed)
+		cache_keep_drop(c->keep, &key);
 }
 
 /* --- flights ---------------------------------------------------------------------------------------------------------------- */
@@ -299,6 +431,8 @@ static void on_fetched(void *arg, const struct fetch_answer *a)
 		own.cache.stored = remember(f, a->head, own.body);
 	} else if (a->status == 200) {
 		own.body = buf_str(&f->body);
+	} else if (a->status / 100 == 4 && a->status != 429 && f->epoch == f->cache->epoch) {
+		unlearn(f);
 	}
 	cache_http_keep_lines(a->head, false, &head);
 	own.head = buf_str(&head);
@@ -347,6 +481,7 @@ static struct template_flight *start_flight(struct template_cache *c, const stru
 	list_init(&f->waits);
 	deferred_init(&f->over, on_over);
 	f->cache = c;
+	f->upstream = upstream_ref(q->caller.upstream);
 	f->realm = realm;
 	f->hash = hash;
 	f->epoch = c->epoch;
@@ -411,16 +546,21 @@ static bool find_now(struct template_cache *c, const struct template_question *q
 enum template_found template_cache_ask(struct template_cache *c, const struct template_question *q,
 				       struct template_wait *w, struct template_answer *now)
 {
-	struct str key = make_key(c, q);
+	const struct key *credential = q->caller.key;
+	struct str key;
 	uint64_t realm = upstream_serial(q->caller.upstream);
-	uint32_t hash = c->table ? metacache_hash(c->table, realm, key) : 0;
+	uint32_t hash;
 	struct template_flight *f = NULL;
 
 	list_init(&w->link);
 	w->flight = NULL;
 	w->joined = false;
+	make_key(c, credential ? key_changes(credential) : 0, str_from(credential ? key_name(credential) : ""),
+		 str_from(q->caller.user_id), q->target);
 	if (c->key.failed)
 		return TEMPLATE_NO_MEMORY;
+	key = buf_str(&c->key);
+	hash = c->table ? metacache_hash(c->table, realm, key) : 0;
 	if (find_now(c, q, key, realm, hash, now, &w->way))
 		return TEMPLATE_NOW;
 	if (w->way == CACHE_MISS || w->way == CACHE_STALE)
@@ -528,13 +668,21 @@ void template_get_cancel(struct template_get *g)
 
 size_t template_cache_purge(struct template_cache *c, const struct upstream *u)
 {
+	struct str where = c->keep ? where_is(c, u) : STR("");
+
 	c->epoch++;
+	if (c->keep && c->where.failed)
+		cache_keep_drop_all(c->keep);
+	else if (c->keep)
+		cache_keep_drop_upstream(c->keep, where);
 	return c->table ? metacache_drop_realm(c->table, upstream_serial(u)) : 0;
 }
 
 size_t template_cache_purge_all(struct template_cache *c)
 {
 	c->epoch++;
+	if (c->keep)
+		cache_keep_drop_all(c->keep);
 	return c->table ? metacache_drop_all(c->table) : 0;
 }
 

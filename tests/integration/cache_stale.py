@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is remembered of templates when it is old, when the server is gone, and when somebody wants it fetched."""
-import re
+import os
+import stat
 
-from cache_lib import RULES, CacheGateway, TemplateServer, age, cached, said
+from cache_lib import age, cached, said
 from owners_lib import Later, expect_error, headers_of, run
-from tls_lib import wait_for
+from tls_lib import KEY, wait_for
 from vm_lib import API, cut, garbage, status
 
+KEEP = "{ keep: true, templates: { ttl: 1h } }"
 # Long enough for what is fresh not to be old before a slow machine asks, short enough to wait for.
 SOON = "{ templates: { ttl: 300ms, stale_while_revalidate: 0s, stale_if_error: 1h } }"
 ANEW = "{ templates: { ttl: 300ms, stale_while_revalidate: 1h, stale_if_error: 1h } }"
@@ -196,6 +198,168 @@ def test_pool_mode():
         assert g.api("alice", "POST", "/templates", {"name": "t", "image": "i"}).status == 201
         assert g.read("bob", "/templates/t").status == 200
         expect_error(g.api("bob", "DELETE", "/templates/t"), 403, "FORBIDDEN")
+
+
+# --- over a restart ------------------------------------------------------------------------------------------------------
+
+
+def kept(g):
+    """Names of what is kept, in order."""
+    folder = g.path("state/cache")
+    return sorted(n for n in os.listdir(folder) if n != "new") if os.path.isdir(folder) else []
+
+
+def text_of(g, name):
+    with open(g.path("state/cache/" + name), "rb") as file:
+        return file.read()
+
+
+def test_keep():
+    """After a restart templates answer while the server is down, to whom they were answered before, and say that they are stale."""
+    with cached(cache=KEEP) as (server, g):
+        server.put("t")
+        for name in ("alice", "bob"):
+            for path in ("/templates", "/templates/t", "/templates/t?a=1"):
+                g.read(name, path)
+        wait_for("they are kept", lambda: len(kept(g)) == 6)
+        assert stat.S_IMODE(os.stat(g.path("state/cache")).st_mode) == 0o700
+        for name in kept(g):
+            assert stat.S_IMODE(os.stat(g.path("state/cache/" + name)).st_mode) == 0o600
+            assert KEY.encode() not in text_of(g, name)
+        g.restart()
+        mark = server.mark()
+        with server.fault("GET", "/templates.*", status(503)):
+            for name in ("alice", "bob"):
+                for path in ("/templates", "/templates/t", "/templates/t?a=1"):
+                    answer = g.read(name, path)
+                    assert answer.status == 200 and b'"t"' in answer.body and answer.json(), answer
+                    assert said(answer)["fwd"] == "stale" and said(answer)["detail"] == "stale-if-error", answer.headers
+                    assert age(answer) is not None
+            assert g.read("admin").status == 503 and g.read(path="/templates/t?a=2").status == 503
+        assert len(server.reads(mark)) == 8  # never given without asking the server
+        assert said(g.read()) == {"fwd": "stale", "stored": True} and said(g.read())["hit"]
+        server.stop()
+        assert said(g.read("bob"))["detail"] == "stale-if-error" and said(g.read("alice"))["ttl"] > 0
+        g.restart()
+        assert said(g.read("bob"))["hit"] and said(g.read("bob"))["detail"] == "stale-if-error"
+
+
+def test_keep_and_writes():
+    """What a write or a purge has dropped does not come back with a restart, nor what the server denies since."""
+    with cached(cache=KEEP) as (server, g):
+        server.put("t")
+        for drop, left in ((lambda: g.api("alice", "PUT", "/templates/t", {"image": "new"}), 0),
+                           (lambda: g.ask("admin", "DELETE", "/gateway/v1/cache"), 0),
+                           (lambda: server.templates.pop("t") and g.read(path="/templates/t", headers={"Cache-Control": "no-cache"}), 3)):
+            for name in ("alice", "bob"):
+                for path in ("/templates", "/templates/t"):
+                    assert g.read(name, path).status == 200
+            wait_for("they are kept", lambda: len(kept(g)) == 4)
+            assert drop().status in (200, 404)
+            wait_for("they are gone", lambda: len(kept(g)) == left)
+            g.restart()
+            with server.fault("GET", "/templates.*", status(503)):
+                assert g.read(path="/templates/t").status == 503
+                assert g.read("bob", "/templates/t").status == (200 if left else 503)
+
+
+def test_keep_dropped_at_once():
+    """What is dropped before it was written is never written, and what is remembered when the daemon stops is."""
+    with cached(cache=KEEP) as (server, g):
+        server.put("t")
+        for _ in range(20):
+            g.read()
+            g.api("alice", "PUT", "/templates/t", {"image": "new"})
+        g.read("bob")
+        g.restart()
+        assert len(kept(g)) == 1
+        with server.fault("GET", "/templates.*", status(503)):
+            assert g.read().status == 503 and g.read("bob").status == 200
+
+
+def test_keep_is_whole():
+    """What is cut, changed, empty, a link or of another is not taken, and removed."""
+    with cached(cache=KEEP) as (server, g):
+        server.put("t")
+        for path in ("/templates", "/templates/t"):
+            g.read(path=path)
+        wait_for("they are kept", lambda: len(kept(g)) == 2)
+        first, second = kept(g)
+        data = text_of(g, first)
+        for bad in (b"", data[:-1], data + b"x", data[:40], b"\0" * len(data), data.replace(b"node:20", b"node:66"), data.replace(b"alice", b"bobby"),
+                    b"stacygate-cache-1 0 0 0 0 0 0 0 0 0 0\n", data.replace(b" ", b" 9", 1), data.replace(b"cache-1", b"cache-2")):
+            with open(g.path("state/cache/" + first), "wb") as file:
+                file.write(bad)
+            with open(g.path("state/cache/odd name"), "wb") as file:
+                file.write(data)
+            os.symlink("/etc/passwd", g.path("state/cache/link"))
+            g.restart()
+            assert kept(g) == [second], (bad, kept(g))
+            with server.fault("GET", "/templates.*", status(503)):
+                codes = sorted(g.read(path=path).status for path in ("/templates", "/templates/t"))
+                assert codes == [200, 503] and g.read("bob").status == 503, (bad, codes)
+        assert os.path.getsize("/etc/passwd")
+
+
+def test_keep_ends():
+    """A reload, another place of the server and keep: false end what was kept; so does its age."""
+    with cached(cache=KEEP) as (server, g):
+        server.put("t")
+
+        def fill():
+            g.read()
+            wait_for("it is kept", lambda: len(kept(g)) == 1)
+        fill()
+        g.reload()
+        assert kept(g) == []
+        fill()
+        g.upstream_lines = ["timeouts: { connect: 4s }"]
+        g.configure()
+        g.restart()
+        assert len(kept(g)) == 1, "the same server"
+        server.port, port = server.port + 1 if server.port < 65535 else server.port - 1, server.port
+        g.configure()
+        g.restart()
+        assert kept(g) == []
+        server.port = port
+        g.configure()
+        g.restart()
+        fill()
+        g.cache = "{ keep: true, templates: { ttl: 1ms, stale_while_revalidate: 0s, stale_if_error: 1ms } }"
+        g.configure()
+        g.restart()
+        assert kept(g) == []
+        g.cache = KEEP
+        g.configure()
+        g.restart()
+        fill()
+        g.cache = LONG
+        g.configure()
+        g.restart()
+        assert kept(g) == []
+
+
+def test_keep_bound():
+    """No more files than entries, the ones put last stay."""
+    with cached(cache="{ keep: true, max_entries: 20, templates: { ttl: 1h } }") as (server, g):
+        server.put("t")
+        for i in range(100):
+            g.read(path=f"/templates/t?n={i}")
+        wait_for("the last one is kept, and no more than allowed",
+                 lambda: len(kept(g)) == 20 and any(b"?n=99HTTP" in text_of(g, n) for n in kept(g)))
+
+
+def test_keep_impossible():
+    """A place that cannot be written is a warning, and nothing else."""
+    with cached(cache=LONG) as (server, g):
+        with open(g.path("state/cache"), "w", encoding="ascii"):
+            pass
+        g.cache = KEEP
+        g.configure()
+        g.restart()
+        assert "cache: nothing can be kept" in g.log()
+        g.read()
+        assert said(g.read())["hit"]
 
 
 if __name__ == "__main__":

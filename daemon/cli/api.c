@@ -18,6 +18,8 @@
 #include <string.h>
 
 #include "cli/interrupt.h"
+#include "cli/progress.h"
+#include "cli/term.h"
 #include "common/clock.h"
 #include "config.h"
 
@@ -28,18 +30,20 @@ enum {
 };
 
 struct api {
-	char *socket_path; /* owned */
-	CURLM *multi;      /* owned; keeps the connection */
-	CURL *easy;        /* owned; in the multi handle only during a call */
+	char *socket_path;         /* owned */
+	struct progress *progress; /* borrowed */
+	CURLM *multi;              /* owned; keeps the connection */
+	CURL *easy;                /* owned; in the multi handle only during a call */
 	/* of the call under way */
 	const struct api_request *request; /* borrowed */
 	struct fault *fault;               /* borrowed */
 	struct buf error_body;             /* owned */
+	struct buf notes;                  /* owned; of all calls */
 	bool gateway_made;                 /* the answer carries Stacygate-Error */
 	bool sink_failed;                  /* our side ended the transfer and set the fault */
 };
 
-struct api *api_new(const char *socket_path)
+struct api *api_new(const char *socket_path, struct progress *progress)
 {
 	struct api *a = calloc(1, sizeof(*a));
 
@@ -47,6 +51,7 @@ struct api *api_new(const char *socket_path)
 		free(a);
 		return NULL;
 	}
+	a->progress = progress;
 	a->socket_path = strdup(socket_path);
 	a->multi = curl_multi_init();
 	a->easy = curl_easy_init();
@@ -65,8 +70,24 @@ void api_free(struct api *a)
 		curl_multi_cleanup(a->multi);
 	curl_global_cleanup();
 	buf_fini(&a->error_body);
+	buf_fini(&a->notes);
 	free(a->socket_path);
 	free(a);
+}
+
+const char *api_socket_path(const struct api *a)
+{
+	return a->socket_path;
+}
+
+struct progress *api_progress(const struct api *a)
+{
+	return a->progress;
+}
+
+struct str api_notes(const struct api *a)
+{
+	return a->notes.failed ? STR("") : buf_str(&a->notes);
 }
 
 static long status_of(struct api *a)
@@ -112,32 +133,65 @@ static size_t on_body(char *p, size_t size, size_t n, void *user)
 	return CURL_WRITEFUNC_ERROR;
 }
 
+/* More than this many bytes of notes are not kept. */
+enum {
+	NOTES_MAX = 4096
+};
+
+static void note(struct api *a, const char *what, struct str value)
+{
+	while (value.n && (value.p[value.n - 1] == '\r' || value.p[value.n - 1] == '\n'))
+		value.n--;
+	if (a->notes.len + value.n > NOTES_MAX)
+		return;
+	buf_addf(&a->notes, "stacygate: %s: ", what);
+	term_escape(&a->notes, str_trim(value), TERM_LINE);
+	buf_add_char(&a->notes, '\n');
+}
+
 static size_t on_header(char *p, size_t size, size_t n, void *user)
 {
 	struct api *a = user;
 	struct str rest = str_of(p, size * n);
+	struct str name = str_cut(&rest, ':');
 
-	if (str_eq_nocase(str_cut(&rest, ':'), STR("Stacygate-Error")))
+	if (str_eq_nocase(name, STR("Stacygate-Error")))
 		a->gateway_made = true;
+	else if (str_eq_nocase(name, STR("Stacygate-Clamped")))
+		note(a, "lowered by the gateway", rest);
+	else if (str_eq_nocase(name, STR("Stacygate-Ignored")))
+		note(a, "not stored by the server", rest);
 	return size * n;
 }
 
-static struct curl_slist *header_list(void)
+/* Adds "NAME: VALUE" unless value is NULL; false without memory. */
+static bool add_header(struct curl_slist **list, const char *name, const char *value)
 {
-	/* "Expect:" without a value keeps libcurl from waiting for a 100 before a large body. */
-	static const char *const lines[] = {"Content-Type: application/json", "Accept: */*", "Expect:"};
+	struct buf line = BUF_EMPTY;
+	struct curl_slist *longer;
+
+	if (!value)
+		return true;
+	buf_addf(&line, "%s:%s%s", name, *value ? " " : "", value);
+	buf_add_char(&line, 0);
+	longer = line.failed ? NULL : curl_slist_append(*list, buf_data(&line));
+	buf_fini(&line);
+	if (longer)
+		*list = longer;
+	return longer;
+}
+
+static struct curl_slist *header_list(const struct api_request *r)
+{
 	struct curl_slist *list = NULL;
 
-	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
-		struct curl_slist *longer = curl_slist_append(list, lines[i]);
-
-		if (!longer) {
-			curl_slist_free_all(list);
-			return NULL;
-		}
-		list = longer;
-	}
-	return list;
+	/* "Expect:" without a value keeps libcurl from waiting for a 100 before a large body. */
+	if (add_header(&list, "Content-Type", "application/json") && add_header(&list, "Expect", "") &&
+	    add_header(&list, "Accept", r->accept ? r->accept : "*/*") &&
+	    add_header(&list, "Stacygate-Lease", r->lease))
+		return list;
+	curl_slist_free_all(list);
+	return NULL;
 }
 
 /* What holds for every request: this socket and nothing else, whatever the environment says. */
@@ -212,9 +266,10 @@ static void wait_for_something(struct api *a)
 {
 	struct curl_waitfd extra = {.fd = interrupt_fd(), .events = CURL_WAIT_POLLIN};
 	bool watch = !interrupt_pending() && extra.fd >= 0;
+	int wait_ms = progress_is_on(a->progress) ? PROGRESS_TICK_MS : WAIT_MS;
 
 	/* The descriptor stays readable after a signal: watching it on would spin. */
-	curl_multi_poll(a->multi, watch ? &extra : NULL, watch ? 1 : 0, interrupt_pending() ? 50 : WAIT_MS, NULL);
+	curl_multi_poll(a->multi, watch ? &extra : NULL, watch ? 1 : 0, interrupt_pending() ? 50 : wait_ms, NULL);
 }
 
 enum drive_end {
@@ -236,6 +291,7 @@ static enum drive_end drive(struct api *a, CURLcode *result)
 		if (take_result(a, result))
 			return DRIVE_DONE;
 		wait_for_something(a);
+		progress_tick(a->progress);
 	}
 }
 
@@ -289,7 +345,7 @@ static int conclude(struct api *a, enum drive_end end, CURLcode result)
 
 int api_call(struct api *a, const struct api_request *request, struct fault *f)
 {
-	struct curl_slist *headers = header_list();
+	struct curl_slist *headers = header_list(request);
 	CURLcode result = CURLE_OUT_OF_MEMORY;
 	enum drive_end end = DRIVE_DONE;
 	int rc;

@@ -7,68 +7,108 @@
 #include <unistd.h>
 
 #include "cli/copy.h"
+#include "cli/lease.h"
+#include "cli/preview.h"
 #include "cli/remote.h"
 #include "cli/run.h"
 #include "cli/show.h"
 #include "cli/stream_exec.h"
+#include "cli/template.h"
 #include "common/clock.h"
 #include "common/json_write.h"
 
-/* 0 on success, which is the exit status too; -1 with the fault. */
-static int get(const struct commands *c, const char *path, struct buf *answer)
+static int64_t now_s(void)
 {
-	struct api_request r = {.method = "GET", .path = path, .answer = answer, .timeout_ms = API_TIMEOUT_MS};
-
-	return api_call(c->api, &r, c->fault);
+	return clock_wall_ns() / 1000000000;
 }
 
-static int print_json(const struct commands *c, struct str answer)
+static int ls_table(struct buf *out, struct str answer, struct fault *f)
 {
-	struct buf out = BUF_EMPTY;
-
-	if (show_json(&out, answer, isatty(1), c->fault) < 0) {
-		buf_fini(&out);
-		return -1;
-	}
-	return show_flush(&out, c->fault);
+	return show_sandboxes(out, answer, now_s(), f);
 }
 
-static int spawn(const struct commands *c)
+static int ls(const struct command *c)
+{
+	struct api_request r = {.method = "GET", .timeout_ms = API_TIMEOUT_MS};
+	struct buf path = BUF_EMPTY;
+
+	buf_add_cstr(&path, "/api/v1/sandboxes");
+	return command_ask(c, &r, &path, NULL, ls_table);
+}
+
+static int spawn(const struct command *c)
 {
 	char id[REMOTE_ID_SIZE];
 	struct buf answer = BUF_EMPTY;
-	struct buf out = BUF_EMPTY;
-	int rc = remote_spawn(c->api, c->options, &answer, id, c->fault);
+	int rc = remote_spawn(c->api, NULL, c->options, &answer, id, c->fault);
 
-	if (rc == 0 && c->options->json) {
-		rc = print_json(c, buf_str(&answer));
-	} else if (rc == 0) {
-		buf_addf(&out, "%s\n", id);
-		rc = show_flush(&out, c->fault);
-	}
+	if (rc == 0)
+		rc = command_print_word(c, buf_str(&answer), id);
 	buf_fini(&answer);
 	return rc;
 }
 
-static int ls(const struct commands *c)
+static int get(const struct command *c)
 {
-	struct buf answer = BUF_EMPTY;
-	struct buf out = BUF_EMPTY;
-	int rc = get(c, "/api/v1/sandboxes", &answer);
+	struct api_request r = {.method = "GET", .timeout_ms = API_TIMEOUT_MS};
+	struct buf path = BUF_EMPTY;
 
-	if (rc == 0 && c->options->json) {
-		rc = print_json(c, buf_str(&answer));
-	} else if (rc == 0) {
-		rc = show_sandboxes(&out, buf_str(&answer), clock_wall_ns() / 1000000000, c->fault);
-		if (rc == 0)
-			rc = show_flush(&out, c->fault);
-	}
-	buf_fini(&out);
-	buf_fini(&answer);
-	return rc;
+	remote_path(&path, c->options->operands.at[0], "");
+	return command_ask(c, &r, &path, NULL, show_pairs);
 }
 
-static int exec(const struct commands *c)
+static int log_lines(struct buf *out, struct str answer, struct fault *f)
+{
+	return show_lines(out, answer, isatty(1), f);
+}
+
+static int logs(const struct command *c)
+{
+	struct api_request r = {.method = "GET", .timeout_ms = API_TIMEOUT_MS};
+	struct buf path = BUF_EMPTY;
+
+	remote_path(&path, c->options->operands.at[0], "/logs");
+	if (c->options->lines)
+		buf_addf(&path, "?lines=%llu", (unsigned long long)c->options->lines);
+	return command_ask(c, &r, &path, NULL, log_lines);
+}
+
+static int expiry(struct buf *out, struct str answer, struct fault *f)
+{
+	return show_expiry(out, answer, now_s(), f);
+}
+
+/* Half an hour unless it is said, as the SDKs have it. */
+static int extend(const struct command *c)
+{
+	const struct words *words = &c->options->operands;
+	struct api_request r = {.method = "POST", .timeout_ms = API_TIMEOUT_MS};
+	struct buf path = BUF_EMPTY;
+	struct buf body = BUF_EMPTY;
+	struct json_writer w = json_writer(&body);
+
+	remote_path(&path, words->at[0], "/extend");
+	json_object_begin(&w, NULL);
+	json_cstr(&w, "ttl", words->n > 1 ? words->at[1] : "30m");
+	json_object_end(&w);
+	return command_ask(c, &r, &path, &body, expiry);
+}
+
+static int prune(const struct command *c)
+{
+	struct api_request r = {.method = "DELETE", .timeout_ms = API_TIMEOUT_MS};
+	struct buf path = BUF_EMPTY;
+
+	buf_add_cstr(&path, "/api/v1/sandboxes");
+	return command_ask(c, &r, &path, NULL, show_pairs);
+}
+
+static int run(const struct command *c)
+{
+	return run_command(c->api, c->options, c->fault);
+}
+
+static int exec(const struct command *c)
 {
 	int code = 0;
 
@@ -77,7 +117,7 @@ static int exec(const struct commands *c)
 	return code;
 }
 
-static int print_copied(const struct commands *c, uint64_t bytes)
+static int print_copied(const struct command *c, uint64_t bytes)
 {
 	struct buf out = BUF_EMPTY;
 	struct json_writer w = json_writer(&out);
@@ -91,7 +131,7 @@ static int print_copied(const struct commands *c, uint64_t bytes)
 	return show_flush(&out, c->fault);
 }
 
-static int copy_between(const struct commands *c, const char *remote, size_t id_len, const char *local, bool up,
+static int copy_between(const struct command *c, const char *remote, size_t id_len, const char *local, bool up,
 			uint64_t *bytes)
 {
 	char *id = str_dup(str_of(remote, id_len));
@@ -108,7 +148,7 @@ static int copy_between(const struct commands *c, const char *remote, size_t id_
 	return rc;
 }
 
-static int cp(const struct commands *c)
+static int cp(const struct command *c)
 {
 	const char *from = c->options->operands.at[0];
 	const char *to = c->options->operands.at[1];
@@ -139,7 +179,7 @@ static void add_killed(struct buf *out, struct json_writer *w, const char *id, b
 }
 
 /* One that fails does not keep the others alive; the last fault decides the exit status, each is told. */
-static int kill_all(const struct commands *c)
+static int kill_all(const struct command *c)
 {
 	const struct words *ids = &c->options->operands;
 	struct buf out = BUF_EMPTY;
@@ -166,23 +206,14 @@ static int kill_all(const struct commands *c)
 	return last.kind == FAULT_NONE ? 0 : -1;
 }
 
-static int pairs(const struct commands *c, const char *path, struct buf *answer)
+static int pairs(const struct command *c, const char *path, struct buf *answer)
 {
-	struct buf out = BUF_EMPTY;
-	int rc = get(c, path, answer);
+	int rc = command_get(c, path, answer);
 
-	if (rc == 0 && c->options->json) {
-		rc = print_json(c, buf_str(answer));
-	} else if (rc == 0) {
-		rc = show_pairs(&out, buf_str(answer), c->fault);
-		if (rc == 0)
-			rc = show_flush(&out, c->fault);
-	}
-	buf_fini(&out);
-	return rc;
+	return rc == 0 ? command_print(c, buf_str(answer), show_pairs) : rc;
 }
 
-static int whoami(const struct commands *c)
+static int whoami(const struct command *c)
 {
 	struct buf answer = BUF_EMPTY;
 	int rc = pairs(c, "/gateway/v1/whoami", &answer);
@@ -191,8 +222,17 @@ static int whoami(const struct commands *c)
 	return rc;
 }
 
+static int status(const struct command *c)
+{
+	struct buf answer = BUF_EMPTY;
+	int rc = pairs(c, "/gateway/v1/status", &answer);
+
+	buf_fini(&answer);
+	return rc;
+}
+
 /* A gateway that answers but is not well is exit 1, so that a script can ask. */
-static int health(const struct commands *c)
+static int health(const struct command *c)
 {
 	struct buf answer = BUF_EMPTY;
 	int rc = pairs(c, "/gateway/v1/health", &answer);
@@ -208,27 +248,34 @@ static int health(const struct commands *c)
 	return rc;
 }
 
-int commands_run(const struct commands *c, enum verb verb)
+int commands_run(const struct command *c, enum verb verb)
 {
-	switch (verb) {
-	case VERB_RUN:
-		return run_command(c->api, c->options, c->fault);
-	case VERB_SPAWN:
-		return spawn(c);
-	case VERB_LS:
-		return ls(c);
-	case VERB_EXEC:
-		return exec(c);
-	case VERB_CP:
-		return cp(c);
-	case VERB_KILL:
-		return kill_all(c);
-	case VERB_WHOAMI:
-		return whoami(c);
-	case VERB_HEALTH:
-		return health(c);
-	case VERB_COUNT:
-		break;
-	}
+	static int (*const runs[VERB_COUNT])(const struct command *c) = {
+		[VERB_RUN] = run,
+		[VERB_SPAWN] = spawn,
+		[VERB_LS] = ls,
+		[VERB_GET] = get,
+		[VERB_EXEC] = exec,
+		[VERB_CP] = cp,
+		[VERB_LOGS] = logs,
+		[VERB_EXTEND] = extend,
+		[VERB_KILL] = kill_all,
+		[VERB_PRUNE] = prune,
+		[VERB_TEMPLATE_LS] = template_ls,
+		[VERB_TEMPLATE_GET] = template_get,
+		[VERB_TEMPLATE_SAVE] = template_save,
+		[VERB_TEMPLATE_RM] = template_rm,
+		[VERB_TEMPLATE_SPAWN] = template_spawn,
+		[VERB_PREVIEW] = preview_command,
+		[VERB_LEASES] = lease_ls,
+		[VERB_LEASES_RENEW] = lease_renew,
+		[VERB_LEASES_RELEASE] = lease_release,
+		[VERB_WHOAMI] = whoami,
+		[VERB_HEALTH] = health,
+		[VERB_STATUS] = status,
+	};
+
+	if (verb < VERB_COUNT && runs[verb])
+		return runs[verb](c);
 	return fault_set(c->fault, FAULT_USAGE, "USAGE", "unknown command");
 }

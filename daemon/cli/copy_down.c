@@ -17,6 +17,7 @@
 #include "cli/copy.h"
 #include "cli/encode.h"
 #include "cli/interrupt.h"
+#include "cli/progress.h"
 #include "cli/remote.h"
 #include "common/fd.h"
 
@@ -114,6 +115,7 @@ static int on_bytes(void *user, struct str bytes)
 	int rc = d->fd == 1 ? interrupt_write(1, bytes.p, bytes.n) : fd_write_all(d->fd, bytes.p, bytes.n);
 
 	encode_cksum_add(&d->sum, bytes);
+	progress_bytes(api_progress(d->api), d->sum.bytes);
 	if (rc == -EINTR)
 		return fault_set(d->fault, FAULT_INTERRUPTED, "INTERRUPTED", "stopped by a signal");
 	if (rc == -EPIPE && d->fd == 1)
@@ -168,7 +170,9 @@ static int receive_file(struct download *d, const char *local)
 
 	if (find_target(d, local) < 0 || open_temp(d) < 0)
 		return -1;
+	progress_begin(api_progress(d->api), "copying", d->stat.bytes);
 	rc = receive(d);
+	progress_end(api_progress(d->api));
 	if (rc < 0)
 		unlink(path_of(&d->temp));
 	fd_close(&d->fd);

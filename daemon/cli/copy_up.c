@@ -21,6 +21,7 @@
 #include "cli/copy.h"
 #include "cli/encode.h"
 #include "cli/interrupt.h"
+#include "cli/progress.h"
 #include "cli/remote.h"
 #include "cli/sh_quote.h"
 #include "common/fd.h"
@@ -298,6 +299,7 @@ static int send_pieces(struct upload *u, struct buf *piece)
 		    append_piece(u, buf_str(piece)) < 0)
 			return -1;
 		encode_cksum_add(&sum, buf_str(piece));
+		progress_bytes(api_progress(u->api), sum.bytes);
 	}
 	return check_sum(u, &sum) < 0 ? -1 : put_in_place(u);
 }
@@ -336,7 +338,9 @@ int copy_up(struct api *a, const char *id, const char *local, const char *remote
 	if (rc == 0)
 		rc = find_target(&u, remote);
 	if (rc == 0) {
+		progress_begin(api_progress(a), "copying", u.bytes);
 		rc = send_file(&u);
+		progress_end(api_progress(a));
 		if (rc < 0)
 			clean_up(&u);
 	}

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/help.h"
 
-#define SPAWN_OPTIONS                                                                                                  \
-	"  --image IMAGE        image of the sandbox (default: the server's)\n"                                        \
+#define IMAGE_OPTION "  --image IMAGE        image of the sandbox (default: the server's)\n"
+
+#define FIELD_OPTIONS                                                                                                  \
 	"  --provider NAME      what runs it (default: the server's)\n"                                                \
 	"  --memory MB          memory in megabytes\n"                                                                 \
 	"  --vcpus N            number of processors\n"                                                                \
 	"  --ttl DURATION       how long it lives at most, such as 90s, 5m, 1h30m\n"                                   \
 	"  --metadata KEY=VALUE a label, any number of times\n"
+
+#define LEASE_OPTION                                                                                                   \
+	"  --lease LEASE        destroy it when this ends: a duration such as 90s (from now on, until renewed),\n"     \
+	"                       process=PID (one of yours that runs this command, such as process=$$ in a shell);\n"   \
+	"                       process and connection mean this command itself, which ends at once\n"
 
 #define EXEC_OPTIONS                                                                                                   \
 	"  --env KEY=VALUE      a variable of the command's environment, any number of times\n"                        \
@@ -39,15 +45,19 @@ static const char *const texts[VERB_COUNT] = {
 		     "The words are the program and its arguments, exactly; for shell syntax run sh -c '...'.\n"
 		     "\n"
 		     "  --file LOCAL:REMOTE  copy a file into the sandbox first, any number of "
-		     "times\n" SPAWN_OPTIONS EXEC_OPTIONS COMMON_OPTIONS EXEC_STATUS,
+		     "times\n" IMAGE_OPTION FIELD_OPTIONS EXEC_OPTIONS COMMON_OPTIONS EXEC_STATUS,
 	[VERB_SPAWN] = "usage: stacygate spawn [OPTION]...\n"
 		       "\n"
 		       "Makes a sandbox and prints its id.\n"
-		       "\n" SPAWN_OPTIONS COMMON_OPTIONS,
+		       "\n" IMAGE_OPTION FIELD_OPTIONS LEASE_OPTION COMMON_OPTIONS,
 	[VERB_LS] = "usage: stacygate ls [OPTION]...\n"
 		    "\n"
 		    "Lists the sandboxes.\n"
 		    "\n" COMMON_OPTIONS,
+	[VERB_GET] = "usage: stacygate get [OPTION]... ID\n"
+		     "\n"
+		     "Shows a sandbox.\n"
+		     "\n" COMMON_OPTIONS,
 	[VERB_EXEC] = "usage: stacygate exec [OPTION]... ID [--] COMMAND [ARGUMENT]...\n"
 		      "\n"
 		      "Runs a command in a sandbox and shows its output as it comes. Ctrl-C ends the command.\n"
@@ -62,10 +72,77 @@ static const char *const texts[VERB_COUNT] = {
 		    "the file under its own name; \"-\" is standard input or output. PATH is below /workspace\n"
 		    "unless it begins with a slash. A local name with a colon is written ./a:b.\n"
 		    "\n" COMMON_OPTIONS,
+	[VERB_LOGS] = "usage: stacygate logs [OPTION]... ID\n"
+		      "\n"
+		      "Prints what a sandbox has logged; on a terminal control bytes are shown as \\xNN.\n"
+		      "\n"
+		      "  --lines N            the last N lines (default: 100)\n" COMMON_OPTIONS,
+	[VERB_EXTEND] = "usage: stacygate extend [OPTION]... ID [TTL]\n"
+			"\n"
+			"Lets a sandbox live for TTL from now on, such as 90s, 5m, 1h30m (default: 30m).\n"
+			"\n" COMMON_OPTIONS,
 	[VERB_KILL] = "usage: stacygate kill ID...\n"
 		      "\n"
 		      "Destroys sandboxes and prints the ids of those that are gone.\n"
 		      "\n" COMMON_OPTIONS,
+	[VERB_PRUNE] = "usage: stacygate prune [OPTION]...\n"
+		       "\n"
+		       "Destroys the sandboxes whose time has passed, and says how many.\n"
+		       "\n" COMMON_OPTIONS,
+	[VERB_TEMPLATE] = "usage: stacygate template ls\n"
+			  "       stacygate template get NAME\n"
+			  "       stacygate template save NAME --image IMAGE [OPTION]...\n"
+			  "       stacygate template rm NAME\n"
+			  "       stacygate template spawn NAME [OPTION]...\n"
+			  "\n"
+			  "Templates are names for what a sandbox is to be.\n"
+			  "\n"
+			  "  -h, --help           this text; stacygate template COMMAND --help tells more\n",
+	[VERB_TEMPLATE_LS] = "usage: stacygate template ls [OPTION]...\n"
+			     "\n"
+			     "Lists the templates.\n"
+			     "\n" COMMON_OPTIONS,
+	[VERB_TEMPLATE_GET] = "usage: stacygate template get [OPTION]... NAME\n"
+			      "\n"
+			      "Shows a template.\n"
+			      "\n" COMMON_OPTIONS,
+	[VERB_TEMPLATE_SAVE] = "usage: stacygate template save NAME --image IMAGE [OPTION]...\n"
+			       "\n"
+			       "Makes a template, or replaces the one of that name.\n"
+			       "\n"
+			       "  --image IMAGE        image of its sandboxes\n" FIELD_OPTIONS COMMON_OPTIONS,
+	[VERB_TEMPLATE_RM] = "usage: stacygate template rm [OPTION]... NAME\n"
+			     "\n"
+			     "Removes a template. Sandboxes that were made from it stay.\n"
+			     "\n" COMMON_OPTIONS,
+	[VERB_TEMPLATE_SPAWN] =
+		"usage: stacygate template spawn [OPTION]... NAME\n"
+		"\n"
+		"Makes a sandbox from a template and prints its id. Options go before what the template says.\n"
+		"\n" FIELD_OPTIONS LEASE_OPTION COMMON_OPTIONS,
+	[VERB_PREVIEW] =
+		"usage: stacygate preview [OPTION]... ID PORT\n"
+		"\n"
+		"Prints the URL under which a port of a sandbox is seen, or serves it here.\n"
+		"\n"
+		"  --open-port N        serve it on port N of 127.0.0.1 and ::1 (0: any free one, printed) until\n"
+		"                       interrupted, to your own processes and browser alone\n" COMMON_OPTIONS,
+	[VERB_LEASES] = "usage: stacygate leases [OPTION]...\n"
+			"       stacygate leases renew ID [LEASE]\n"
+			"       stacygate leases release ID\n"
+			"\n"
+			"Lists the sandboxes that are tied to a process, a connection or a clock, and to which.\n"
+			"\n" COMMON_OPTIONS,
+	[VERB_LEASES_RENEW] =
+		"usage: stacygate leases renew [OPTION]... ID [LEASE]\n"
+		"\n"
+		"Renews what a sandbox is tied to, or ties it to LEASE from now on: a duration such as 90s,\n"
+		"or process=PID of one of your processes that runs this command.\n"
+		"\n" COMMON_OPTIONS,
+	[VERB_LEASES_RELEASE] = "usage: stacygate leases release [OPTION]... ID\n"
+				"\n"
+				"Unties a sandbox: it lives to the ttl that was asked for.\n"
+				"\n" COMMON_OPTIONS,
 	[VERB_WHOAMI] = "usage: stacygate whoami [OPTION]...\n"
 			"\n"
 			"Shows who you are to the gateway, and what that allows.\n"
@@ -73,6 +150,10 @@ static const char *const texts[VERB_COUNT] = {
 	[VERB_HEALTH] = "usage: stacygate health [OPTION]...\n"
 			"\n"
 			"Shows the gateway's health. Exit status 1 if it is not well.\n"
+			"\n" COMMON_OPTIONS,
+	[VERB_STATUS] = "usage: stacygate status [OPTION]...\n"
+			"\n"
+			"Shows what the gateway counts of your own use; to an admin, of all.\n"
 			"\n" COMMON_OPTIONS,
 };
 
@@ -82,14 +163,28 @@ const char *help_program(void)
 	       "\n"
 	       "Runs code in StacyVM sandboxes through the local gateway.\n"
 	       "\n"
-	       "  run      make a sandbox, run a command in it, destroy it\n"
-	       "  spawn    make a sandbox\n"
-	       "  ls       list sandboxes\n"
-	       "  exec     run a command in a sandbox\n"
-	       "  cp       copy a file into a sandbox or out of it\n"
-	       "  kill     destroy sandboxes\n"
-	       "  whoami   who you are to the gateway\n"
-	       "  health   how the gateway is\n"
+	       "  run              make a sandbox, run a command in it, destroy it\n"
+	       "  spawn            make a sandbox\n"
+	       "  ls               list sandboxes\n"
+	       "  get              show a sandbox\n"
+	       "  exec             run a command in a sandbox\n"
+	       "  cp               copy a file into a sandbox or out of it\n"
+	       "  logs             what a sandbox has logged\n"
+	       "  extend           let a sandbox live longer\n"
+	       "  kill             destroy sandboxes\n"
+	       "  prune            destroy those whose time has passed\n"
+	       "  template ls      list templates\n"
+	       "  template get     show a template\n"
+	       "  template save    make or replace a template\n"
+	       "  template rm      remove a template\n"
+	       "  template spawn   make a sandbox from a template\n"
+	       "  preview          where a port of a sandbox is seen\n"
+	       "  leases           what sandboxes are tied to\n"
+	       "  leases renew     renew a lease, or tie a sandbox to something else\n"
+	       "  leases release   untie a sandbox\n"
+	       "  whoami           who you are to the gateway\n"
+	       "  health           how the gateway is\n"
+	       "  status           what the gateway counts of your use\n"
 	       "\n"
 	       "  -h, --help     this text; stacygate COMMAND --help tells more\n"
 	       "  -V, --version  version\n"

@@ -13,7 +13,9 @@
 #include "cli/help.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
+#include "cli/progress.h"
 #include "cli/socket_path.h"
+#include "common/fd.h"
 #include "config.h"
 
 static int print(const char *text)
@@ -38,19 +40,35 @@ static int open_standard_fds(void)
 	return fd < 0 ? -1 : close(fd);
 }
 
+/* What was not done as it was asked; who reads JSON finds the values in it. */
+static void print_notes(const struct api *a, const struct options *o)
+{
+	struct str notes = api_notes(a);
+
+	if (o->json || notes.n == 0)
+		return;
+	if (fd_write_all(2, notes.p, notes.n) < 0) {
+		/* A stderr that cannot be written has nobody to tell. */
+	}
+}
+
 static int run_with_api(enum verb verb, const struct options *o, struct fault *f)
 {
 	char path[SOCKET_PATH_SIZE];
-	struct commands c = {.options = o, .fault = f};
+	struct progress progress;
+	struct command c = {.options = o, .fault = f};
 	int status = -1;
 
 	if (socket_path_find(path, f) < 0)
 		return -1;
-	c.api = api_new(path);
-	if (c.api)
+	progress_init(&progress, o->json);
+	c.api = api_new(path, &progress);
+	if (c.api) {
 		status = commands_run(&c, verb);
-	else
+		print_notes(c.api, o);
+	} else {
 		fault_memory(f);
+	}
 	api_free(c.api);
 	return status;
 }
@@ -83,6 +101,7 @@ static int usage(const char *what, const char *word)
 int main(int argc, char **argv)
 {
 	enum verb verb;
+	int words;
 
 	if (open_standard_fds() < 0 || interrupt_init() < 0)
 		return 1;
@@ -92,7 +111,8 @@ int main(int argc, char **argv)
 		return print(help_program());
 	if (strcmp(argv[1], "-V") == 0 || strcmp(argv[1], "--version") == 0)
 		return print_version();
-	if (!options_verb(argv[1], &verb))
+	words = verb_find(argv + 1, argc - 1, &verb);
+	if (words == 0)
 		return usage(argv[1][0] == '-' ? "unknown option" : "unknown command", argv[1]);
-	return run_verb(verb, argc - 2, argv + 2);
+	return run_verb(verb, argc - 1 - words, argv + 1 + words);
 }

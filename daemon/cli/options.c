@@ -18,10 +18,18 @@ enum option_kind {
 	KIND_NUMBER,   /* uint64_t, at least 1 */
 	KIND_PAIR,     /* struct words, each K=V */
 	KIND_FILE,     /* struct words, each LOCAL:REMOTE */
+	KIND_LEASE,    /* const char *, options_is_lease() */
+	KIND_PORT,     /* the two fields of --open-port */
 };
 
 #define ON(verb) (1u << (verb))
 #define ON_ALL   (ON(VERB_COUNT) - 1)
+
+/* Commands that make a sandbox, those that say what one is to be, and those that run a command in one. */
+#define ON_SPAWN  (ON(VERB_SPAWN) | ON(VERB_TEMPLATE_SPAWN))
+#define ON_IMAGE  (ON(VERB_RUN) | ON(VERB_SPAWN) | ON(VERB_TEMPLATE_SAVE))
+#define ON_FIELDS (ON_IMAGE | ON(VERB_TEMPLATE_SPAWN))
+#define ON_EXEC   (ON(VERB_RUN) | ON(VERB_EXEC))
 
 struct option_row {
 	const char *name;
@@ -33,53 +41,21 @@ struct option_row {
 
 static const struct option_row rows[] = {
 	{"help", 'h', KIND_FLAG, ON_ALL, offsetof(struct options, help)},
-	{"json", 0, KIND_FLAG, ON_ALL, offsetof(struct options, json)},
-	{"image", 0, KIND_TEXT, ON(VERB_RUN) | ON(VERB_SPAWN), offsetof(struct options, image)},
-	{"provider", 0, KIND_TEXT, ON(VERB_RUN) | ON(VERB_SPAWN), offsetof(struct options, provider)},
-	{"ttl", 0, KIND_DURATION, ON(VERB_RUN) | ON(VERB_SPAWN), offsetof(struct options, ttl)},
-	{"memory", 0, KIND_NUMBER, ON(VERB_RUN) | ON(VERB_SPAWN), offsetof(struct options, memory_mb)},
-	{"vcpus", 0, KIND_NUMBER, ON(VERB_RUN) | ON(VERB_SPAWN), offsetof(struct options, vcpus)},
-	{"metadata", 0, KIND_PAIR, ON(VERB_RUN) | ON(VERB_SPAWN), offsetof(struct options, metadata)},
+	{"json", 0, KIND_FLAG, ON_ALL & ~ON(VERB_TEMPLATE), offsetof(struct options, json)},
+	{"image", 0, KIND_TEXT, ON_IMAGE, offsetof(struct options, image)},
+	{"provider", 0, KIND_TEXT, ON_FIELDS, offsetof(struct options, provider)},
+	{"ttl", 0, KIND_DURATION, ON_FIELDS, offsetof(struct options, ttl)},
+	{"memory", 0, KIND_NUMBER, ON_FIELDS, offsetof(struct options, memory_mb)},
+	{"vcpus", 0, KIND_NUMBER, ON_FIELDS, offsetof(struct options, vcpus)},
+	{"metadata", 0, KIND_PAIR, ON_FIELDS, offsetof(struct options, metadata)},
+	{"lease", 0, KIND_LEASE, ON_SPAWN, offsetof(struct options, lease)},
 	{"file", 0, KIND_FILE, ON(VERB_RUN), offsetof(struct options, files)},
-	{"env", 0, KIND_PAIR, ON(VERB_RUN) | ON(VERB_EXEC), offsetof(struct options, env)},
-	{"timeout", 0, KIND_DURATION, ON(VERB_RUN) | ON(VERB_EXEC), offsetof(struct options, timeout)},
-	{"workdir", 0, KIND_TEXT, ON(VERB_RUN) | ON(VERB_EXEC), offsetof(struct options, workdir)},
+	{"env", 0, KIND_PAIR, ON_EXEC, offsetof(struct options, env)},
+	{"timeout", 0, KIND_DURATION, ON_EXEC, offsetof(struct options, timeout)},
+	{"workdir", 0, KIND_TEXT, ON_EXEC, offsetof(struct options, workdir)},
+	{"lines", 0, KIND_NUMBER, ON(VERB_LOGS), offsetof(struct options, lines)},
+	{"open-port", 0, KIND_PORT, ON(VERB_PREVIEW), offsetof(struct options, open_port_at)},
 };
-
-struct verb_row {
-	const char *name;
-	size_t operands_min;
-	size_t operands_max;
-	bool command;         /* a command line follows the operands */
-	const char *operands; /* what is missing when there are too few */
-};
-
-static const struct verb_row verbs[VERB_COUNT] = {
-	[VERB_RUN] = {"run", 0, 0, true, "a command"},
-	[VERB_SPAWN] = {"spawn", 0, 0, false, ""},
-	[VERB_LS] = {"ls", 0, 0, false, ""},
-	[VERB_EXEC] = {"exec", 1, 1, true, "a sandbox's id and a command"},
-	[VERB_CP] = {"cp", 2, 2, false, "a source and a destination, one of them ID:PATH"},
-	[VERB_KILL] = {"kill", 1, SIZE_MAX, false, "a sandbox's id"},
-	[VERB_WHOAMI] = {"whoami", 0, 0, false, ""},
-	[VERB_HEALTH] = {"health", 0, 0, false, ""},
-};
-
-bool options_verb(const char *name, enum verb *verb)
-{
-	for (size_t i = 0; i < VERB_COUNT; i++) {
-		if (strcmp(verbs[i].name, name) == 0) {
-			*verb = (enum verb)i;
-			return true;
-		}
-	}
-	return false;
-}
-
-const char *options_verb_name(enum verb verb)
-{
-	return verbs[verb].name;
-}
 
 /* argv as it is walked. */
 struct walk {
@@ -92,8 +68,8 @@ struct walk {
 
 static int usage(const struct walk *w, const char *what, const char *word)
 {
-	return fault_set(w->f, FAULT_USAGE, "USAGE", "%s: %s%s%s (see stacygate %s --help)", options_verb_name(w->verb),
-			 what, word ? ": " : "", word ? word : "", options_verb_name(w->verb));
+	return fault_set(w->f, FAULT_USAGE, "USAGE", "%s: %s%s%s (see stacygate %s --help)", verb_name(w->verb), what,
+			 word ? ": " : "", word ? word : "", verb_name(w->verb));
 }
 
 /* The row of "--NAME", "--NAME=VALUE" or "-X"; *value is what stands behind '='. */
@@ -141,11 +117,20 @@ static bool is_text(const char *value)
 	return true;
 }
 
+#define NOT_A_DURATION "not a duration such as 90s, 5m or 1h30m"
+#define NOT_A_LEASE    "not a lease (connection, process, process=PID, or a duration such as 90s)"
+
+static bool is_duration(const char *value)
+{
+	int64_t ns;
+
+	return duration_parse(str_from(value), &ns) == DURATION_OK && ns > 0;
+}
+
 static int store(const struct walk *w, const struct option_row *row, const char *value)
 {
 	char *field = (char *)w->o + row->offset;
 	uint64_t number;
-	int64_t ns;
 
 	/* What goes into JSON must be text; a local file's name may be anything. */
 	if (row->kind != KIND_FLAG && row->kind != KIND_FILE && !is_text(value))
@@ -160,8 +145,8 @@ static int store(const struct walk *w, const struct option_row *row, const char 
 		*(const char **)(void *)field = value;
 		return 0;
 	case KIND_DURATION:
-		if (duration_parse(str_from(value), &ns) != DURATION_OK || ns <= 0)
-			return usage(w, "not a duration such as 90s, 5m or 1h30m", value);
+		if (!is_duration(value))
+			return usage(w, NOT_A_DURATION, value);
 		*(const char **)(void *)field = value;
 		return 0;
 	case KIND_NUMBER:
@@ -177,6 +162,17 @@ static int store(const struct walk *w, const struct option_row *row, const char 
 		if (!strchr(value, ':') || value[0] == ':' || !strchr(value, ':')[1])
 			return usage(w, "LOCAL:REMOTE expected", value);
 		return add_word((struct words *)(void *)field, value, w->f);
+	case KIND_LEASE:
+		if (!options_is_lease(value))
+			return usage(w, NOT_A_LEASE, value);
+		*(const char **)(void *)field = value;
+		return 0;
+	case KIND_PORT:
+		if (str_parse_u64(str_from(value), &number) < 0 || number > UINT16_MAX)
+			return usage(w, "not a port, or 0 for a free one", value);
+		*(uint16_t *)(void *)field = (uint16_t)number;
+		w->o->open_port = true;
+		return 0;
 	}
 	return -1;
 }
@@ -206,11 +202,13 @@ static bool is_option(const char *word)
 
 static int take_operand(struct walk *w)
 {
-	const struct verb_row *row = &verbs[w->verb];
+	const struct verb_shape *shape = verb_shape(w->verb);
 
-	if (w->o->operands.n < row->operands_max)
+	if (w->o->operands.n < shape->operands_max)
 		return add_word(&w->o->operands, *w->at++, w->f);
-	if (!row->command)
+	if (w->verb == VERB_TEMPLATE)
+		return usage(w, "unknown command", *w->at);
+	if (!shape->command)
 		return usage(w, "one word too many", *w->at);
 	w->o->command = w->at;
 	w->o->command_words = (size_t)(w->end - w->at);
@@ -233,14 +231,39 @@ static int check_copy(const struct walk *w)
 						      : usage(w, "not valid UTF-8, which the API cannot carry", NULL);
 }
 
+static int check_operand(const struct walk *w, enum operand kind, const char *word)
+{
+	uint64_t port;
+
+	switch (kind) {
+	case OPERAND_ID:
+		return options_is_id(word) ? 0 : usage(w, "not a sandbox's id", word);
+	case OPERAND_NAME:
+		return options_is_name(word) ? 0 : usage(w, "not a template's name", word);
+	case OPERAND_DURATION:
+		return is_duration(word) ? 0 : usage(w, NOT_A_DURATION, word);
+	case OPERAND_LEASE:
+		return options_is_lease(word) ? 0 : usage(w, NOT_A_LEASE, word);
+	case OPERAND_PORT:
+		return str_parse_u64(str_from(word), &port) == 0 && port > 0 && port <= UINT16_MAX
+			       ? 0
+			       : usage(w, "not a port", word);
+	case OPERAND_FILE:
+		return 0;
+	}
+	return -1;
+}
+
 static int check_operands(const struct walk *w)
 {
-	if (w->verb == VERB_CP)
-		return check_copy(w);
+	const struct verb_shape *shape = verb_shape(w->verb);
+
 	for (size_t i = 0; i < w->o->operands.n; i++)
-		if (!options_is_id(w->o->operands.at[i]))
-			return usage(w, "not a sandbox's id", w->o->operands.at[i]);
-	return 0;
+		if (check_operand(w, shape->kinds[i > 0], w->o->operands.at[i]) < 0)
+			return -1;
+	if (w->verb == VERB_TEMPLATE_SAVE && !w->o->image)
+		return usage(w, "missing", "--image IMAGE");
+	return w->verb == VERB_CP ? check_copy(w) : 0;
 }
 
 int options_parse(enum verb verb, int argc, char **argv, struct options *o, struct fault *f)
@@ -262,8 +285,8 @@ int options_parse(enum verb verb, int argc, char **argv, struct options *o, stru
 	}
 	if (rc < 0 || o->help)
 		return rc;
-	if (o->operands.n < verbs[verb].operands_min || (verbs[verb].command && o->command_words == 0))
-		return usage(&w, "missing", verbs[verb].operands);
+	if (o->operands.n < verb_shape(verb)->operands_min || (verb_shape(verb)->command && o->command_words == 0))
+		return usage(&w, "missing", verb_shape(verb)->missing);
 	return check_operands(&w);
 }
 
@@ -303,6 +326,27 @@ static bool is_id_span(struct str s)
 bool options_is_id(const char *text)
 {
 	return is_id_span(str_from(text));
+}
+
+bool options_is_lease(const char *text)
+{
+	struct str s = str_from(text);
+	uint64_t pid;
+
+	if (str_eq(s, STR("connection")) || str_eq(s, STR("process")) || is_duration(text))
+		return true;
+	return str_starts(s, STR("process=")) && str_parse_u64(str_of(s.p + 8, s.n - 8), &pid) == 0 && pid > 0 &&
+	       pid <= INT32_MAX;
+}
+
+bool options_is_name(const char *text)
+{
+	if (strcmp(text, "") == 0 || strcmp(text, ".") == 0 || strcmp(text, "..") == 0 || !is_text(text))
+		return false;
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || *text == 0x7f || *text == '/')
+			return false;
+	return true;
 }
 
 bool options_is_remote(const char *text, size_t *id_len)

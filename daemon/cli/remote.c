@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/progress.h"
 #include "common/json_write.h"
 
 /* A spawn may pull an image; the gateway itself gives up after five minutes. */
@@ -13,86 +14,80 @@ enum {
 	SPAWN_TIMEOUT_MS = 330000
 };
 
+static void add_escaped(struct buf *out, struct str text, const char *plain)
+{
+	for (size_t i = 0; i < text.n; i++) {
+		char c = text.p[i];
+
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		    (c && strchr(plain, c)))
+			buf_add_char(out, c);
+		else
+			buf_addf(out, "%%%02X", (unsigned char)c);
+	}
+}
+
 void remote_path(struct buf *out, const char *id, const char *tail)
 {
 	buf_add_cstr(out, "/api/v1/sandboxes/");
 	buf_add_cstr(out, id);
 	buf_add_cstr(out, tail);
-	buf_add_char(out, 0);
 }
 
-/* The same with "?NAME=VALUE", the value escaped. */
+void remote_template_path(struct buf *out, struct str name, const char *tail)
+{
+	buf_add_cstr(out, "/api/v1/templates/");
+	add_escaped(out, name, "-._~$&+,:;=@");
+	buf_add_cstr(out, tail);
+}
+
+/* A sandbox's path with "?NAME=VALUE", the value escaped. */
 static void query_path(struct buf *out, const char *id, const char *tail, struct str value, const char *more)
 {
 	buf_add_cstr(out, "/api/v1/sandboxes/");
 	buf_add_cstr(out, id);
 	buf_add_cstr(out, tail);
-	for (size_t i = 0; i < value.n; i++) {
-		char c = value.p[i];
-
-		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-		    (c && strchr("-._~/", c)))
-			buf_add_char(out, c);
-		else
-			buf_addf(out, "%%%02X", (unsigned char)c);
-	}
+	add_escaped(out, value, "-._~/");
 	buf_add_cstr(out, more);
-	buf_add_char(out, 0);
 }
 
-/* Sends r with the path in `path`, which is used up. */
-static int call(struct api *a, struct api_request *r, struct buf *path, struct fault *f)
+int remote_call(struct api *a, struct api_request *r, struct buf *path, struct buf *body, struct fault *f)
 {
 	int rc;
 
-	if (path->failed || (r->body.p == NULL && r->body.n > 0)) {
-		buf_fini(path);
-		return fault_memory(f);
-	}
-	r->path = buf_data(path);
-	rc = api_call(a, r, f);
-	buf_fini(path);
-	return rc;
-}
-
-/* The same with a JSON body, used up too. */
-static int call_with_body(struct api *a, struct api_request *r, struct buf *path, struct buf *body, struct fault *f)
-{
-	int rc = -1;
-
-	if (body->failed) {
-		buf_fini(path);
-		fault_memory(f);
+	buf_add_char(path, 0);
+	if (path->failed || (body && body->failed)) {
+		rc = fault_memory(f);
 	} else {
-		r->body = buf_str(body);
-		rc = call(a, r, path, f);
+		r->path = buf_data(path);
+		if (body)
+			r->body = buf_str(body);
+		rc = api_call(a, r, f);
 	}
-	buf_fini(body);
+	buf_fini(path);
+	if (body)
+		buf_fini(body);
 	return rc;
 }
 
-static void add_spawn_body(struct buf *body, const struct options *o)
+void remote_add_fields(struct json_writer *w, const struct options *o)
 {
-	struct json_writer w = json_writer(body);
-
-	json_object_begin(&w, NULL);
 	if (o->image)
-		json_cstr(&w, "image", o->image);
+		json_cstr(w, "image", o->image);
 	if (o->provider)
-		json_cstr(&w, "provider", o->provider);
+		json_cstr(w, "provider", o->provider);
 	if (o->memory_mb)
-		json_uint(&w, "memory_mb", o->memory_mb);
+		json_uint(w, "memory_mb", o->memory_mb);
 	if (o->vcpus)
-		json_uint(&w, "vcpus", o->vcpus);
+		json_uint(w, "vcpus", o->vcpus);
 	if (o->ttl)
-		json_cstr(&w, "ttl", o->ttl);
-	if (o->metadata.n > 0) {
-		json_object_begin(&w, "metadata");
-		for (size_t i = 0; i < o->metadata.n; i++)
-			json_member(&w, options_pair_key(o->metadata.at[i]), options_pair_value(o->metadata.at[i]));
-		json_object_end(&w);
-	}
-	json_object_end(&w);
+		json_cstr(w, "ttl", o->ttl);
+	if (o->metadata.n == 0)
+		return;
+	json_object_begin(w, "metadata");
+	for (size_t i = 0; i < o->metadata.n; i++)
+		json_member(w, options_pair_key(o->metadata.at[i]), options_pair_value(o->metadata.at[i]));
+	json_object_end(w);
 }
 
 static int take_id(struct str answer, char id[REMOTE_ID_SIZE], struct fault *f)
@@ -109,21 +104,30 @@ static int take_id(struct str answer, char id[REMOTE_ID_SIZE], struct fault *f)
 	return rc;
 }
 
-int remote_spawn(struct api *a, const struct options *o, struct buf *answer, char id[REMOTE_ID_SIZE], struct fault *f)
+int remote_spawn(struct api *a, const char *template, const struct options *o, struct buf *answer,
+		 char id[REMOTE_ID_SIZE], struct fault *f)
 {
 	struct api_request r = {.method = "POST",
+				.lease = o->lease,
 				.answer = answer,
 				.timeout_ms = SPAWN_TIMEOUT_MS,
 				.linger_ms = REMOTE_SPAWN_LINGER_MS};
 	struct buf path = BUF_EMPTY;
 	struct buf body = BUF_EMPTY;
+	struct json_writer w = json_writer(&body);
+	int rc;
 
-	buf_add_cstr(&path, "/api/v1/sandboxes");
-	buf_add_char(&path, 0);
-	add_spawn_body(&body, o);
-	if (call_with_body(a, &r, &path, &body, f) < 0)
-		return -1;
-	return take_id(buf_str(answer), id, f);
+	if (template)
+		remote_template_path(&path, str_from(template), "/spawn");
+	else
+		buf_add_cstr(&path, "/api/v1/sandboxes");
+	json_object_begin(&w, NULL);
+	remote_add_fields(&w, o);
+	json_object_end(&w);
+	progress_begin(api_progress(a), "spawning", 0);
+	rc = remote_call(a, &r, &path, &body, f);
+	progress_end(api_progress(a));
+	return rc < 0 ? -1 : take_id(buf_str(answer), id, f);
 }
 
 int remote_destroy(struct api *a, const char *id, struct fault *f)
@@ -132,7 +136,7 @@ int remote_destroy(struct api *a, const char *id, struct fault *f)
 	struct buf path = BUF_EMPTY;
 
 	remote_path(&path, id, "");
-	return call(a, &r, &path, f);
+	return remote_call(a, &r, &path, NULL, f);
 }
 
 int remote_write(struct api *a, const char *id, struct str path, mode_t mode, struct str content, struct fault *f)
@@ -150,7 +154,7 @@ int remote_write(struct api *a, const char *id, struct str path, mode_t mode, st
 	json_cstr(&w, "mode", octal);
 	json_str(&w, "content", content);
 	json_object_end(&w);
-	return call_with_body(a, &r, &where, &body, f);
+	return remote_call(a, &r, &where, &body, f);
 }
 
 int remote_read(struct api *a, const char *id, struct str path, api_sink_fn sink, void *user, struct fault *f)
@@ -160,7 +164,7 @@ int remote_read(struct api *a, const char *id, struct str path, api_sink_fn sink
 	struct buf where = BUF_EMPTY;
 
 	query_path(&where, id, "/files?path=", path, "");
-	return call(a, &r, &where, f);
+	return remote_call(a, &r, &where, NULL, f);
 }
 
 int remote_move(struct api *a, const char *id, struct str from, struct str to, struct fault *f)
@@ -175,7 +179,7 @@ int remote_move(struct api *a, const char *id, struct str from, struct str to, s
 	json_str(&w, "old_path", from);
 	json_str(&w, "new_path", to);
 	json_object_end(&w);
-	return call_with_body(a, &r, &where, &body, f);
+	return remote_call(a, &r, &where, &body, f);
 }
 
 int remote_delete(struct api *a, const char *id, struct str path, struct fault *f)
@@ -185,7 +189,7 @@ int remote_delete(struct api *a, const char *id, struct str path, struct fault *
 
 	/* recursive=true makes a file that is not there no error. */
 	query_path(&where, id, "/files?path=", path, "&recursive=true");
-	return call(a, &r, &where, f);
+	return remote_call(a, &r, &where, NULL, f);
 }
 
 static int take_stat(struct str answer, struct remote_stat *out, struct fault *f)
@@ -215,7 +219,7 @@ int remote_stat(struct api *a, const char *id, struct str path, struct remote_st
 	int rc;
 
 	query_path(&where, id, "/files/stat?path=", path, "");
-	rc = call(a, &r, &where, f);
+	rc = remote_call(a, &r, &where, NULL, f);
 	if (rc == 0)
 		rc = take_stat(buf_str(&answer), out, f);
 	buf_fini(&answer);
@@ -259,7 +263,7 @@ int remote_sh(struct api *a, const char *id, struct str script, int *code, struc
 	json_object_begin(&w, NULL);
 	json_str(&w, "command", script);
 	json_object_end(&w);
-	rc = call_with_body(a, &r, &where, &body, f);
+	rc = remote_call(a, &r, &where, &body, f);
 	if (rc == 0)
 		rc = take_exec(buf_str(&answer), code, out, err, f);
 	buf_fini(&answer);

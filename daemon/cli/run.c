@@ -67,7 +67,7 @@ int run_command(struct api *a, const struct options *o, struct fault *f)
 	char id[REMOTE_ID_SIZE] = "";
 	struct buf answer = BUF_EMPTY;
 	int code = 0;
-	int rc = remote_spawn(a, o, &answer, id, f);
+	int rc = remote_spawn(a, NULL, o, &answer, id, f);
 
 	buf_fini(&answer);
 	if (rc < 0)

@@ -3,10 +3,6 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 #include "cli/interrupt.h"
 #include "cli/term.h"
@@ -172,131 +168,32 @@ int show_pairs(struct buf *out, struct str answer, struct fault *f)
 	return rc;
 }
 
-/* ---- sandboxes --------------------------------------------------------- */
+/* ---- lines ------------------------------------------------------------- */
 
-static int two_digits(const char *p)
+int show_lines(struct buf *out, struct str answer, bool terminal, struct fault *f)
 {
-	if (p[0] < '0' || p[0] > '9' || p[1] < '0' || p[1] > '9')
-		return -1;
-	return (p[0] - '0') * 10 + (p[1] - '0');
-}
-
-/* "Z" or "+05:30", after an optional fraction. */
-static int parse_offset(const char *p, int64_t *offset)
-{
-	int hours;
-	int minutes;
-
-	*offset = 0;
-	if (*p == '.')
-		p += 1 + strspn(p + 1, "0123456789");
-	if (strcmp(p, "Z") == 0)
-		return 0;
-	if ((*p != '+' && *p != '-') || strlen(p) != 6 || p[3] != ':')
-		return -EINVAL;
-	hours = two_digits(p + 1);
-	minutes = two_digits(p + 4);
-	if (hours < 0 || minutes < 0)
-		return -EINVAL;
-	*offset = (*p == '-' ? -1 : 1) * (hours * 3600 + minutes * 60);
-	return 0;
-}
-
-int show_parse_time(const char *text, int64_t *seconds)
-{
-	struct tm tm = {0};
-	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-	int64_t offset;
-
-	if (!rest || parse_offset(rest, &offset) < 0)
-		return -EINVAL;
-	*seconds = (int64_t)timegm(&tm) - offset;
-	return 0;
-}
-
-void show_age(int64_t seconds, char out[24])
-{
-	if (seconds < 60)
-		snprintf(out, 24, "%llds", (long long)seconds);
-	else if (seconds < 3600)
-		snprintf(out, 24, "%lldm", (long long)(seconds / 60));
-	else if (seconds < 86400)
-		snprintf(out, 24, "%lldh", (long long)(seconds / 3600));
-	else
-		snprintf(out, 24, "%lldd", (long long)(seconds / 86400));
-}
-
-static void cell_text(struct term_table *t, const json_t *sandbox, const char *key)
-{
-	const json_t *value = json_object_get(sandbox, key);
-
-	if (json_is_string(value) && json_string_length(value) > 0)
-		term_table_cell(t, str_of(json_string_value(value), json_string_length(value)));
-	else
-		term_table_cell(t, STR("-"));
-}
-
-static void cell_number(struct term_table *t, const json_t *sandbox, const char *key, const char *unit)
-{
-	const json_t *value = json_object_get(sandbox, key);
-	char text[48];
-
-	if (!json_is_integer(value)) {
-		term_table_cell(t, STR("-"));
-		return;
-	}
-	snprintf(text, sizeof(text), "%lld%s", (long long)json_integer_value(value), unit);
-	term_table_cell(t, str_from(text));
-}
-
-static void cell_time(struct term_table *t, const json_t *sandbox, const char *key, int64_t now_s)
-{
-	const char *value = json_string_value(json_object_get(sandbox, key));
-	int64_t at_s;
-	char age[24];
-	char text[40];
-
-	if (!value || show_parse_time(value, &at_s) < 0) {
-		term_table_cell(t, STR("-"));
-		return;
-	}
-	show_age(at_s <= now_s ? now_s - at_s : at_s - now_s, age);
-	snprintf(text, sizeof(text), at_s <= now_s ? "%s ago" : "in %s", age);
-	term_table_cell(t, str_from(text));
-}
-
-int show_sandboxes(struct buf *out, struct str answer, int64_t now_s, struct fault *f)
-{
-	static const char *const heads[] = {"ID", "STATE", "IMAGE", "VCPUS", "MEMORY", "OWNER", "CREATED", "EXPIRES"};
 	json_t *root = parse(answer, f);
-	struct term_table table;
 	size_t i;
-	const json_t *sandbox;
+	const json_t *line;
+	int rc = -1;
 
-	if (!root)
-		return -1;
-	if (!json_is_array(root)) {
-		json_decref(root);
-		return fault_set(f, FAULT_ERROR, "BAD_ANSWER", "the answer is no list");
+	if (root && !json_is_array(root)) {
+		fault_set(f, FAULT_ERROR, "BAD_ANSWER", "the answer is no list");
+	} else if (root) {
+		json_array_foreach(root, i, line)
+		{
+			struct str text = str_of(json_string_value(line), json_string_length(line));
+
+			if (terminal)
+				term_escape(out, text, TERM_STREAM);
+			else
+				buf_add_str(out, text);
+			buf_add_char(out, '\n');
+		}
+		rc = finished(out, f);
 	}
-	term_table_init(&table, sizeof(heads) / sizeof(heads[0]));
-	for (i = 0; i < table.columns; i++)
-		term_table_cell(&table, str_from(heads[i]));
-	json_array_foreach(root, i, sandbox)
-	{
-		cell_text(&table, sandbox, "id");
-		cell_text(&table, sandbox, "state");
-		cell_text(&table, sandbox, "image");
-		cell_number(&table, sandbox, "vcpus", "");
-		cell_number(&table, sandbox, "memory_mb", " MB");
-		cell_text(&table, sandbox, "owner_id");
-		cell_time(&table, sandbox, "created_at", now_s);
-		cell_time(&table, sandbox, "expires_at", now_s);
-	}
-	term_table_render(&table, out);
-	term_table_fini(&table);
 	json_decref(root);
-	return finished(out, f);
+	return rc;
 }
 
 int show_flush(struct buf *out, struct fault *f)

@@ -195,17 +195,9 @@ static int follow(struct run *r)
 
 	remote_path(&path, r->id, "/exec");
 	add_body(&body, r);
-	if (path.failed || body.failed) {
-		rc = fault_memory(r->fault);
-	} else {
-		request.path = buf_data(&path);
-		request.body = buf_str(&body);
-		rc = api_call(r->api, &request, r->fault);
-	}
+	rc = remote_call(r->api, &request, &path, &body, r->fault);
 	if (rc == 0)
 		rc = checked(r, ndjson_finish(&r->lines, on_line, r));
-	buf_fini(&path);
-	buf_fini(&body);
 	return rc;
 }
 

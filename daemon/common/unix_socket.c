@@ -50,6 +50,11 @@ int unix_socket_connect(const char *path)
 	return dial(path, 0);
 }
 
+int unix_socket_connect_now(const char *path)
+{
+	return dial(path, SOCK_NONBLOCK);
+}
+
 /* Nobody else may be able to take the socket away or put another one in its place. */
 static int check_directory(const char *path, char *why, size_t why_size)
 {

@@ -186,6 +186,8 @@ static void judge_spawn(struct body_fields *f, const struct body_policy *policy,
 	if (policy->limits)
 		body_limits_apply(f, policy->limits, v);
 	if (v->status == 0)
+		body_limits_lease(f, policy->lease_ttl_ms, v);
+	if (v->status == 0)
 		set_metadata(f, policy, v);
 }
 

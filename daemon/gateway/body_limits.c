@@ -177,3 +177,16 @@ void body_limits_apply(struct body_fields *f, const struct config_limits *limits
 		put_ttl(f, max_ttl_ns(limits));
 	body_limits_ttl(f, limits, v);
 }
+
+void body_limits_lease(struct body_fields *f, uint64_t lease_ttl_ms, struct body_verdict *v)
+{
+	struct str value = body_fields_get(f, BODY_FIELD_TTL);
+	bool missing = body_fields_is_unset(value);
+	int64_t ns = 0;
+
+	if (!missing && (read_ttl(value, &ns) != DURATION_OK || ns <= 0))
+		return;
+	v->ttl_ms = (uint64_t)(ns / 1000000);
+	if (lease_ttl_ms && (missing || v->ttl_ms > lease_ttl_ms))
+		put_ttl(f, (int64_t)lease_ttl_ms * 1000000);
+}

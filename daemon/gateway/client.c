@@ -978,7 +978,10 @@ static void on_deadline(struct deadline *d)
 
 	switch (c->state) {
 	case CLIENT_IDLE:
-		client_close(c, CLIENT_END_IDLE);
+		if (c->events->may_stay_idle && c->events->may_stay_idle(c->arg))
+			set_deadline(c);
+		else
+			client_close(c, CLIENT_END_IDLE);
 		return;
 	case CLIENT_HEAD:
 		c->end = CLIENT_END_HEAD_TIMEOUT;

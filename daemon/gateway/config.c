@@ -133,6 +133,11 @@ struct config *config_new(void)
 		.max_entries = 4096,
 		.max_bytes = 67108864,
 	};
+	c->leases = (struct config_leases){
+		.ttl_ms = CONFIG_LEASES_TTL_MS,
+		.extend_ms = CONFIG_LEASES_EXTEND_MS,
+		.grace_ms = CONFIG_LEASES_GRACE_MS,
+	};
 	return c;
 }
 
@@ -743,6 +748,10 @@ static void dump_rule(const struct config *c, const struct config_rule *r, struc
 	dump_limits(&r->limits, out);
 	if (r->spawn_defaults)
 		buf_addf(out, "    spawn_defaults: %s\n", r->spawn_defaults);
+	if (r->keep_alive_ms) {
+		dump_duration(out, "    keep_alive", r->keep_alive_ms);
+		buf_add_char(out, '\n');
+	}
 	if (r->heartbeat_ms) {
 		dump_duration(out, "    heartbeat", r->heartbeat_ms);
 		buf_add_char(out, '\n');
@@ -768,6 +777,14 @@ static void dump_cache(const struct config_cache *c, struct buf *out)
 	dump_duration(out, " }\n  previews: { ttl", c->preview_ttl_ms);
 	buf_addf(out, " }\n  max_entries: %llu\n  max_bytes: %llu\n  keep: %s\n", (unsigned long long)c->max_entries,
 		 (unsigned long long)c->max_bytes, c->keep ? "true" : "false");
+}
+
+static void dump_leases(const struct config_leases *l, struct buf *out)
+{
+	dump_duration(out, "leases: { ttl", l->ttl_ms);
+	dump_duration(out, ", extend", l->extend_ms);
+	dump_duration(out, ", grace", l->grace_ms);
+	buf_add_cstr(out, " }\n");
 }
 
 /* Where a key comes from; what it is cannot be shown, since it is not in here. */
@@ -872,6 +889,7 @@ void config_dump(const struct config *c, struct buf *out)
 		dump_rule(c, &c->rules[i], out);
 	dump_cache(&c->cache, out);
 	dump_bounds(&c->bounds, out);
+	dump_leases(&c->leases, out);
 	dump_log(c, out);
 }
 

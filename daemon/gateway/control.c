@@ -12,8 +12,9 @@
 #include "gateway/identity.h"
 #include "gateway/keyring.h"
 #include "gateway/logs.h"
-#include "gateway/orphan.h"
+#include "gateway/openapi.h"
 #include "gateway/snapshot.h"
+#include "gateway/spawn.h"
 #include "gateway/template_cache.h"
 #include "gateway/upstream.h"
 #include "gateway/vm_watch.h"
@@ -258,14 +259,17 @@ static void write_requests(const struct request *r, struct json_writer *w)
 	json_object_end(w);
 }
 
-static void write_orphans(const struct orphanage *o, struct json_writer *w)
+static void write_unclaimed(const struct spawn_shared *s, struct json_writer *w)
 {
 	json_object_begin(w, "unclaimed_spawns");
-	json_uint(w, "present", o->count);
-	json_uint(w, "adopted", o->adopted);
-	json_uint(w, "destroyed", o->destroyed);
-	json_uint(w, "nothing_made", o->nothing);
-	json_uint(w, "lost", o->lost);
+	json_uint(w, "present", s->unclaimed);
+	json_uint(w, "adopted", s->counters.adopted);
+	json_uint(w, "destroyed", s->counters.destroyed);
+	json_uint(w, "nothing_made", s->counters.nothing);
+	json_uint(w, "found", s->counters.found);
+	json_uint(w, "lost", s->counters.lost);
+	json_uint(w, "restored", s->counters.restored);
+	json_uint(w, "tombstones", s->tombstones);
 	json_object_end(w);
 }
 
@@ -324,6 +328,7 @@ static unsigned answer_status(const struct request *r)
 	json_cstr(&w, "user_id", r->caller->user_id);
 	if (!r->caller->rule->admin)
 		write_shared_vm(r, &w, r->caller->rule->upstream);
+	spawn_write_list(r->stats->spawns, r->caller->user_id, &w, "spawns");
 	json_object_end(&w);
 	if (r->caller->rule->admin) {
 		json_bool(&w, "draining", r->stats->draining);
@@ -334,7 +339,8 @@ static unsigned answer_status(const struct request *r)
 		json_object_end(&w);
 		write_clients(r, &w);
 		write_requests(r, &w);
-		write_orphans(r->stats->orphanage, &w);
+		write_unclaimed(r->stats->spawns, &w);
+		spawn_write_list(r->stats->spawns, NULL, &w, "spawns");
 		write_cache(r->stats->templates, &w);
 		json_array_begin(&w, "upstreams");
 		for (size_t i = 0; i < config->nupstreams; i++) {
@@ -353,6 +359,15 @@ static unsigned answer_status(const struct request *r)
 	return 200;
 }
 
+static unsigned answer_openapi(const struct request *r)
+{
+	struct buf out = BUF_EMPTY;
+
+	buf_add_str(&out, openapi_document());
+	answer_json(r->to, &out);
+	return 200;
+}
+
 static const struct {
 	struct str path;
 	unsigned (*answer)(const struct request *r); /* the status */
@@ -361,6 +376,7 @@ static const struct {
 	{{"/ready", 6}, answer_ready},
 	{{"/whoami", 7}, answer_whoami},
 	{{"/status", 7}, answer_status},
+	{{"/openapi.json", 13}, answer_openapi},
 };
 
 unsigned control_answer(const struct answer_to *to, enum http_method method, struct str rest,

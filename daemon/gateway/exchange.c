@@ -13,8 +13,7 @@
  * TUNNEL  a WebSocket handshake was answered with 101: bytes pass both ways as they are. Each side's end is passed on when
  *         all that it sent was; the other's bytes go on until it ends too, or leaves, or is silent for too long
  *
- * A client that leaves takes its exchange with it, so that the server ends its command. A spawn goes on: closing it could
- * leave a sandbox that nobody knows of. Its answer is read without the client, and the sandbox in it is destroyed.
+ * A client that leaves takes its exchange with it, so that the server ends its command.
  *
  * The request goes to a second connection only if the first had served before, broke before a single response byte, and
  * either nothing of the request was sent or its method is safe and it has no body. A 401 for our own key has the key read
@@ -43,7 +42,6 @@
 #include "gateway/client.h"
 #include "gateway/gather.h"
 #include "gateway/keyring.h"
-#include "gateway/orphan.h"
 #include "gateway/request_id.h"
 #include "gateway/rewrite.h"
 #include "gateway/route.h"
@@ -93,7 +91,6 @@ enum {
 	SCRATCH_BYTES = 65536,
 	UP_HIGH_WATER = 131072,
 	UP_LOW_WATER = 32768,
-	COPY_MAX_BYTES = 65536,
 	READS_PER_TURN = 8,
 	INTERIM_MAX = 32, /* 1xx responses before the real one */
 	SPARE_UP_MAX_BYTES = 2048,
@@ -153,18 +150,16 @@ struct exchange {
 	struct exchange_report report;
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
 	const char *user_id;                /* borrowed from the grant */
-	struct orphanage *orphanage;        /* borrowed; for a spawn whose client leaves; NULL for everything else */
 	struct key *keys[KEYS];             /* owned references; NULL: none */
 	struct secret *used[KEYS];          /* owned references; the values of them in `up` */
 	struct key_wait key_wait;           /* LEASE: for a key that is being read */
 	bool rekeyed;                       /* sent again after a 401 */
 	const struct exchange_shape *shape; /* borrowed; NULL: none */
 	void *shape_arg;
-	enum exchange_use use; /* of the response body */
-	bool hides_length;     /* the answer to a HEAD of what is filtered */
-	bool held;             /* on_data waits for exchange_resume */
-	bool held_last;        /* and had seen the end */
-	struct buf copy;       /* with orphanage or EXCHANGE_COPY: the response body so far, without framing */
+	enum exchange_use use;                /* of the response body */
+	bool hides_length;                    /* the answer to a HEAD of what is filtered */
+	bool held;                            /* on_data waits for exchange_resume */
+	bool held_last;                       /* and had seen the end */
 	const struct exchange_events *events; /* borrowed */
 	void *arg;
 	unsigned long long id; /* the client's, for traces */
@@ -232,7 +227,6 @@ static void on_destroy(struct deferred *d)
 		key_unref(e->keys[i]);
 		secret_unref(e->used[i]);
 	}
-	buf_fini(&e->copy);
 	put_spare(e);
 }
 
@@ -778,14 +772,6 @@ static bool send_down(struct exchange *e, struct str head, struct str wire, cons
 	return more;
 }
 
-/* The response body is complete: all of it has been sent. */
-static void complete(struct exchange *e)
-{
-	if (e->use == EXCHANGE_COPY && e->shape->on_copy)
-		e->shape->on_copy(e->shape_arg, buf_str(&e->copy));
-	finish(e);
-}
-
 /* Passes on what the filter lets through; returns how parsing has ended as far as the client is to know. */
 static enum http_result filter_down(struct exchange *e, struct str head, struct str data, bool last)
 {
@@ -815,7 +801,7 @@ static void after_relay(struct exchange *e, enum http_result rc)
 		set_body_deadline(e);
 		return;
 	case HTTP_DONE:
-		complete(e);
+		finish(e);
 		return;
 	case HTTP_BAD:
 		cut(e);
@@ -886,15 +872,12 @@ static bool begins_anew_with_key(struct exchange *e)
 static void relay(struct exchange *e, struct str head, const char *p, size_t n)
 {
 	struct buf data = BUF_EMPTY;
-	bool copies = e->orphanage || e->use == EXCHANGE_COPY;
-	bool convert = e->down != DOWN_AS_IS || copies || e->use == EXCHANGE_FILTER;
+	bool convert = e->down != DOWN_AS_IS || e->use == EXCHANGE_FILTER;
 	size_t used;
 	enum http_result rc = http_parse_body(&e->parser, p, n, &used, convert ? collect_data : NULL, &data);
 
 	e->report.bytes_down += used;
 	e->left_over = rc == HTTP_DONE && used < n;
-	if (copies && e->copy.len + data.len <= COPY_MAX_BYTES)
-		buf_add_str(&e->copy, buf_str(&data));
 	/* What is lost for want of memory must not look like the end. */
 	if (data.failed)
 		rc = HTTP_BAD;
@@ -1107,7 +1090,7 @@ static void on_response_eof(struct exchange *e, const char *why)
 	if (e->use == EXCHANGE_FILTER)
 		after_relay(e, filter_down(e, str_of(NULL, 0), str_of(NULL, 0), true));
 	else if (send_down(e, str_of(NULL, 0), str_of(NULL, 0), &nothing, true))
-		complete(e);
+		finish(e);
 	else
 		cut(e);
 }
@@ -1201,29 +1184,10 @@ void exchange_resume(struct exchange *e)
 	after_relay(e, filter_down(e, str_of(NULL, 0), str_of(NULL, 0), e->held_last));
 }
 
-/* The spawn is under way at the server: somebody must see what comes of it. */
-static void leave_to_orphanage(struct exchange *e)
-{
-	const struct orphan_case c = {
-		.upstream = e->upstream,
-		.key = e->keys[KEY_ORDINARY],
-		.user_id = e->user_id,
-		.request_id = e->request_id,
-		.parser = &e->parser,
-		.status = e->report.upstream_status,
-		.limits = e->shape && e->shape->on_left ? e->shape->on_left(e->shape_arg) : NULL,
-		.received = e->state == EXCHANGE_BODY ? buf_str(&e->copy) : buf_str(&e->response),
-	};
-
-	orphanage_adopt(e->orphanage, &c, &e->conn);
-}
-
 void exchange_gone(struct exchange *e)
 {
 	if (e->state == EXCHANGE_ENDED)
 		return;
-	if (e->orphanage && (e->state == EXCHANGE_HEAD || e->state == EXCHANGE_BODY) && request_is_out(e))
-		leave_to_orphanage(e);
 	end(e, EXCHANGE_END_CLIENT_GONE, false);
 }
 
@@ -1327,8 +1291,6 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	take_key(e, KEY_ADMIN, grant->admin_key);
 	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body && !request->no_upgrade;
 	e->heartbeat_ms = grant->heartbeat_ms;
-	if (request->route->wait == ROUTE_WAIT_SPAWN)
-		e->orphanage = grant->orphanage;
 	e->user_id = grant->user_id;
 	e->body_done = !e->has_body;
 	rc = set_timeout(e, request->timeout_ms);

@@ -485,8 +485,10 @@ static void write_request(struct fetch *f, const struct fetch_request *r)
 {
 	http_write_request_line(&f->request, str_from(r->method), r->target);
 	http_write_header(&f->request, STR("Host"), str_from(upstream_authority(r->caller.upstream)));
-	http_write_header(&f->request, STR("User-Agent"),
-			  r->user_agent.n ? r->user_agent : STR("stacygate/" PACKAGE_VERSION));
+	buf_add_str(&f->request, r->lines);
+	if (r->lines.n == 0)
+		http_write_header(&f->request, STR("User-Agent"),
+				  r->user_agent.n ? r->user_agent : STR("stacygate/" PACKAGE_VERSION));
 	if (r->accept.n)
 		http_write_header(&f->request, STR("Accept"), r->accept);
 	if (f->used)
@@ -495,7 +497,8 @@ static void write_request(struct fetch *f, const struct fetch_request *r)
 	if (r->caller.request_id)
 		http_write_header(&f->request, STR("X-Request-ID"), str_from(r->caller.request_id));
 	if (r->method[0] == 'P') {
-		http_write_header(&f->request, STR("Content-Type"), STR("application/json"));
+		if (r->lines.n == 0)
+			http_write_header(&f->request, STR("Content-Type"), STR("application/json"));
 		http_write_header_u64(&f->request, STR("Content-Length"), r->body.n);
 	}
 	http_write_end(&f->request);
@@ -520,33 +523,5 @@ int fetch_start(struct loop *loop, const struct fetch_request *r, struct fetch *
 		end(f, FETCH_NO_KEY, "credential not loaded", false);
 	else
 		begin_lease(f, r->fresh);
-	return 0;
-}
-
-int fetch_adopt(struct loop *loop, const struct fetch_request *r, const struct fetch_begun *begun,
-		struct upstream_conn **conn, struct fetch **out)
-{
-	struct fetch *f = fetch_new(loop, r);
-
-	if (f)
-		buf_add_str(&f->received, begun->received);
-	if (!f || f->received.failed) {
-		if (f)
-			fetch_free(f);
-		upstream_release(conn, false);
-		return -ENOMEM;
-	}
-	f->repeated = true;
-	f->conn = *conn;
-	*conn = NULL;
-	f->state = FETCH_ANSWER;
-	f->status = begun->status;
-	f->in_body = begun->status != 0;
-	http_parser_move(&f->parser, begun->parser);
-	upstream_conn_listen(f->conn, &conn_events, f);
-	upstream_conn_want_write(f->conn, false);
-	upstream_conn_pause_read(f->conn, false);
-	deadline_set(upstream_deadlines(f->upstream, begun->wait), &f->deadline);
-	*out = f;
 	return 0;
 }

@@ -23,12 +23,14 @@
 #include "gateway/front_text.h"
 #include "gateway/guard.h"
 #include "gateway/identity.h"
+#include "gateway/lease.h"
 #include "gateway/limiter.h"
 #include "gateway/logs.h"
 #include "gateway/names.h"
 #include "gateway/peer.h"
 #include "gateway/policy.h"
 #include "gateway/snapshot.h"
+#include "gateway/spawn_keys.h"
 #include "gateway/template_cache.h"
 #include "gateway/vm_watch.h"
 
@@ -88,7 +90,7 @@ static void front_free(struct front *f)
 
 bool front_is_idle(const struct front_shared *s)
 {
-	return list_empty(&s->fronts) && s->orphanage.count == 0;
+	return list_empty(&s->fronts) && s->spawns.busy == 0;
 }
 
 static void tell_if_idle(void *arg)
@@ -134,12 +136,22 @@ static void on_closed(void *arg, enum client_end end)
 	front_drop_request(f);
 	log_closed(f, end);
 	list_remove(&f->link);
+	lease_connection_closed(s->leases, client_id(f->client), end != CLIENT_END_DONE && end != CLIENT_END_GONE);
 	count_out(s, f->uid);
 	front_free(f);
 	tell_if_idle(s);
 }
 
+/* A connection that a lease hangs on may be silent as long as its client likes. */
+static bool may_stay_idle(void *arg)
+{
+	const struct front *f = arg;
+
+	return lease_holds_connection(f->shared->leases, client_id(f->client));
+}
+
 static const struct client_events client_events = {
+	.may_stay_idle = may_stay_idle,
 	.may_begin = front_may_begin,
 	.on_request = front_on_request,
 	.on_body = front_on_body,
@@ -228,21 +240,27 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 	list_init(&s->texts);
 	client_shared_init(&s->clients, loop);
 	gather_shared_init(&s->gather, loop);
-	orphanage_init(&s->orphanage, loop);
-	s->orphanage.on_empty = tell_if_idle;
-	s->orphanage.arg = s;
-	s->stats.orphanage = &s->orphanage;
+	s->stats.spawns = &s->spawns;
 	s->stats.vm_watch = &s->enforce.admit.vm_watch;
 	s->ends = front_request_ends();
 	s->limiter = limiter_new();
 	if (template_cache_new(loop, &s->templates))
 		return -ENOMEM;
 	s->stats.templates = s->templates;
-	return enforce_shared_init(&s->enforce, loop) || !s->limiter ? -ENOMEM : 0;
+	spawn_shared_init(&s->spawns, loop, s->limiter, &s->enforce.admit.ownership);
+	s->spawns.on_quiet = tell_if_idle;
+	s->spawns.arg = s;
+	s->keys = spawn_keys_new(loop, &s->spawns);
+	if (enforce_shared_init(&s->enforce, loop) || !s->limiter || !s->keys)
+		return -ENOMEM;
+	return lease_shared_new(loop, &s->enforce.admit.ownership, &s->leases);
 }
 
 void front_shared_fini(struct front_shared *s)
 {
+	lease_shared_free(s->leases);
+	spawn_keys_free(s->keys);
+	spawn_shared_fini(&s->spawns);
 	snapshot_unref(s->snapshot);
 	client_shared_fini(&s->clients);
 	gather_shared_fini(&s->gather);
@@ -271,8 +289,35 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 	s->clients.body_deadlines.span_ms = b->client_body_idle_ms;
 	s->clients.idle_deadlines.span_ms = b->idle_client_ms;
 	s->clients.body_max_bytes = b->body_bytes;
+	lease_use_config(s->leases, &snapshot_config(snapshot)->leases);
 	if (old)
 		end_what_is_revoked(s);
+}
+
+void front_recall(struct front_shared *s, struct str key, struct str value)
+{
+	if (str_starts(key, STR(SPAWN_JOURNAL_PREFIX)))
+		spawn_recall(&s->spawns, key, value);
+	else if (str_starts(key, STR(SPAWN_KEYS_JOURNAL_PREFIX)))
+		spawn_keys_recall(s->keys, key, value);
+	else if (str_starts(key, STR(LEASE_JOURNAL_PREFIX)))
+		lease_recall(s->leases, key, value);
+	else
+		log_warn("the journal has a record that nobody knows: %.*s", STR_ARG(key));
+}
+
+void front_restore(struct front_shared *s, struct journal *journal)
+{
+	s->spawns.journal = journal;
+	spawn_keys_use_journal(s->keys, journal);
+	spawn_keys_restore(s->keys, s->snapshot);
+	spawn_restore(&s->spawns, s->snapshot);
+	lease_restore(s->leases, journal, s->snapshot);
+}
+
+void front_local_restarted(struct front_shared *s)
+{
+	spawn_local_restarted(&s->spawns);
 }
 
 void front_drain_all(struct front_shared *s)
@@ -286,5 +331,5 @@ void front_cut_all(struct front_shared *s)
 {
 	LIST_FOREACH_SAFE (n, &s->fronts)
 		client_cut(CONTAINER_OF(n, struct front, link)->client, CLIENT_END_DRAIN);
-	orphanage_abandon(&s->orphanage);
+	spawn_abandon(&s->spawns);
 }

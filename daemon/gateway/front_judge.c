@@ -19,6 +19,7 @@
 #include "gateway/front_state.h"
 #include "gateway/guard.h"
 #include "gateway/keyring.h"
+#include "gateway/lease_call.h"
 #include "gateway/limiter.h"
 #include "gateway/logs.h"
 #include "gateway/owner_query.h"
@@ -26,6 +27,7 @@
 #include "gateway/prune.h"
 #include "gateway/route.h"
 #include "gateway/snapshot.h"
+#include "gateway/spawn_call.h"
 #include "gateway/target.h"
 #include "gateway/template_read.h"
 #include "gateway/template_write.h"
@@ -109,7 +111,6 @@ static enum enforce_verdict begin_enforce(struct front *f, const struct http_hea
 		.request_id = f->now->request_id,
 		.head = head,
 		.route = route,
-		.limits = f->limits,
 	};
 
 	return enforce_new(&f->shared->enforce, &c, request, &f->now->enforce);
@@ -124,7 +125,6 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		.admin_key = route->class == ROUTE_ADMIN ? snapshot_admin_key(f->snapshot, f->rule) : NULL,
 		.user_id = f->user_id,
 		.heartbeat_ms = f->rule->heartbeat_ms,
-		.orphanage = &f->shared->orphanage,
 		.gather = &f->shared->gather,
 		.uid_bodies_bytes = &f->uid->bodies_bytes,
 	};
@@ -310,10 +310,29 @@ static int new_cache_drop(struct front *f, const struct call_case *c, struct cal
 	return cache_drop_call_new(c, f->shared->templates, out);
 }
 
+static int new_spawn(struct front *f, const struct call_case *c, struct call **out)
+{
+	const struct spawn_services services = {&f->shared->spawns, f->shared->keys};
+
+	return spawn_call_new(&services, c, out);
+}
+
+static int new_lease(struct front *f, const struct call_case *c, struct call **out)
+{
+	return lease_call_new(f->shared->leases, c, out);
+}
+
 /* Which routes are answered by a call; NULL: this one is not. */
 static new_call *call_of(const struct front *f, const struct route *route)
 {
 	switch ((int)route->id) {
+	case ROUTE_SPAWN:
+	case ROUTE_TEMPLATE_SPAWN:
+		return new_spawn;
+	case ROUTE_LEASES:
+	case ROUTE_LEASE_RENEW:
+	case ROUTE_LEASE_RELEASE:
+		return new_lease;
 	case ROUTE_PRUNE_ALL:
 		return f->rule->isolation == CONFIG_ISOLATION_OWNER ? new_prune : NULL;
 	case ROUTE_TEMPLATE_LIST:

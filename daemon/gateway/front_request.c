@@ -73,7 +73,7 @@ static void log_request(const struct front *f, const struct exchange_report *r, 
 	record.request_id = now->request_id;
 	if (!own || now->acted)
 		record.upstream = upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream));
-	if (!own) {
+	if (!own || r->upstream_status) {
 		record.end = exchange_end_text(r->end);
 		record.is_error = exchange_end_is_error(r->end);
 	} else if (now->acted && !record.code) {

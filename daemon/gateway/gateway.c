@@ -36,6 +36,7 @@
 #include "gateway/config_yaml.h"
 #include "gateway/dial.h"
 #include "gateway/front.h"
+#include "gateway/journal.h"
 #include "gateway/keyring.h"
 #include "gateway/launcher.h"
 #include "gateway/launcher_process.h"
@@ -95,7 +96,8 @@ struct gateway {
 	struct listener **listeners; /* owned */
 	struct front_shared fronts;
 	bool fronts_made;
-	struct names *names; /* owned */
+	struct names *names;     /* owned */
+	struct journal *journal; /* owned */
 	char listener_trouble[160];
 };
 
@@ -285,6 +287,7 @@ static void on_local_ready(void *arg)
 	for (size_t i = 0; i < c->nupstreams; i++)
 		if (c->upstreams[i].scheme == CONFIG_LOCAL)
 			upstream_recovered(snapshot_upstream(g->fronts.snapshot, i));
+	front_local_restarted(&g->fronts);
 	if (g->state == GATEWAY_STARTING)
 		begin_listening(g);
 }
@@ -667,6 +670,26 @@ static bool build_snapshot(struct gateway *g)
 	return true;
 }
 
+static void on_record(void *arg, struct str key, struct str value)
+{
+	front_recall(arg, key, value);
+}
+
+/* What the process before this one had under way. */
+static bool build_journal(struct gateway *g)
+{
+	char path[PATH_MAX];
+	int rc;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/journal", g->options->places->state_dir) >= sizeof(path))
+		return start_failed(g, "journal", strerror(ENAMETOOLONG));
+	rc = journal_open(path, on_record, &g->fronts, &g->journal);
+	if (rc)
+		return start_failed(g, path, strerror(-rc));
+	front_restore(&g->fronts, g->journal);
+	return true;
+}
+
 static void run(struct gateway *g)
 {
 	struct timeval patience = {.tv_sec = LOCAL_START_MS / 1000};
@@ -691,6 +714,7 @@ static void take_down(struct gateway *g)
 		front_shared_fini(&g->fronts);
 		loop_run_deferred(g->loop);
 	}
+	journal_free(g->journal);
 	local_server_free(g->local);
 	keyring_free(g->keyring);
 	dialer_free(g->dialer);
@@ -718,7 +742,7 @@ int gateway_run(struct config *config, const struct gateway_options *options)
 	raise_descriptor_limit();
 	if (check_rights(&g) && fork_launcher(&g) && lock_state(&g)) {
 		keep_host(&g);
-		if (build_loop(&g) && build_snapshot(&g))
+		if (build_loop(&g) && build_snapshot(&g) && build_journal(&g))
 			run(&g);
 	}
 	take_down(&g);

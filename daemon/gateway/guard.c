@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "common/browser.h"
 #include "common/http_parse.h"
 #include "common/http_write.h"
 #include "gateway/config.h"
@@ -21,18 +22,9 @@ static bool is_named(const struct config_names *names, struct str text)
 	return false;
 }
 
-/* Host without its port. */
-static struct str name_of(struct str host)
-{
-	const char *colon = host.n ? memrchr(host.p, ':', host.n) : NULL;
-	const char *bracket = host.n ? memrchr(host.p, ']', host.n) : NULL;
-
-	return colon && (!bracket || colon > bracket) ? str_of(host.p, (size_t)(colon - host.p)) : host;
-}
-
 bool guard_is_preview_host(struct str host)
 {
-	struct str rest = name_of(host);
+	struct str rest = browser_host_name(host);
 	size_t n = 0;
 
 	while (n < rest.n && rest.p[n] >= '0' && rest.p[n] <= '9')
@@ -57,33 +49,6 @@ static struct guard_ruling refuse(unsigned status, const char *why)
 	return (struct guard_ruling){.status = status, .why = why};
 }
 
-/* Whether any Sec-Fetch-Site says that another site's page asks. */
-static bool is_from_elsewhere(const struct http_head *head)
-{
-	for (size_t i = 0; i < head->nheaders; i++) {
-		const struct http_header *h = &head->headers[i];
-		if (str_eq_nocase(h->name, STR("sec-fetch-site")) && !str_eq(h->value, STR("none")) &&
-		    !str_eq(h->value, STR("same-origin")))
-			return true;
-	}
-	return false;
-}
-
-/* The only Origin; false when there are several. */
-static bool find_origin(const struct http_head *head, struct str *out)
-{
-	size_t n = 0;
-
-	*out = str_of(NULL, 0);
-	for (size_t i = 0; i < head->nheaders; i++) {
-		if (!str_eq_nocase(head->headers[i].name, STR("origin")))
-			continue;
-		*out = head->headers[i].value;
-		n++;
-	}
-	return n < 2 && (n == 0 || out->n);
-}
-
 struct guard_ruling guard_judge(const struct config_listener *l, const struct http_head *head)
 {
 	struct guard_ruling ruling = {0};
@@ -91,9 +56,9 @@ struct guard_ruling guard_judge(const struct config_listener *l, const struct ht
 
 	if (guard_is_preview_host(head->host))
 		return refuse(421, "this version has no preview traffic on a TCP listener");
-	if (!l || !is_named(&l->hosts, name_of(head->host)))
+	if (!l || !is_named(&l->hosts, browser_host_name(head->host)))
 		return refuse(421, "Host is not among the names of this listener (listen: hosts)");
-	if (!find_origin(head, &origin))
+	if (!browser_origin(head, &origin))
 		return refuse(403, "more than one Origin, or an empty one");
 	if (origin.n && is_named(&l->origins, origin)) {
 		ruling.origin = origin;
@@ -103,7 +68,7 @@ struct guard_ruling guard_judge(const struct config_listener *l, const struct ht
 	}
 	if (origin.n && !is_own(origin, head->host))
 		return refuse(403, "a web page may not use this listener (listen: origins)");
-	if (origin.n == 0 && is_from_elsewhere(head))
+	if (origin.n == 0 && browser_is_from_elsewhere(head))
 		return refuse(403, "a web page may not use this listener (Sec-Fetch-Site)");
 	return ruling;
 }

@@ -20,16 +20,16 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/loop.h"
+#include "common/loopback.h"
 #include "common/unix_socket.h"
 #include "gateway/config.h"
-#include "gateway/sock_diag.h"
 
 /* A full backlog turns connect() away at once, so it is as long as the kernel allows by default. */
 enum {
 	BACKLOG = 4096,
 	ACCEPTS_PER_TURN = 64,
 	PAUSE_MS = 200,
-	DOORS = 2
+	DOORS = LOOPBACK_DOORS
 };
 
 /* One listening socket. */
@@ -140,69 +140,17 @@ static int open_unix(struct listener *l, char *why, size_t why_size)
 	return 0;
 }
 
-/* Binds and listens. 0, or a negative errno. */
-static int bind_loopback(struct door *d, const struct sockaddr *address, socklen_t size)
-{
-	int one = 1;
-
-	d->fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (d->fd < 0)
-		return -errno;
-	/* After a restart connections of before may still be in TIME_WAIT. */
-	if (setsockopt(d->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0)
-		return -errno;
-	if (address->sa_family == AF_INET6 && setsockopt(d->fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) < 0)
-		return -errno;
-	if (bind(d->fd, address, size) < 0 || listen(d->fd, BACKLOG) < 0)
-		return -errno;
-	return 0;
-}
-
-/* The kernel is asked about the listening socket itself: if it does not know that one, it will know no peer. */
-static int check_diag(const struct listener *l)
-{
-	struct sockaddr_storage own = {0};
-	struct sockaddr_storage nobody = {0};
-	socklen_t size = sizeof(own);
-	struct sock_diag_owner owner;
-
-	if (getsockname(l->doors[0].fd, (struct sockaddr *)&own, &size) < 0)
-		return -errno;
-	nobody.ss_family = own.ss_family;
-	return sock_diag_find(l->diag, &own, &nobody, &owner);
-}
-
-/* Both loopback addresses, or nothing: localhost means either, and who owns the other would be taken for us. */
 static int open_tcp(struct listener *l, char *why, size_t why_size)
 {
-	const struct sockaddr_in v4 = {
-		.sin_family = AF_INET, .sin_port = htons(l->port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-	const struct sockaddr_in6 v6 = {
-		.sin6_family = AF_INET6, .sin6_port = htons(l->port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-	const char *address = "127.0.0.1";
-	int rc = bind_loopback(&l->doors[0], (const struct sockaddr *)&v4, sizeof(v4));
+	struct loopback opened;
+	int rc = loopback_listen(l->port, BACKLOG, &opened, why, why_size);
 
-	if (rc == 0) {
-		address = "[::1]";
-		rc = bind_loopback(&l->doors[1], (const struct sockaddr *)&v6, sizeof(v6));
-		/* A machine without IPv6, or without its loopback. */
-		if (rc == -EAFNOSUPPORT || rc == -EADDRNOTAVAIL) {
-			fd_close(&l->doors[1].fd);
-			rc = 0;
-		}
-	}
-	if (rc) {
-		snprintf(why, why_size, "%s:%u: %s%s", address, (unsigned)l->port, strerror(-rc),
-			 rc == -EADDRINUSE ? ": both loopback addresses must be free" : "");
-		return rc;
-	}
-	l->diag = sock_diag_open();
-	rc = l->diag < 0 ? l->diag : check_diag(l);
 	if (rc)
-		snprintf(why, why_size,
-			 "%s: the kernel does not say whose a socket is (sock_diag, CONFIG_INET_DIAG): %s", l->where,
-			 strerror(-rc));
-	return rc;
+		return rc;
+	for (size_t i = 0; i < LOOPBACK_DOORS; i++)
+		l->doors[i].fd = opened.fds[i];
+	l->diag = opened.diag;
+	return 0;
 }
 
 static int watch(struct listener *l, struct loop *loop)

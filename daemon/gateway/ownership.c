@@ -81,8 +81,7 @@ void ownership_gone(struct ownership *o, const struct upstream *u, struct str id
 
 /* --- looking -------------------------------------------------------------------------------------------------------- */
 
-/* A 404 of the API, not one of something in between. */
-static bool is_api_not_found(const struct fetch_answer *a)
+bool ownership_is_not_found(const struct fetch_answer *a)
 {
 	json_t *body = a->status == 404 ? json_loadb(a->body.n ? a->body.p : "", a->body.n, 0, NULL) : NULL;
 	const char *code = json_string_value(json_object_get(body, "code"));
@@ -103,7 +102,7 @@ static enum owner_answer judge(struct look_up *l, const struct fetch_answer *a, 
 		*why = a->why;
 		return OWNER_UNKNOWN;
 	}
-	if (is_api_not_found(a)) {
+	if (ownership_is_not_found(a)) {
 		ownership_gone(o, l->upstream, str_from(l->id));
 		return OWNER_OTHER;
 	}

@@ -14,8 +14,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,10 +24,10 @@
 
 #include "common/buf.h"
 #include "common/fd.h"
+#include "common/loopback.h"
 #include "common/process.h"
 #include "gateway/config.h"
 #include "gateway/identity.h"
-#include "gateway/sock_diag.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77 /* Linux 6.5; headers of the build may be older than the kernel */
@@ -78,38 +76,16 @@ int peer_identify(int fd, struct identity *out)
 
 /* --- loopback TCP ------------------------------------------------------------------------------------------------- */
 
-static bool is_established(int fd)
-{
-	struct tcp_info info;
-	socklen_t size = sizeof(info);
-
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_ESTABLISHED;
-}
-
 int peer_identify_tcp(int fd, int diag, struct identity *out)
 {
-	struct sockaddr_storage peer, own;
-	socklen_t peer_size = sizeof(peer);
-	socklen_t own_size = sizeof(own);
-	struct sock_diag_owner owner;
 	int rc;
 
 	memset(out, 0, sizeof(*out));
-	if (getpeername(fd, (struct sockaddr *)&peer, &peer_size) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&own, &own_size) < 0)
-		return -errno;
-	rc = sock_diag_find(diag, &peer, &own, &owner);
+	rc = loopback_peer_uid(fd, diag, &out->uid);
 	if (rc)
-		return rc == -ENOENT ? -ENOTCONN : rc;
-	/* A socket that was closed is owned by 0, and has no inode. */
-	if (owner.state != TCP_ESTABLISHED || owner.inode == 0)
-		return -ENOTCONN;
-	/* If this end was reset meanwhile, the port may be somebody else's already, and so the answer. */
-	if (!is_established(fd))
-		return -ENOTCONN;
+		return rc;
 	out->over_tcp = true;
 	out->traits_read = true;
-	out->uid = owner.uid;
 	out->gid = (gid_t)-1;
 	return 0;
 }
@@ -213,6 +189,31 @@ int peer_read_traits(int fd, struct identity *id)
 	fd_close(&dir);
 	close(pidfd);
 	return rc;
+}
+
+int peer_open_process(int fd, const struct identity *id)
+{
+	char path[32];
+	bool certain;
+	int pidfd, dir;
+
+	if (id->over_tcp || id->pid <= 0)
+		return -EACCES;
+	pidfd = open_peer(fd, id->pid, &certain);
+	if (pidfd < 0)
+		return pidfd == -EINVAL ? -ESRCH : pidfd;
+	if (!lives(pidfd)) {
+		close(pidfd);
+		return -ESRCH;
+	}
+	if (certain)
+		return pidfd;
+	snprintf(path, sizeof(path), "/proc/%d", (int)id->pid);
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0 || !is_of_user(dir, id->uid) || !lives(pidfd))
+		fd_close(&pidfd);
+	fd_close(&dir);
+	return pidfd < 0 ? -EACCES : pidfd;
 }
 
 /* --- what this process may know ----------------------------------------------------------------------------------------- */

@@ -38,6 +38,24 @@ static bool asks_for_less(struct str name)
 	       (name.n > 3 && str_eq_nocase_n(name.p, "if-", 3));
 }
 
+static void add_passing(const struct http_head *head, const struct headers_hop *hop, bool whole, struct buf *out)
+{
+	for (size_t i = 0; i < head->nheaders; i++)
+		if (headers_pass_request(head->headers[i].name, hop) &&
+		    !(whole && asks_for_less(head->headers[i].name)))
+			http_write_header(out, head->headers[i].name, head->headers[i].value);
+}
+
+int rewrite_request_lines(const struct http_head *head, struct buf *out)
+{
+	struct headers_hop hop;
+
+	if (headers_hop_collect(head, &hop))
+		return -E2BIG;
+	add_passing(head, &hop, true, out);
+	return 0;
+}
+
 int rewrite_request_head(const struct rewrite_request *r, struct buf *out)
 {
 	const struct http_head *head = r->head;
@@ -48,10 +66,7 @@ int rewrite_request_head(const struct rewrite_request *r, struct buf *out)
 	(void)buf_reserve(out, ROOM_BYTES); /* without memory the additions say so */
 	http_write_request_line(out, head->method_text, r->target);
 	http_write_header(out, STR("Host"), str_from(r->authority));
-	for (size_t i = 0; i < head->nheaders; i++)
-		if (headers_pass_request(head->headers[i].name, &hop) &&
-		    !(r->whole && asks_for_less(head->headers[i].name)))
-			http_write_header(out, head->headers[i].name, head->headers[i].value);
+	add_passing(head, &hop, r->whole, out);
 	if (r->websocket)
 		add_handshake(head, out);
 	if (r->key)

@@ -104,6 +104,7 @@ struct spawn {
 	char *credential;           /* owned; its name; NULL: none */
 	struct spawn_lane *lane;    /* borrowed; with a turn */
 	struct spawn_turn turn;
+	struct buf lines;             /* WAITING: header lines that are sent */
 	struct buf body;              /* WAITING: what is sent */
 	struct fetch *fetch;          /* owned; SENT */
 	struct spawn_poll *poll;      /* borrowed; WATCHED and TOMBSTONE */
@@ -296,6 +297,7 @@ static void spawn_free(struct spawn *p)
 	give_back_limits(p);
 	fetch_caller_fini(&p->caller);
 	free(p->credential);
+	buf_fini(&p->lines);
 	buf_fini(&p->body);
 	free(p);
 }
@@ -470,7 +472,7 @@ static void bury(struct spawn *p)
 
 	s->counters.lost++;
 	if (s->on_kept && p->keep)
-		s->on_kept(s->arg, p->token, "");
+		s->on_kept(s->kept_arg, p->token, "");
 	if (s->tombstones >= SPAWN_TOMBSTONES_MAX) {
 		LIST_FOREACH (n, &s->spawns) {
 			struct spawn *oldest = CONTAINER_OF(n, struct spawn, link);
@@ -526,7 +528,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		return;
 	case SPAWN_KEPT:
 		if (p->shared->on_kept)
-			p->shared->on_kept(p->shared->arg, p->token, "");
+			p->shared->on_kept(p->shared->kept_arg, p->token, "");
 		begin_destroying(p);
 		return;
 	case SPAWN_TOMBSTONE:
@@ -587,7 +589,7 @@ static void keep(struct spawn *p)
 	write_record(p);
 	set_timer_until(p, p->until_wall_ms, SPAWN_KEPT_MAX_MS);
 	if (p->shared->on_kept)
-		p->shared->on_kept(p->shared->arg, p->token, p->id);
+		p->shared->on_kept(p->shared->kept_arg, p->token, p->id);
 }
 
 void spawn_leave(struct spawn *p)
@@ -601,6 +603,9 @@ void spawn_leave(struct spawn *p)
 	if (waited_for) {
 		p->shared->counters.adopted++;
 		detach(p);
+		log_info("upstream %s: the client of a spawn has left (id=%s): its sandbox will be %s",
+			 upstream_name(p->caller.upstream), p->caller.request_id ? p->caller.request_id : "",
+			 p->keep ? "kept for a retry" : "destroyed");
 	}
 	if (p->id[0] && p->keep)
 		keep(p);
@@ -624,8 +629,11 @@ static void pass_answer(struct spawn *p, const struct fetch_answer *a)
 	void (*on_done)(void *arg, const struct spawn_result *r) = p->on_done;
 	void *arg = p->arg;
 
-	if (!on_done)
+	if (!on_done) {
 		p->shared->counters.nothing++;
+		if (p->keep && p->shared->on_kept)
+			p->shared->on_kept(p->shared->kept_arg, p->token, "");
+	}
 	finish(p);
 	if (on_done)
 		on_done(arg, &r);
@@ -672,6 +680,7 @@ static void on_turn(struct spawn_turn *t)
 		.caller = p->caller,
 		.method = "POST",
 		.target = STR("/api/v1/sandboxes"),
+		.lines = buf_str(&p->lines),
 		.body = buf_str(&p->body),
 		.wait = UPSTREAM_WAIT_SPAWN,
 		.max_bytes = ANSWER_MAX_BYTES,
@@ -690,6 +699,7 @@ static void on_turn(struct spawn_turn *t)
 		return;
 	}
 	p->shared->counters.sent++;
+	buf_fini(&p->lines);
 	buf_fini(&p->body);
 }
 
@@ -760,8 +770,9 @@ int spawn_start(struct spawn_shared *s, const struct spawn_ask *ask, struct spaw
 	memcpy(p->token, ask->token, sizeof(p->token));
 	p->keep = ask->keep;
 	p->keep_ms = ask->keep_ms;
+	buf_add_str(&p->lines, ask->lines);
 	buf_add_str(&p->body, ask->body);
-	rc = p->body.failed ? -ENOMEM : spawn_turn_ask(&lane->turns, &p->turn, ask->caller.user_id);
+	rc = p->lines.failed || p->body.failed ? -ENOMEM : spawn_turn_ask(&lane->turns, &p->turn, ask->caller.user_id);
 	if (rc) {
 		spawn_free(p);
 		return rc;
@@ -808,7 +819,7 @@ static void on_looked_again(void *arg, const struct fetch_answer *a)
 	} else if (a->end == FETCH_DONE && a->status == 404) {
 		tell_failure(p, 409, "the sandbox that this Idempotency-Key made is gone");
 		if (p->shared->on_kept)
-			p->shared->on_kept(p->shared->arg, p->token, "");
+			p->shared->on_kept(p->shared->kept_arg, p->token, "");
 		finish(p);
 	} else {
 		tell_failure(p, a->end == FETCH_DONE ? 502 : fetch_end_status(a->end),
@@ -912,7 +923,7 @@ void spawn_local_restarted(struct spawn_shared *s)
 			continue;
 		tell_failure(p, 502, "the embedded server was started anew while it made the sandbox");
 		if (p->keep && s->on_kept)
-			s->on_kept(s->arg, p->token, "");
+			s->on_kept(s->kept_arg, p->token, "");
 		finish(p);
 	}
 }

@@ -90,7 +90,8 @@ int spawn_turn_ask(struct spawn_turns *q, struct spawn_turn *t, const char *owne
 
 	if (!o)
 		return -ENOMEM;
-	if (q->running >= q->max_running && (q->waiting >= q->max_waiting || o->nwaiting >= (q->max_waiting + 3) / 4)) {
+	if (q->running >= (q->max_running + 1) / 2 &&
+	    (q->waiting >= q->max_waiting || o->nwaiting >= (q->max_waiting + 3) / 4)) {
 		if (!is_present(o) && o->used_ms <= q->least_ms)
 			owner_free(o);
 		return -EBUSY;
@@ -129,14 +130,14 @@ void spawn_turn_end(struct spawn_turn *t, uint64_t now_ms)
 	forget(q);
 }
 
-/* The owner that has used least, running turns counted as they stand; NULL when nobody waits. */
+/* The owner that runs least, and of those the one that has used least; NULL when nobody may have a turn. */
 static struct spawn_turns_owner *next_owner(struct spawn_turns *q)
 {
 	struct spawn_turns_owner *best = NULL;
 
 	LIST_FOREACH (node, &q->owners) {
 		struct spawn_turns_owner *o = CONTAINER_OF(node, struct spawn_turns_owner, link);
-		if (o->nwaiting == 0)
+		if (o->nwaiting == 0 || o->running >= (q->max_running + 1) / 2)
 			continue;
 		if (!best || o->running < best->running || (o->running == best->running && o->used_ms < best->used_ms))
 			best = o;

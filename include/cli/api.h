@@ -12,6 +12,7 @@
 #include "common/str.h"
 
 struct api;
+struct progress;
 
 /* Receives a 2xx answer's body as it comes. 0, or -1 after having set the fault, which ends the request. */
 typedef int (*api_sink_fn)(void *user, struct str bytes);
@@ -20,6 +21,8 @@ struct api_request {
 	const char *method;
 	const char *path;   /* below http://localhost, escaped already */
 	struct str body;    /* borrowed; sent as JSON if p is not NULL */
+	const char *lease;  /* Stacygate-Lease; NULL: none. The caller vouches for the bytes */
+	const char *accept; /* NULL: anything */
 	api_sink_fn sink;   /* NULL: the body is collected in `answer` */
 	void *user;         /* for the sink */
 	struct buf *answer; /* borrowed; may be NULL when nobody wants the body */
@@ -32,9 +35,19 @@ enum {
 	API_TIMEOUT_MS = 150000
 };
 
-/* NULL without memory. Nothing is connected yet. `socket_path` is copied. */
-struct api *api_new(const char *socket_path);
+/* NULL without memory. Nothing is connected yet. `socket_path` is copied; `progress` is borrowed and shown in every wait. */
+struct api *api_new(const char *socket_path, struct progress *progress);
 void api_free(struct api *a);
+
+/* Where the gateway is, and how far things are; borrowed. */
+const char *api_socket_path(const struct api *a);
+struct progress *api_progress(const struct api *a);
+
+/*
+ * What the gateway did not do as it was asked, in words for people, line by line and escaped: values that it lowered, fields that
+ * the server cannot store. Of all calls so far; empty when there was nothing.
+ */
+struct str api_notes(const struct api *a);
 
 /*
  * Sends the request and waits. 0 for a 2xx answer that ended cleanly; otherwise -1 and the fault: the

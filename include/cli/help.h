@@ -3,7 +3,7 @@
 #ifndef CLI_HELP_H
 #define CLI_HELP_H
 
-#include "cli/options.h"
+#include "cli/verb.h"
 
 /* Of the program. */
 const char *help_program(void);

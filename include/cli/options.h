@@ -8,19 +8,8 @@
 #include <stdint.h>
 
 #include "cli/fault.h"
+#include "cli/verb.h"
 #include "common/err.h"
-
-enum verb {
-	VERB_RUN,
-	VERB_SPAWN,
-	VERB_LS,
-	VERB_EXEC,
-	VERB_CP,
-	VERB_KILL,
-	VERB_WHOAMI,
-	VERB_HEALTH,
-	VERB_COUNT,
-};
 
 /* Words of the command line, borrowed from argv; the array is owned. */
 struct words {
@@ -36,6 +25,10 @@ struct options {
 	const char *ttl;     /* a Go duration, checked */
 	const char *timeout; /* a Go duration, checked */
 	const char *workdir;
+	const char *lease;     /* what the sandbox is tied to, checked */
+	uint64_t lines;        /* 0: not given */
+	bool open_port;        /* --open-port was given: */
+	uint16_t open_port_at; /* 0: any free one */
 	uint64_t memory_mb;    /* 0: not given */
 	uint64_t vcpus;        /* 0: not given */
 	struct words env;      /* "K=V" */
@@ -45,10 +38,6 @@ struct options {
 	char **command;        /* borrowed: what stands behind the operands of run and exec, ended by NULL */
 	size_t command_words;  /* how many */
 };
-
-/* "run", "ls", ...; false if there is no such command. */
-bool options_verb(const char *name, enum verb *verb);
-const char *options_verb_name(enum verb verb);
 
 /*
  * Reads argv[0..argc), the words behind the command's name. 0, or -1 with a FAULT_USAGE. Options may stand
@@ -63,6 +52,14 @@ struct str options_pair_value(const char *pair);
 
 /* Whether the text can be a sandbox's id in a path of the API. */
 bool options_is_id(const char *text);
+
+/*
+ * Whether the text can say what a sandbox is tied to: connection, process, process=PID or a positive duration.
+ */
+bool options_is_lease(const char *text);
+
+/* Whether the text can be a template's name in a path of the API: any UTF-8 text without a slash or control byte. */
+bool options_is_name(const char *text);
 
 /*
  * Whether "ID:PATH" names a file in a sandbox: a colon with an id before it and no slash. A local file of

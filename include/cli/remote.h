@@ -14,6 +14,8 @@
 #include "common/err.h"
 #include "common/str.h"
 
+struct json_writer;
+
 enum {
 	REMOTE_ID_SIZE = 129
 };
@@ -21,16 +23,19 @@ enum {
 /* All return 0, or -1 with the fault. A sandbox's id is one that options_is_id() accepts; paths are any UTF-8
  * text. */
 
+/* Sends the request with this path and, unless NULL, this body; both are used up. */
+MUST_CHECK int remote_call(struct api *a, struct api_request *r, struct buf *path, struct buf *body, struct fault *f);
+
 /*
- * Makes a sandbox from image, provider, memory, vcpus, ttl and metadata of the options; `answer` is the
- * server's JSON. A signal is put off until the answer is there, at most REMOTE_SPAWN_LINGER_MS, so that the
+ * Makes a sandbox, from the template of that name unless it is NULL, with image, provider, memory, vcpus, ttl,
+ * metadata and lease of the options; `answer` is the server's JSON. A signal is put off until the answer is there, at most REMOTE_SPAWN_LINGER_MS, so that the
  * sandbox gets an owner.
  */
 enum {
 	REMOTE_SPAWN_LINGER_MS = 60000
 };
-MUST_CHECK int remote_spawn(struct api *a, const struct options *o, struct buf *answer, char id[REMOTE_ID_SIZE],
-			    struct fault *f);
+MUST_CHECK int remote_spawn(struct api *a, const char *template, const struct options *o, struct buf *answer,
+			    char id[REMOTE_ID_SIZE], struct fault *f);
 
 /* Goes on for up to REMOTE_CLEAN_UP_MS although a signal has come. */
 enum {
@@ -63,7 +68,16 @@ MUST_CHECK int remote_stat(struct api *a, const char *id, struct str path, struc
 MUST_CHECK int remote_sh(struct api *a, const char *id, struct str script, int *code, struct buf *out, struct buf *err,
 			 struct fault *f);
 
-/* Adds "/api/v1/sandboxes/ID" and a tail such as "/exec", ended by a NUL. */
+/* Adds "/api/v1/sandboxes/ID" and a tail such as "/exec". */
 void remote_path(struct buf *out, const char *id, const char *tail);
+
+/*
+ * Adds "/api/v1/templates/NAME" and a tail. The name is escaped as the server itself would: an escape that it does not
+ * expect keeps it from decoding any of them.
+ */
+void remote_template_path(struct buf *out, struct str name, const char *tail);
+
+/* Adds image, provider, memory_mb, vcpus, ttl and metadata, each where it was given, to an object. */
+void remote_add_fields(struct json_writer *w, const struct options *o);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Prints answers of the API: as JSON, as "key: value" lines, as a table of sandboxes. */
+/* Prints answers of the API: as JSON, as "key: value" lines, as lines, as a table. */
 #ifndef CLI_SHOW_H
 #define CLI_SHOW_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "cli/fault.h"
@@ -19,8 +20,16 @@ MUST_CHECK int show_json(struct buf *out, struct str answer, bool terminal, stru
  * line. */
 MUST_CHECK int show_pairs(struct buf *out, struct str answer, struct fault *f);
 
-/* An array of sandboxes; `now_s` is the wall clock in seconds since 1970. */
+/* An array of texts, one line each; their control bytes are escaped if `terminal`. */
+MUST_CHECK int show_lines(struct buf *out, struct str answer, bool terminal, struct fault *f);
+
+/* Arrays of sandboxes, templates and leases as tables; `now_s` is the wall clock in seconds since 1970. */
 MUST_CHECK int show_sandboxes(struct buf *out, struct str answer, int64_t now_s, struct fault *f);
+MUST_CHECK int show_templates(struct buf *out, struct str answer, int64_t now_s, struct fault *f);
+MUST_CHECK int show_leases(struct buf *out, struct str answer, int64_t now_s, struct fault *f);
+
+/* A sandbox in one line: "ID expires in 29m". */
+MUST_CHECK int show_expiry(struct buf *out, struct str answer, int64_t now_s, struct fault *f);
 
 /* Seconds since 1970 of an RFC 3339 time with any offset. 0 or -EINVAL. */
 MUST_CHECK int show_parse_time(const char *text, int64_t *seconds);

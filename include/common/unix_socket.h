@@ -32,4 +32,7 @@ MUST_CHECK int unix_socket_listen(const struct unix_socket_spec *spec, char *why
 /* Connects, blocking; the descriptor (CLOEXEC) or a negative errno. */
 MUST_CHECK int unix_socket_connect(const char *path);
 
+/* Connects without waiting; the descriptor (CLOEXEC, non-blocking) or a negative errno, -EAGAIN when the backlog is full. */
+MUST_CHECK int unix_socket_connect_now(const char *path);
+
 #endif

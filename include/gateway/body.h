@@ -31,6 +31,7 @@ struct body_policy {
 	const char *owner;                  /* the caller's user id; not empty */
 	const char *token;                  /* for metadata stacygate.token, with stamp; NULL: none */
 	bool stamp;                         /* metadata of a spawn gets stacygate.owner and stacygate.token */
+	uint64_t lease_ttl_ms;              /* a spawn is given at most this ttl, whatever was asked for; 0: that */
 	const struct config_limits *limits; /* NULL: none */
 	const char *spawn_defaults;         /* the text of a JSON object of spawn fields; NULL: none */
 };

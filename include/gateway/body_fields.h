@@ -21,6 +21,7 @@ struct body_verdict {
 	unsigned status;  /* 0: send it; else what to answer, with `why` */
 	char why[256];    /* terminated; nothing of the body is in it */
 	unsigned clamped; /* BODY_CLAMPED_* bits: what was lowered to a limit */
+	uint64_t ttl_ms;  /* of a spawn: how long the sandbox is to live, within the limits; 0: not said */
 };
 
 enum body_field {

@@ -26,6 +26,12 @@ void body_limits_apply(struct body_fields *f, const struct config_limits *limits
 /* Lowers a ttl that is set to max_ttl; one that is not, or is zero, is left to the server. 400 as above. */
 void body_limits_ttl(struct body_fields *f, const struct config_limits *limits, struct body_verdict *v);
 
+/*
+ * Notes in v->ttl_ms how long the sandbox is to live, and makes it lease_ttl_ms (unless 0) where that is shorter. What cannot be
+ * read, or is no time at all, is left to the server.
+ */
+void body_limits_lease(struct body_fields *f, uint64_t lease_ttl_ms, struct body_verdict *v);
+
 /* Whether a pattern covers all of `text`; '*' stands for any run of characters without '/'. */
 bool body_limits_match(struct str pattern, struct str text);
 

@@ -178,10 +178,11 @@ struct config_rule {
 	struct config_names units; /* "x.service", or "user@UID:x.service" */
 	size_t upstream;           /* index into upstreams */
 	bool has_credential;
-	size_t credential;     /* index into credentials, with has_credential */
-	char *user_id;         /* owned; the template, checked */
-	uint64_t heartbeat_ms; /* on idle streams; 0: none */
-	bool admin;            /* may use admin routes, with the admin key */
+	size_t credential;      /* index into credentials, with has_credential */
+	char *user_id;          /* owned; the template, checked */
+	uint64_t heartbeat_ms;  /* on idle streams; 0: none */
+	uint64_t keep_alive_ms; /* a sandbox in use is kept at least so long; 0: off */
+	bool admin;             /* may use admin routes, with the admin key */
 	enum config_isolation isolation;
 	struct config_route_set allow; /* holds what needs no leave as well, so that one look at a bit decides */
 	struct config_route_set deny;  /* beats allow */
@@ -201,6 +202,19 @@ struct config_output {
 	struct config_mark at;
 	enum config_output_kind kind;
 	char *path; /* owned; absolute path of a file; NULL unless CONFIG_OUTPUT_FILE */
+};
+
+enum {
+	CONFIG_LEASES_TTL_MS = 120000,
+	CONFIG_LEASES_EXTEND_MS = 40000,
+	CONFIG_LEASES_GRACE_MS = 120000
+};
+
+/* How sandboxes are kept that hang on a life. */
+struct config_leases {
+	uint64_t ttl_ms;    /* of the sandbox, at its server; at least three times the next */
+	uint64_t extend_ms; /* it is given that ttl again so often */
+	uint64_t grace_ms;  /* for its owner to renew it when we ended its life, or cannot tell */
 };
 
 /* What bounds memory and descriptors; always on. */
@@ -248,6 +262,7 @@ struct config {
 	struct config_output access;
 	struct config_output audit;
 	struct config_bounds bounds;
+	struct config_leases leases;
 	struct config_cache cache;
 };
 

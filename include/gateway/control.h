@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The gateway's own routes below /gateway/v1: health, whoami, status. */
+/* The gateway's own routes below /gateway/v1: health, whoami, status, the description of all routes. */
 #ifndef GATEWAY_CONTROL_H
 #define GATEWAY_CONTROL_H
 
@@ -13,9 +13,9 @@ struct client_shared;
 struct config_rule;
 struct identity;
 struct logs;
-struct orphanage;
 struct route;
 struct snapshot;
+struct spawn_shared;
 struct template_cache;
 struct vm_watch;
 
@@ -32,7 +32,7 @@ struct control_stats {
 	uint64_t reloads_failed;
 	const char *local_trouble;         /* borrowed; why the embedded server does not run, or NULL */
 	const char *listener_trouble;      /* borrowed; a listener that could not be bound, or NULL */
-	const struct orphanage *orphanage; /* borrowed; spawns whose client left */
+	const struct spawn_shared *spawns; /* borrowed */
 	const struct vm_watch *vm_watch;   /* borrowed */
 	const struct template_cache *templates; /* borrowed */
 	const struct logs *logs;           /* borrowed; NULL: there are none to speak of */

@@ -14,7 +14,6 @@
 struct config_rule;
 struct enforce;
 struct key;
-struct limiter_owner;
 struct loop;
 struct route;
 
@@ -42,7 +41,6 @@ struct enforce_case {
 	const char *request_id;
 	const struct http_head *head; /* borrowed for the call of enforce_new */
 	const struct route *route;    /* borrowed for the call of enforce_new */
-	struct limiter_owner *limits; /* borrowed; of user_id */
 };
 
 enum enforce_verdict {

@@ -17,9 +17,7 @@ struct exchange;
 struct gather_shared;
 struct http_head;
 struct key;
-struct limiter_owner;
 struct loop;
-struct orphanage;
 struct route;
 struct upstream;
 
@@ -46,11 +44,10 @@ bool exchange_end_is_error(enum exchange_end end);
 /* What the client is entitled to; borrowed for the call of exchange_new. */
 struct exchange_grant {
 	struct upstream *upstream;
-	struct key *key;             /* sent as X-API-Key, loaded; NULL: none */
-	struct key *admin_key;       /* sent as X-Admin-API-Key, loaded; NULL: none */
-	const char *user_id;         /* sent as X-User-ID; borrowed until on_end */
-	uint64_t heartbeat_ms;       /* on idle NDJSON and SSE; 0: none */
-	struct orphanage *orphanage; /* for spawns whose client leaves; outlives the exchange; NULL: they end with it */
+	struct key *key;              /* sent as X-API-Key, loaded; NULL: none */
+	struct key *admin_key;        /* sent as X-Admin-API-Key, loaded; NULL: none */
+	const char *user_id;          /* sent as X-User-ID; borrowed until on_end */
+	uint64_t heartbeat_ms;        /* on idle NDJSON and SSE; 0: none */
 	struct gather_shared *gather; /* for bodies that are read whole; outlives it */
 	uint64_t *uid_bodies_bytes;   /* of such bodies in memory, of the caller's uid; borrowed until on_end */
 };
@@ -58,7 +55,6 @@ struct exchange_grant {
 /* What becomes of a response's body. */
 enum exchange_use {
 	EXCHANGE_PASS,
-	EXCHANGE_COPY,    /* it passes, and on_copy gets it as well */
 	EXCHANGE_FILTER,  /* on_data decides what passes */
 	EXCHANGE_REFUSED, /* nothing: exchange_refuse has been called */
 };
@@ -73,14 +69,10 @@ enum exchange_filtered {
 struct exchange_shape {
 	/* It is whole. Whoever shapes it calls exchange_send_body or exchange_refuse, now or later. */
 	void (*on_whole_body)(void *arg, struct str body);
-	/* The client has left a spawn that goes on. Whose it counts as, to be given back at its end; NULL: nobody's. */
-	struct limiter_owner *(*on_left)(void *arg);
 	/* The head of the final response, before anything of it is passed on; `extra` takes further header lines. */
 	enum exchange_use (*on_head)(void *arg, const struct http_head *head, struct buf *extra);
 	/* Body bytes without their framing, appended to `out` as far as they pass. */
 	enum exchange_filtered (*on_data)(void *arg, struct str data, bool last, struct buf *out);
-	/* The body has passed whole; of a larger one only the first 64 KiB. */
-	void (*on_copy)(void *arg, struct str body);
 };
 
 /* The request; borrowed for the call of exchange_new. */

@@ -64,10 +64,11 @@ struct fetch_request {
 	struct str body;            /* JSON; n 0: none, which a POST says too */
 	struct str accept;          /* n 0: not said */
 	struct str user_agent;      /* n 0: ours */
-	enum upstream_wait wait;    /* bounds the time to the response head */
-	size_t max_bytes;           /* of the collected body */
-	bool keep_head;             /* the answer has its head */
-	bool fresh;                 /* on a connection that has served nobody: another try after a failed one */
+	struct str lines;        /* header lines of a client's, in place of our User-Agent, Accept and Content-Type */
+	enum upstream_wait wait; /* bounds the time to the response head */
+	size_t max_bytes;        /* of the collected body */
+	bool keep_head;          /* the answer has its head */
+	bool fresh;              /* on a connection that has served nobody: another try after a failed one */
 	/* Optional: the final response's head, before its body; borrowed for the call. Not to cancel from within. */
 	void (*on_head)(void *arg, const struct http_head *head);
 	/* Optional: gets the body of a 200 as it comes, bounded by nothing; other answers are collected all the same. */
@@ -83,21 +84,6 @@ struct fetch_request {
  * nothing of the request was sent. 0 or -ENOMEM.
  */
 MUST_CHECK int fetch_start(struct loop *loop, const struct fetch_request *request, struct fetch **out);
-
-/* An answer that somebody else began to read. */
-struct fetch_begun {
-	const struct http_parser *parser; /* of the response, as far as it has come */
-	unsigned status;                  /* of the response; 0: its head is not complete */
-	struct str received;              /* unfinished head, or the body so far without its framing */
-	enum upstream_wait wait;          /* bounds what is still to come */
-};
-
-/*
- * Reads the answer to a request that is out already; takes the lease over, *conn becomes NULL in any case. Nothing is
- * repeated; of the request only upstream, max_bytes and the callbacks count. 0 or -ENOMEM: then the connection is closed.
- */
-MUST_CHECK int fetch_adopt(struct loop *loop, const struct fetch_request *request, const struct fetch_begun *begun,
-			   struct upstream_conn **conn, struct fetch **out);
 
 /* While paused nothing is read of the answer, and no deadline runs. For who gets it by on_data. */
 void fetch_pause(struct fetch *f, bool paused);

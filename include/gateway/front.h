@@ -8,6 +8,8 @@
 #include "common/err.h"
 #include "gateway/front_shared.h"
 
+struct journal;
+
 /* 0 or -ENOMEM; front_shared_fini is right in either case. */
 MUST_CHECK int front_shared_init(struct front_shared *s, struct loop *loop, struct names *names);
 /* After the last connection has gone. */
@@ -15,6 +17,15 @@ void front_shared_fini(struct front_shared *s);
 
 /* Puts a new snapshot in force (a reference is taken): each connection's next request is judged by it. */
 void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot);
+
+/*
+ * What outlives the process: records of the journal (borrowed; kept in it from front_restore on), and, once, before anything is
+ * accepted and with a snapshot in force, what becomes of them.
+ */
+void front_recall(struct front_shared *s, struct str key, struct str value);
+void front_restore(struct front_shared *s, struct journal *journal);
+/* The embedded server was started anew. */
+void front_local_restarted(struct front_shared *s);
 
 /*
  * Takes an accepted descriptor. `listener` names where it came in, borrowed for the call; `diag` is listener_diag(), -1 for
@@ -26,7 +37,7 @@ void front_accept(struct front_shared *s, int fd, const char *listener, int diag
 void front_drain_all(struct front_shared *s);
 /* Whether nothing is under way. */
 bool front_is_idle(const struct front_shared *s);
-/* Ends every connection now, and gives up every orphan. */
+/* Ends every connection now. */
 void front_cut_all(struct front_shared *s);
 
 #endif

@@ -15,12 +15,14 @@
 #include "gateway/control.h"
 #include "gateway/enforce.h"
 #include "gateway/gather.h"
-#include "gateway/orphan.h"
+#include "gateway/spawn.h"
 
+struct lease_shared;
 struct limiter;
 struct logs;
 struct names;
 struct snapshot;
+struct spawn_keys;
 struct template_cache;
 
 /* How what front_judge begins comes back to the request that it was begun for; `arg` is the front. */
@@ -46,7 +48,9 @@ struct front_shared {
 	struct logs *logs;         /* borrowed; NULL: nothing is written of requests */
 	struct client_shared clients;
 	const struct front_ends *ends; /* literal */
-	struct orphanage orphanage;
+	struct spawn_shared spawns;
+	struct spawn_keys *keys;     /* owned */
+	struct lease_shared *leases; /* owned */
 	struct gather_shared gather; /* of bodies that are read whole */
 	struct enforce_shared enforce;
 	struct template_cache *templates; /* owned */
@@ -56,7 +60,7 @@ struct front_shared {
 	struct list uids;   /* struct front_uid */
 	struct list texts;  /* struct front_text: names that many connections share */
 	unsigned long long next_id;
-	void (*on_idle)(void *arg); /* called when the last connection and the last orphan have gone */
+	void (*on_idle)(void *arg); /* called when the last connection has gone and no spawn is to be waited for */
 	void *arg;
 };
 

@@ -3,6 +3,7 @@
 #ifndef GATEWAY_OWNERSHIP_H
 #define GATEWAY_OWNERSHIP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/err.h"
@@ -52,6 +53,9 @@ MUST_CHECK int ownership_ask(struct ownership *o, const struct fetch_caller *ask
 			     struct ownership_wait *w);
 /* Harmless when it does not wait. */
 void ownership_cancel(struct ownership_wait *w);
+
+/* Whether an answer is the API's own 404, not one of something in between. */
+bool ownership_is_not_found(const struct fetch_answer *a);
 
 /* A sandbox was seen with that owner (empty: none), or was seen destroyed. */
 void ownership_learn(struct ownership *o, const struct upstream *u, struct str id, struct str owner);

@@ -31,6 +31,12 @@ struct rewrite_request {
 MUST_CHECK int rewrite_request_head(const struct rewrite_request *r, struct buf *out);
 
 /*
+ * The client's header lines that may pass, for a request that the gateway makes of his; none that asks for an answer encoded, in
+ * part or only if changed. 0 or -E2BIG as above.
+ */
+MUST_CHECK int rewrite_request_lines(const struct http_head *head, struct buf *out);
+
+/*
  * Puts other keys into a head that was written with some, whatever stands behind it; NULL leaves that one as it is. Without
  * memory `request` fails as additions do. What held the old ones is wiped.
  */

@@ -33,7 +33,7 @@ enum {
 	SPAWN_TOMBSTONE_MS = 7 * 86400000, /* a server may adopt a stray container when it is started anew */
 	SPAWN_WATCH_MS = 60000,            /* after the spawn's timeout nobody waits, but it may still appear */
 	SPAWN_KEPT_MAX_MS = 600000,        /* for the retry of a client that has left */
-	SPAWN_RUNNING_MAX = 2, /* at one server, which runs them one at a time: the next is there when one ends */
+	SPAWN_RUNNING_MAX = 4,        /* at one server, which runs them one at a time; half of them for one owner */
 	SPAWN_RUNNING_LOCAL_MAX = 16, /* at the embedded server, which does not */
 };
 
@@ -66,9 +66,10 @@ struct spawn_shared {
 	size_t tombstones;
 	struct spawn_counters counters;
 	void (*on_quiet)(void *arg); /* busy has become 0; may be NULL */
+	void *arg;
 	/* A sandbox that nobody waits for is kept for a retry, or its keeping has ended (id empty: there is none any more). */
 	void (*on_kept)(void *arg, const char *token, const char *id);
-	void *arg; /* of both */
+	void *kept_arg;
 };
 
 void spawn_shared_init(struct spawn_shared *s, struct loop *loop, struct limiter *limiter, struct ownership *ownership);
@@ -100,6 +101,7 @@ struct spawn_ask {
 	struct limiter_owner
 		*limits; /* a spawn of his has been taken, and is given back at the end; NULL: it was not */
 	char token[SPAWN_TOKEN_BYTES + 1]; /* in the body's metadata */
+	struct str lines;                  /* header lines of the client that are sent with it; copied */
 	struct str body;                   /* as it is sent; copied */
 	bool keep;                         /* for a retry, when the client has left */
 	uint64_t keep_ms;                  /* at most so long; 0: SPAWN_KEPT_MAX_MS */

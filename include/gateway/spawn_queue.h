@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Turns for spawns at one server, which runs them one at a time: few are there at once, and the owner who has used least of the
- * server's time is next. Knows no server and no clock.
+ * server's time is next; nobody has more than half of the turns at a time. Knows no server and no clock.
  */
 #ifndef GATEWAY_SPAWN_QUEUE_H
 #define GATEWAY_SPAWN_QUEUE_H

@@ -37,6 +37,7 @@ class StandIn(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.modes = {}
         self.destroyed = []
         self.seen = []               # (method, target, body bytes)
+        self.heads = []              # of the same requests
         self.count = 0
         self.status = b"0\n"         # what the command leaves behind; None: nothing
         self.on_spawn = None         # handler -> True when it has answered
@@ -96,6 +97,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         url = urllib.parse.urlsplit(self.path)
         self.server.seen.append((self.command, self.path, body))
+        self.server.heads.append(self.headers)
         if url.path in self.server.extra:
             return self.answer(*self.server.extra[url.path])
         if url.path == "/api/v1/sandboxes" and self.command == "POST":
@@ -105,7 +107,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.refuse(404, "NOT_FOUND", "sandbox not found: " + (match[1] if match else "?"))
         return self.sandbox(match[1], match[2] or "", urllib.parse.parse_qs(url.query), body)
 
-    do_GET = do_POST = do_DELETE = handle_all
+    do_GET = do_POST = do_PUT = do_DELETE = handle_all
 
     def spawn(self):
         if self.server.on_spawn and self.server.on_spawn(self):
@@ -226,6 +228,24 @@ class Scene:
 
     def commands(self):
         return [json.loads(body)["command"] for _, target, body in self.server.seen if target.endswith("/exec")]
+
+
+class Terminal:
+    """A pseudo terminal: `side` goes to the client."""
+
+    def __enter__(self):
+        self.master, self.side = os.openpty()
+        return self
+
+    def __exit__(self, *_):
+        os.close(self.master)
+        os.close(self.side)
+
+    def read_until(self, end):
+        shown = b""
+        while not shown.endswith(end):
+            shown += os.read(self.master, 1000)
+        return shown
 
 
 def said(*records):
@@ -502,6 +522,90 @@ def test_control_bytes_reach_a_pipe_but_no_terminal():
         assert shown == b"a\\x1b[2Jb\r\n", shown
 
 
+# ---- progress ---------------------------------------------------------------
+
+def is_blank(text):
+    """Whether a terminal's line is empty after this."""
+    line = []
+    at = 0
+    for c in text.decode():
+        if c == "\r":
+            at = 0
+        else:
+            line[at:at + 1] = [c]
+            at += 1
+    return at == 0 and not "".join(line).strip()
+
+
+def test_a_slow_spawn_is_told_on_a_terminal_and_leaves_nothing_there():
+    with Scene() as s, Terminal() as t:
+        go_on = threading.Event()
+        s.server.on_spawn = lambda _: not go_on.wait(60)
+        p = s.start("spawn", stderr=t.side)
+        shown = t.read_until(b" s")
+        assert re.fullmatch(rb"\rspawning \.\.\. \d+ s", shown), shown
+        go_on.set()
+        out, _ = p.communicate(timeout=60)
+        assert p.returncode == 0 and out == b"sb-00000001\n", out
+        os.write(t.side, b"!")
+        shown += t.read_until(b"!")[:-1]
+        assert is_blank(shown), shown
+
+
+def test_a_copy_is_told_on_a_terminal_and_leaves_nothing_there():
+    data = os.urandom(4 << 20)
+    with Scene() as s, Terminal() as t:
+        s.server.live["sb-1"] = {"/f": data}
+        go_on = threading.Event()
+
+        def plain(_handler, _name, body):
+            if body["command"].startswith("umask 077; base64") and len(s.commands()) == 3:
+                assert go_on.wait(60)
+            return False
+        s.server.on_plain = plain
+        p = s.start("cp", s.write("f", data), "sb-1:/t", stderr=t.side)
+        shown = t.read_until(b"copying ... 1.5 MiB of 4.0 MiB, 37 %")
+        go_on.set()
+        assert p.communicate(timeout=60)[0] == b"" and p.returncode == 0
+        os.write(t.side, b"!")
+        shown += t.read_until(b"!")[:-1]
+        assert is_blank(shown), shown
+        go_on.clear()
+
+        def half(handler, _name, tail, _path):
+            if (tail, handler.command) != ("/files", "GET"):
+                return False
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(data)))
+            handler.end_headers()
+            handler.wfile.write(data[:1 << 20])
+            assert go_on.wait(60)
+            handler.wfile.write(data[1 << 20:])
+            return True
+        s.server.on_file = half
+        s.server.on_plain = lambda h, n, b: h.answer(200, {"exit_code": 0, "stdout": posix_cksum(data), "stderr": ""}) or True
+        p = s.start("cp", "sb-1:/f", s.path("down"), stderr=t.side)
+        shown = t.read_until(b"copying ... 1.0 MiB of 4.0 MiB, 25 %")
+        go_on.set()
+        assert p.communicate(timeout=60)[0] == b"" and p.returncode == 0
+        os.write(t.side, b"!")
+        shown += t.read_until(b"!")[:-1]
+        assert is_blank(shown), shown
+
+
+def test_a_fault_comes_after_the_line_of_progress_is_gone():
+    with Scene() as s, Terminal() as t:
+        go_on = threading.Event()
+        s.server.on_spawn = lambda h: go_on.wait(60) and not h.refuse(503, "UNAVAILABLE", "later")
+        p = s.start("spawn", stderr=t.side)
+        shown = t.read_until(b" s")
+        go_on.set()
+        p.communicate(timeout=60)
+        shown += t.read_until(b"later\r\n")
+        before, _, fault = shown.partition(b"stacygate: ")
+        assert is_blank(before) and fault == b"UNAVAILABLE: later\r\n", shown
+
+
 # ---- connection -------------------------------------------------------------
 
 def test_no_gateway():
@@ -567,6 +671,121 @@ def test_whoami_and_health():
         assert s.run("health")[:2] == (0, b"status: ok\nupstreams[0].name: main\nupstreams[0].healthy: true\n")
         s.server.extra["/gateway/v1/health"] = (200, {"status": "degraded"})
         assert s.run("health", "--json")[:2] == (1, b'{"status":"degraded"}\n')
+
+
+# ---- get, logs, extend, prune, templates, leases, preview, status ------------
+
+def answers(target, value, *words, status=200):
+    """Runs the command on a stand-in that knows this one target: the result, and what it was asked."""
+    with Scene() as s:
+        s.server.extra[target] = (status, value)
+        done = s.run(*words)
+        method, seen, body = s.server.seen[-1]
+        return done, (method, seen, json.loads(body) if body else None), s.server.heads[-1]
+
+
+def test_get_extend_and_prune():
+    box = {"id": "sb-1", "image": "a\x1b", "metadata": {"k": "v"}, "expires_at": "2020-01-01T00:00:00+01:00"}
+    done, asked, _ = answers("/api/v1/sandboxes/sb-1", box, "get", "sb-1")
+    assert done == (0, b"id: sb-1\nimage: a\\x1b\nmetadata.k: v\nexpires_at: 2020-01-01T00:00:00+01:00\n", ""), done
+    assert asked == ("GET", "/api/v1/sandboxes/sb-1", None)
+    for words, ttl in ((("sb-1",), "30m"), (("sb-1", "90s"), "90s")):
+        done, asked, _ = answers("/api/v1/sandboxes/sb-1/extend", box, "extend", *words)
+        assert done[0] == 0 and re.fullmatch(rb"sb-1 expires \d+d ago\n", done[1]), done
+        assert asked == ("POST", "/api/v1/sandboxes/sb-1/extend", {"ttl": ttl}), asked
+    done, asked, _ = answers("/api/v1/sandboxes", {"pruned": 3}, "prune")
+    assert (done, asked) == ((0, b"pruned: 3\n", ""), ("DELETE", "/api/v1/sandboxes", None)), (done, asked)
+    done, _, _ = answers("/api/v1/sandboxes", {"pruned": 3}, "prune", "--json")
+    assert done[1] == b'{"pruned":3}\n', done
+    done, _, _ = answers("/api/v1/sandboxes/sb-1", {"code": "NOT_FOUND", "message": "gone"}, "get", "sb-1", status=404)
+    assert done == (1, b"", "stacygate: NOT_FOUND: gone\n"), done
+
+
+def test_logs_are_raw_in_a_pipe_and_harmless_on_a_terminal():
+    lines = ["one\x1b[2J", "two\tx"]
+    done, asked, _ = answers("/api/v1/sandboxes/sb-1/logs", lines, "logs", "sb-1", "--lines", "2")
+    assert done == (0, b"one\x1b[2J\ntwo\tx\n", "") and asked[1] == "/api/v1/sandboxes/sb-1/logs?lines=2", (done, asked)
+    _, asked, _ = answers("/api/v1/sandboxes/sb-1/logs", lines, "logs", "sb-1")
+    assert asked[1] == "/api/v1/sandboxes/sb-1/logs", asked
+    with Scene() as s:
+        s.server.extra["/api/v1/sandboxes/sb-1/logs"] = (200, lines)
+        with Terminal() as t:
+            p = s.start("logs", "sb-1", stdout=t.side)
+            shown = t.read_until(b"two\tx\r\n")
+            assert s.finish(p)[0] == 0 and shown == b"one\\x1b[2J\r\ntwo\tx\r\n", shown
+
+
+def test_templates():
+    record = {"name": "t", "image": "i", "vcpus": 2, "memory_mb": 64, "ttl": "1h"}
+    done, asked, _ = answers("/api/v1/templates", [record], "template", "ls")
+    assert done[0] == 0 and done[1].splitlines()[1].split() == [b"t", b"i", b"2", b"64", b"MB", b"1h", b"-", b"-"], done
+    done, asked, _ = answers("/api/v1/templates/t%20x", record, "template", "get", "t x")
+    assert done[1].startswith(b"name: t\nimage: i\n") and asked[:2] == ("GET", "/api/v1/templates/t%20x"), (done, asked)
+    done, asked, _ = answers("/api/v1/templates", record, "template", "save", "t", "--image", "i", "--memory", "64", "--vcpus", "2",
+                             "--ttl", "1h", "--provider", "p", "--metadata", "a=b", "--metadata", "c=", status=201)
+    assert done == (0, b"t\n", "") and asked == ("POST", "/api/v1/templates", {
+        "name": "t", "image": "i", "memory_mb": 64, "vcpus": 2, "ttl": "1h", "provider": "p",
+        "metadata": {"a": "b", "c": ""}}), (done, asked)
+    done, asked, _ = answers("/api/v1/templates/t", {"status": "deleted"}, "template", "rm", "t")
+    assert (done, asked) == ((0, b"t\n", ""), ("DELETE", "/api/v1/templates/t", None)), (done, asked)
+    done, _, _ = answers("/api/v1/templates/t", {"status": "deleted"}, "template", "rm", "t", "--json")
+    assert done[1] == b'{"status":"deleted"}\n', done
+    done, asked, head = answers("/api/v1/templates/t/spawn", {"id": "sb-9"}, "template", "spawn", "t", "--ttl", "5m", "--provider", "p",
+                                "--memory", "32", "--vcpus", "1", "--metadata", "k=v", "--lease", "90s", status=201)
+    assert done == (0, b"sb-9\n", "") and asked == ("POST", "/api/v1/templates/t/spawn", {
+        "ttl": "5m", "provider": "p", "memory_mb": 32, "vcpus": 1, "metadata": {"k": "v"}}), (done, asked)
+    assert head["Stacygate-Lease"] == "90s", head
+
+
+def test_leases():
+    target = "/gateway/v1/leases"
+    listed = [{"sandbox": "sb-1", "kind": "process", "pid": 7, "owner": "u\x07", "state": "held"}]
+    done, asked, _ = answers(target, listed, "leases")
+    assert done[0] == 0 and done[1].splitlines()[1].split() == [b"sb-1", b"process", b"7", b"held", b"u\\x07", b"-"], done
+    done, _, _ = answers(target, listed, "leases", "--json")
+    assert json.loads(done[1]) == listed, done
+    for words, body in (((), {}), (("90s",), {"lease": "90s"}), (("process=12",), {"lease": "process=12"})):
+        done, asked, _ = answers(target + "/sb-1", listed[0], "leases", "renew", "sb-1", *words)
+        assert (done, asked) == ((0, b"sb-1\n", ""), ("PUT", target + "/sb-1", body)), (done, asked)
+    done, asked, _ = answers(target + "/sb-1", b"", "leases", "release", "sb-1", status=204)
+    assert (done, asked) == ((0, b"sb-1\n", ""), ("DELETE", target + "/sb-1", None)), (done, asked)
+    for lease in ("connection", "process", "process=4711", "1h30m"):
+        done, _, head = answers("/api/v1/sandboxes", {"id": "sb-2"}, "spawn", "--lease", lease, status=201)
+        assert done[:2] == (0, b"sb-2\n") and head["Stacygate-Lease"] == lease, (done, head)
+    _, _, head = answers("/api/v1/sandboxes", {"id": "sb-2"}, "spawn", status=201)
+    assert head["Stacygate-Lease"] is None, head
+
+
+def test_preview_prints_the_url():
+    target = "/gateway/v1/sandboxes/sb-1/preview/3000"
+    url = b"http://3000-sb-1.localhost"
+    done, asked, head = answers(target, url + b"\n", "preview", "sb-1", "3000")
+    assert (done, asked) == ((0, url + b"\n", ""), ("GET", target, None)) and head["Accept"] == "text/plain", (done, asked)
+    done, _, _ = answers(target, url, "preview", "--json", "sb-1", "3000")
+    assert json.loads(done[1]) == {"url": url.decode()}, done
+    for bad in (b"", b"javascript:alert(1)", b"http://x\x1b[1m", b"http://x\nhttp://y", b"{}"):
+        done, _, _ = answers(target, bad, "preview", "sb-1", "3000")
+        assert done[0] == 1 and done[1] == b"" and "BAD_ANSWER" in done[2], (bad, done)
+
+
+def test_what_the_gateway_changed_is_said():
+    with Scene() as s:
+        notes = [("Stacygate-Clamped", "ttl, memory_mb\x1b[1m"), ("Stacygate-Ignored", "metadata")]
+        s.server.on_spawn = lambda h: h.answer(201, {"id": "sb-1"}, notes) or True
+        code, out, err = s.run("spawn", "--ttl", "9h")
+        assert (code, out) == (0, b"sb-1\n"), (code, out)
+        assert err == ("stacygate: lowered by the gateway: ttl, memory_mb\\x1b[1m\n"
+                       "stacygate: not stored by the server: metadata\n"), err
+        code, out, err = s.run("spawn", "--json", "--ttl", "9h")
+        assert (code, json.loads(out), err) == (0, {"id": "sb-1"}, ""), (code, out, err)
+
+
+def test_status():
+    value = {"version": "1", "own": {"connections": 2, "user_id": "u\x1b"}}
+    done, asked, _ = answers("/gateway/v1/status", value, "status")
+    assert done == (0, b"version: 1\nown.connections: 2\nown.user_id: u\\x1b\n", "") and asked[0] == "GET", done
+    done, _, _ = answers("/gateway/v1/status", value, "status", "--json")
+    assert json.loads(done[1]) == value, done
 
 
 # ---- cp ---------------------------------------------------------------------

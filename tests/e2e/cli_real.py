@@ -230,6 +230,43 @@ def test_whoami_and_health():
     assert json.loads(ok("health", "--json"))["status"] == "ok"
 
 
+def test_get_logs_extend_and_prune():
+    with Sandbox() as s:
+        shown = dict(line.split(": ", 1) for line in ok("get", s).splitlines())
+        assert (shown["id"], shown["state"]) == (s, "running"), shown
+        before = json.loads(ok("get", "--json", s))
+        assert re.fullmatch(rf"{s} expires in (60m|59m|1h)\n", ok("extend", s, "1h"))
+        assert json.loads(ok("get", "--json", s))["expires_at"] != before["expires_at"]
+        assert re.fullmatch(rf"{s} expires in (30|29)m\n", ok("extend", s))
+        assert json.loads(ok("logs", "--json", s)) == ok("logs", s).splitlines()
+        assert len(ok("logs", "--lines", "1", s).splitlines()) == 1
+        gone = json.loads(ok("spawn", "--json", "--ttl", "1ms"))["id"]
+        assert re.fullmatch(r"pruned: \d+\n", ok("prune"))
+        assert G.cli("get", gone).returncode == 1
+        assert G.sandboxes() == [s]
+
+
+def test_templates():
+    assert ok("template", "save", "it's t:1", "--image", "i2", "--memory", "96", "--ttl", "2h") == "it's t:1\n"
+    record = json.loads(ok("template", "get", "--json", "it's t:1"))
+    assert (record["image"], record["memory_mb"], record["ttl_seconds"]) == ("i2", 96, 7200), record
+    row = next(line for line in ok("template", "ls").splitlines() if line.startswith("it's t:1"))
+    assert "i2" in row and "96 MB" in row and "2h" in row, row
+    box = json.loads(ok("template", "spawn", "--json", "it's t:1", "--ttl", "5m"))
+    assert box["image"] == "i2" and box["memory_mb"] == 96, box
+    plain = ok("template", "spawn", "it's t:1").strip()
+    assert sorted(G.sandboxes()) == sorted([box["id"], plain])
+    ok("kill", box["id"], plain)
+    assert ok("template", "rm", "it's t:1") == "it's t:1\n"
+    done = G.cli("template", "get", "it's t:1")
+    assert done.returncode == 1 and "NOT_FOUND" in done.stderr, done
+
+
+def test_status():
+    assert "own.connections: 1" in ok("status").splitlines()
+    assert json.loads(ok("status", "--json"))["own"]["connections"] >= 1
+
+
 def test_another_user_is_kept_out():
     if os.getuid() != 0:
         raise sg.Skip("only root can become another user")

@@ -19,11 +19,11 @@ import types
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import environment  # noqa: E402
 import sg  # noqa: E402
 
 # What was published when this was written and works; httpx decides what goes over the wire.
 PACKAGES = ["stacyvm==0.1.1", "httpx==0.28.1"]
-VENV = os.path.join(sg.BUILD, "sdk-python")
 KEY, DUMMY = "SEKRET-sdk-key", "dummy-key-of-the-sdk"
 SRC = os.environ.get("SG_SRCDIR", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 PORTS = {}  # listener -> port
@@ -35,40 +35,17 @@ DONE = set()  # "Class.method" that came to its end at least once
 # --- the package ------------------------------------------------------------------------------------------------------
 
 
-def has_network():
-    """Whether this machine has a way to anywhere: a default route."""
-    for name, field in (("/proc/net/route", 1), ("/proc/net/ipv6_route", 0)):
-        try:
-            with open(name, encoding="ascii") as f:
-                for words in (line.split() for line in f):
-                    if set(words[field]) == {"0"} and words[-1] != "lo":
-                        return True
-        except OSError:
-            pass
-    return False
-
-
-def installed(python):
-    wanted = "; ".join(f"assert version({name!r}) == {number!r}" for name, number in (p.split("==") for p in PACKAGES))
-    return os.path.exists(python) and subprocess.run([python, "-c", f"from importlib.metadata import version; {wanted}; import stacyvm"],
-                                                     capture_output=True).returncode == 0
-
-
 def enter_environment():
     """Goes on in a virtual environment in the build tree, made when it is missing, unless this Python has the packages."""
-    python = os.path.join(VENV, "bin", "python")
-    if installed(sys.executable):
-        return
-    if not installed(python):
-        for argv in ([sys.executable, "-m", "venv", "--clear", VENV],
-                     [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--quiet", *PACKAGES]):
-            done = subprocess.run(argv, capture_output=True, text=True)
-            if done.returncode and not has_network():
-                sg.skip(f"there is no network at all from which {' '.join(PACKAGES)} could be installed, and they are not in {VENV}")
-            if done.returncode:
-                print(f"{' '.join(argv)}:\n{done.stdout}{done.stderr}\n0 passed, 1 failed")
-                sys.exit(1)
-    os.execv(python, [python, *sys.argv])
+    try:
+        python = environment.python_with("sdk-python", PACKAGES, "stacyvm")
+    except environment.Missing as why:
+        sg.skip(str(why))
+    except RuntimeError as why:
+        print(f"{why}\n0 passed, 1 failed")
+        sys.exit(1)
+    if python != sys.executable:
+        os.execv(python, [python, *sys.argv])
 
 
 def classes_of_the_package():

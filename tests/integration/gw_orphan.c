@@ -62,7 +62,7 @@ Test(orphan, leaves_before_the_answer)
 	gw_stop(gw);
 }
 
-/* The same within the answer: what had come of it counts, with every part of head and body on either side. */
+/* The same within the answer: what had come of it counts, with a part of head or body on either side. */
 Test(orphan, leaves_within_the_answer)
 {
 	const struct up_step *const scripts[] = {
@@ -79,8 +79,6 @@ Test(orphan, leaves_within_the_answer)
 
 		cr_assert(raw_text(&r, SPAWN));
 		cr_assert(upstream_wait_requests(gw->up, 1));
-		if (i == 1) /* the head has gone through */
-			cr_assert(raw_read(&r, 12, WAIT_MS));
 		raw_close(&r);
 		cr_expect_eq(wait_count(gw, "unclaimed_spawns.present", 1), 1);
 		upstream_open_gate(gw->up, i);
@@ -90,28 +88,24 @@ Test(orphan, leaves_within_the_answer)
 	}
 }
 
-/* An answer without a sandbox leaves nothing to do; one that breaks off is counted as lost and sent no second time. */
-Test(orphan, nothing_and_lost)
+/* An answer without a sandbox leaves nothing to do. */
+Test(orphan, nothing_made)
 {
 	const struct up_step *const scripts[] = {
 		SCRIPT({UP_READ, NULL, 0}, {UP_GATE, NULL, 0},
-		       UP_TEXT("HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"), {UP_READ, NULL, 0},
-		       {UP_GATE, NULL, 1}, UP_TEXT("HTTP/1.1 201 Cre"), {UP_CLOSE, NULL, 0}),
+		       UP_TEXT("HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n"), {UP_FOREVER, NULL, 0}),
 	};
 	struct gw_options options = {.scripts = scripts, .nscripts = 1};
 	struct gw *gw = gw_start(&options);
+	struct raw r = gw_connect(gw);
 
-	for (unsigned i = 0; i < 2; i++) {
-		struct raw r = gw_connect(gw);
-
-		cr_assert(raw_text(&r, SPAWN));
-		cr_assert(upstream_wait_requests(gw->up, i + 1));
-		raw_close(&r);
-		cr_expect_eq(wait_count(gw, "unclaimed_spawns.present", 1), 1);
-		upstream_open_gate(gw->up, i);
-		cr_expect_eq(wait_count(gw, i ? "unclaimed_spawns.lost" : "unclaimed_spawns.nothing_made", 1), 1);
-	}
-	cr_expect_eq(upstream_requests(gw->up), 2);
+	cr_assert(raw_text(&r, SPAWN));
+	cr_assert(upstream_wait_requests(gw->up, 1));
+	raw_close(&r);
+	cr_expect_eq(wait_count(gw, "unclaimed_spawns.present", 1), 1);
+	upstream_open_gate(gw->up, 0);
+	cr_expect_eq(wait_count(gw, "unclaimed_spawns.nothing_made", 1), 1);
+	cr_expect_eq(upstream_requests(gw->up), 1);
 	gw_stop(gw);
 }
 

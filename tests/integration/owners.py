@@ -483,14 +483,16 @@ def test_unknown_routes_under_isolation():
 
 
 def test_isolation_none_passes():
-    """Without isolation everything passes as it is, prune and template spawn included."""
+    """Without isolation everything passes as it is, prune included; a template spawn goes as the spawn that it is."""
     with started({"alice": [], "bob": ["allow: [all]", "isolation: none"]}) as (server, g):
         s = g.spawn("alice")
         server.expire(s)
         server.templates["t"] = {"name": "t", "image": "x", "memory_mb": 1, "cpu_cores": 1, "ttl_seconds": 60}
         assert g.api("bob", "GET", "/sandboxes/" + s).status == 200 and g.listed("bob") == [s]
         assert g.api("bob", "POST", "/templates/t/spawn").status == 201
-        assert len(server.since(0, "POST", f"{API}/templates/t/spawn")) == 1
+        assert not server.since(0, "POST", f"{API}/templates/t/spawn")
+        sent = json.loads(server.since(0, "POST", f"{API}/sandboxes")[-1].body)
+        assert sent["metadata"]["template"] == "t" and sent["metadata"]["stacygate.owner"] == "bob", sent
         assert g.api("bob", "DELETE", "/sandboxes").json() == {"pruned": 1}
         assert len(server.since(0, "DELETE", f"{API}/sandboxes")) == 1
 

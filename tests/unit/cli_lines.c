@@ -2,6 +2,7 @@
 /* The splitter of NDJSON and the reader of command lines. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +11,8 @@
 #include "cli/help.h"
 #include "cli/ndjson.h"
 #include "cli/options.h"
+#include "cli/preview.h"
+#include "cli/remote.h"
 #include "cli/run.h"
 #include "cli/socket_path.h"
 
@@ -116,6 +119,7 @@ static struct parsed parse(char *line)
 	static char *words[32];
 	struct parsed p = {0};
 	int n = 0;
+	int taken;
 	enum verb verb;
 
 	for (char *at = line; at; n++) {
@@ -125,8 +129,9 @@ static struct parsed parse(char *line)
 			*at++ = 0;
 	}
 	words[n] = NULL;
-	cr_assert(options_verb(words[0], &verb));
-	p.rc = options_parse(verb, n - 1, words + 1, &p.o, &p.f);
+	taken = verb_find(words, n, &verb);
+	cr_assert_gt(taken, 0);
+	p.rc = options_parse(verb, n - taken, words + taken, &p.o, &p.f);
 	return p;
 }
 
@@ -188,7 +193,7 @@ Test(cli_lines, help)
 		cr_assert_eq(options_parse((enum verb)v, 1, words, &o, &f), 0);
 		cr_assert(o.help);
 		cr_assert(strncmp(help_verb((enum verb)v), "usage: stacygate ", 17) == 0);
-		cr_assert_not_null(strstr(help_program(), options_verb_name((enum verb)v)));
+		cr_assert_not_null(strstr(help_program(), verb_name((enum verb)v)));
 		options_fini(&o);
 	}
 }
@@ -232,6 +237,41 @@ Test(cli_lines, faults)
 		{"cp|sb-1:/a|sb-2:/b", "both are in a sandbox"},
 		{"cp|a|sb-1:/b|c", "one word too many"},
 		{"cp|a|sb-1:\xff", "not valid UTF-8"},
+		{"get", "missing: a sandbox's id"},
+		{"get|a/b", "not a sandbox's id"},
+		{"get|a|b", "one word too many"},
+		{"logs|sb-1|--lines|0", "not a number"},
+		{"extend|sb-1|5", "not a duration"},
+		{"extend|sb-1|0s", "not a duration"},
+		{"extend|sb-1|5m|6m", "one word too many"},
+		{"prune|sb-1", "one word too many"},
+		{"template", "missing: ls, get, save, rm or spawn"},
+		{"template|list", "unknown command: list"},
+		{"template|--json|ls", "unknown option"},
+		{"template|get|a/b", "not a template's name"},
+		{"template|get|..", "not a template's name"},
+		{"template|get|", "not a template's name"},
+		{"template|get|a\nb", "not a template's name"},
+		{"template|get|\xff", "not a template's name"},
+		{"template|save|t", "missing: --image IMAGE"},
+		{"template|spawn|t|--image|x", "unknown option: --image"},
+		{"template|save|t|--lease|5m", "unknown option: --lease"},
+		{"leases|sb-1", "one word too many"},
+		{"leases|renew", "missing: a sandbox's id"},
+		{"leases|renew|sb-1|forever", "not a lease"},
+		{"leases|release|sb-1|5m", "one word too many"},
+		{"spawn|--lease|process=", "not a lease"},
+		{"spawn|--lease|process=0", "not a lease"},
+		{"spawn|--lease|process=1\r\nX: y", "not a lease"},
+		{"spawn|--lease|-5s", "not a lease"},
+		{"spawn|--lease|", "not a lease"},
+		{"run|--lease|5m|true", "unknown option: --lease"},
+		{"preview|sb-1", "missing: a sandbox's id and a port"},
+		{"preview|sb-1|0", "not a port: 0"},
+		{"preview|sb-1|65536", "not a port: 65536"},
+		{"preview|sb-1|80|--open-port|65536", "not a port, or 0"},
+		{"preview|sb-1|80|--open-port|x", "not a port, or 0"},
+		{"get|--open-port|1|sb-1", "unknown option"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -244,6 +284,79 @@ Test(cli_lines, faults)
 		cr_assert_not_null(strstr(p.f.message, cases[i][1]), "%s", p.f.message);
 		options_fini(&p.o);
 		free(line);
+	}
+}
+
+/* A command of two words is told from one of its first word alone. */
+Test(cli_lines, two_words)
+{
+	struct parsed p = PARSE("template|save|a b|--image|i|--memory|64");
+	enum verb verb;
+
+	cr_assert_eq(p.rc, 0, "%s", p.f.message);
+	cr_assert_str_eq(p.o.operands.at[0], "a b");
+	options_fini(&p.o);
+	p = PARSE("leases|renew|sb-1|process=17");
+	cr_assert_eq(p.rc, 0, "%s", p.f.message);
+	cr_assert_eq(p.o.operands.n, 2);
+	options_fini(&p.o);
+	cr_assert_eq(verb_find((char *[]){"leases", "--json"}, 2, &verb), 1);
+	cr_assert_eq(verb, VERB_LEASES);
+	cr_assert_eq(verb_find((char *[]){"leases", "release"}, 2, &verb), 2);
+	cr_assert_eq(verb, VERB_LEASES_RELEASE);
+	cr_assert_eq(verb_find((char *[]){"template"}, 1, &verb), 1);
+	cr_assert_eq(verb, VERB_TEMPLATE);
+	cr_assert_eq(verb_find((char *[]){"template ls"}, 1, &verb), 0);
+	cr_assert_eq(verb_find((char *[]){"temp"}, 1, &verb), 0);
+}
+
+/* A template's name is escaped as the server's own router would: one escape more and it would find nothing. */
+Test(cli_lines, template_paths)
+{
+	struct buf path = BUF_EMPTY;
+
+	remote_template_path(&path, STR("a b:c@d+\xc3\xa9!(%)?"), "/spawn");
+	cr_assert(str_eq(buf_str(&path), STR("/api/v1/templates/a%20b:c@d+%C3%A9%21%28%25%29%3F/spawn")), "%.*s",
+		  STR_ARG(buf_str(&path)));
+	buf_fini(&path);
+}
+
+/* Only the URL of that port of that sandbox is taken, and only a host that fits into a Host line. */
+Test(cli_lines, preview_hosts)
+{
+	static const struct {
+		const char *url;
+		const char *host; /* NULL: refused */
+	} cases[] = {
+		{"http://80-sb-1.localhost", "80-sb-1.localhost"},
+		{"https://80-sb-1.x.example.com/", "80-sb-1.x.example.com"},
+		{"http://80-sb-1.localhost:8080/p?q", "80-sb-1.localhost"},
+		{"http://81-sb-1.localhost", NULL},
+		{"http://80-sb-2.localhost", NULL},
+		{"http://80-sb-1.", NULL},
+		{"http://80-sb-1", NULL},
+		{"http://80-sb-1.a@b", NULL},
+		{"http://80-sb-1.a\r\nX: y", NULL},
+		{"ftp://80-sb-1.localhost", NULL},
+		{"", NULL},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct str host;
+		int rc = preview_host(str_from(cases[i].url), STR("sb-1"), STR("80"), &host);
+
+		cr_assert_eq(rc, cases[i].host ? 0 : -EINVAL, "%s", cases[i].url);
+		if (cases[i].host)
+			cr_assert(str_eq(host, str_from(cases[i].host)), "%s", cases[i].url);
+	}
+	/* The gateway would take these for names of its own and the requests for calls of its API. */
+	for (size_t i = 0; i < 3; i++) {
+		static const char *const ids[] = {"pool-1", "sb-", "sb-1g"};
+		char url[64];
+		struct str host;
+
+		snprintf(url, sizeof(url), "http://80-%s.localhost", ids[i]);
+		cr_assert_eq(preview_host(str_from(url), str_from(ids[i]), STR("80"), &host), -EINVAL, "%s", url);
 	}
 }
 

@@ -405,6 +405,70 @@ Test(cli_text, sandboxes)
 	buf_fini(&out);
 }
 
+/* X14: templates and leases in the same way, in whichever of its two spellings a template comes. */
+Test(cli_text, templates_and_leases)
+{
+	struct buf out = BUF_EMPTY;
+	struct fault f = {0};
+
+	cr_assert_eq(show_templates(&out,
+				    STR("[{\"name\":\"a\\u001b[1m\",\"image\":\"i\",\"cpu_cores\":2,\"memory_mb\":64,"
+					"\"ttl_seconds\":90},"
+					"{\"name\":\"b\",\"vcpus\":3,\"cpu_cores\":1,\"ttl\":\"1h\",\"ttl_seconds\":-1,"
+					"\"provider\":\"p\"},"
+					"{\"ttl_seconds\":9223372036854775807},7]"),
+				    100, &f),
+		     0);
+	assert_text(&out, "NAME      IMAGE  VCPUS  MEMORY  TTL    PROVIDER  UPDATED\n"
+			  "a\\x1b[1m  i      2      64 MB   1m30s  -         -\n"
+			  "b         -      3      -       1h     p         -\n"
+			  "-         -      -      -       -      -         -\n"
+			  "-         -      -      -       -      -         -\n");
+	buf_reset(&out);
+	cr_assert_eq(
+		show_leases(&out,
+			    STR("[{\"sandbox\":\"sb-1\",\"kind\":\"clock\",\"expires_at\":\"1970-01-01T00:03:10Z\","
+				"\"owner\":\"u\\u009b\",\"state\":\"held\"},{\"sandbox\":\"sb-2\",\"kind\":\"process\","
+				"\"pid\":7}]"),
+			    100, &f),
+		0);
+	assert_text(&out, "SANDBOX  KIND     PID  STATE  OWNER      EXPIRES\n"
+			  "sb-1     clock    -    held   u\\xc2\\x9b  in 1m\n"
+			  "sb-2     process  7    -      -          -\n");
+	cr_assert_eq(show_templates(&out, STR("{}"), 0, &f), -1);
+	cr_assert_eq(show_leases(&out, STR("["), 0, &f), -1);
+	cr_assert_str_eq(f.code, "BAD_ANSWER");
+	buf_fini(&out);
+}
+
+/* X14: lines of a log are as they are in a pipe, and harmless on a terminal. */
+Test(cli_text, log_lines)
+{
+	struct buf out = BUF_EMPTY;
+	struct fault f = {0};
+	struct str answer = STR("[\"a\\u001b[2J\\tb\",\"\",3]");
+
+	cr_assert_eq(show_lines(&out, answer, false, &f), 0);
+	assert_text(&out, "a\x1b[2J\tb\n\n\n");
+	buf_reset(&out);
+	cr_assert_eq(show_lines(&out, answer, true, &f), 0);
+	assert_text(&out, "a\\x1b[2J\tb\n\n\n");
+	cr_assert_eq(show_lines(&out, STR("{}"), true, &f), -1);
+	buf_fini(&out);
+}
+
+/* What extend says. */
+Test(cli_text, expiry)
+{
+	struct buf out = BUF_EMPTY;
+	struct fault f = {0};
+
+	cr_assert_eq(show_expiry(&out, STR("{\"id\":\"sb-1\",\"expires_at\":\"1970-01-01T00:31:40Z\"}"), 100, &f), 0);
+	assert_text(&out, "sb-1 expires in 30m\n");
+	cr_assert_eq(show_expiry(&out, STR("[]"), 100, &f), -1);
+	buf_fini(&out);
+}
+
 /* JSON for a terminal holds no byte that a terminal would act on. */
 Test(cli_text, json_for_terminals)
 {

@@ -23,7 +23,7 @@
 #include "gateway/config.h"
 #include "gateway/identity.h"
 #include "gateway/peer.h"
-#include "gateway/sock_diag.h"
+#include "common/sock_diag.h"
 #include "lib/daemon.h"
 #include "lib/raw.h"
 #include "lib/scratch.h"

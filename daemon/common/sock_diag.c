@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "gateway/sock_diag.h"
+#include "common/sock_diag.h"
 
 #include <errno.h>
 #include <linux/inet_diag.h>

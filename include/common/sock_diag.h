@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Asks the kernel's table of TCP sockets whose a socket of this machine is. */
-#ifndef GATEWAY_SOCK_DIAG_H
-#define GATEWAY_SOCK_DIAG_H
+#ifndef COMMON_SOCK_DIAG_H
+#define COMMON_SOCK_DIAG_H
 
 #include <stdint.h>
 #include <sys/types.h>

@@ -26,6 +26,7 @@
 #include "gateway/policy.h"
 #include "gateway/prune.h"
 #include "gateway/route.h"
+#include "gateway/run.h"
 #include "gateway/snapshot.h"
 #include "gateway/spawn_call.h"
 #include "gateway/target.h"
@@ -312,7 +313,7 @@ static int new_cache_drop(struct front *f, const struct call_case *c, struct cal
 
 static int new_spawn(struct front *f, const struct call_case *c, struct call **out)
 {
-	const struct spawn_services services = {&f->shared->spawns, f->shared->keys};
+	const struct spawn_services services = {&f->shared->spawns, f->shared->keys, f->shared->leases};
 
 	return spawn_call_new(&services, c, out);
 }
@@ -322,10 +323,19 @@ static int new_lease(struct front *f, const struct call_case *c, struct call **o
 	return lease_call_new(f->shared->leases, c, out);
 }
 
+static int new_run(struct front *f, const struct call_case *c, struct call **out)
+{
+	const struct run_services services = {&f->shared->spawns, f->shared->leases};
+
+	return run_call_new(&services, c, out);
+}
+
 /* Which routes are answered by a call; NULL: this one is not. */
 static new_call *call_of(const struct front *f, const struct route *route)
 {
 	switch ((int)route->id) {
+	case ROUTE_RUN_ONCE:
+		return new_run;
 	case ROUTE_SPAWN:
 	case ROUTE_TEMPLATE_SPAWN:
 		return new_spawn;

@@ -198,9 +198,9 @@ static bool needs_fresh(struct lease_call *s, const struct lease *l)
 	return lease_kind(l) == LEASE_CLOCK || lease_state(l) == LEASE_GRACE;
 }
 
-static bool take_fresh(struct lease_call *s)
+int lease_call_take(struct lease_shared *leases, const struct call_case *c, const struct lease_spec *spec,
+		    struct lease **out, struct lease_refusal *refusal)
 {
-	const struct call_case *c = &s->call.c;
 	const struct lease_asker asker = {
 		.caller = c->caller,
 		.credential = c->credential,
@@ -209,9 +209,15 @@ static bool take_fresh(struct lease_call *s)
 		.connection = client_id(c->client),
 		.max_ttl_ms = c->rule->limits.max_ttl_ms,
 	};
+
+	return lease_new(leases, spec, &asker, NULL, NULL, out, refusal);
+}
+
+static bool take_fresh(struct lease_call *s)
+{
 	struct lease_refusal refusal;
 
-	if (lease_new(s->leases, &s->spec, &asker, NULL, NULL, &s->fresh, &refusal) == 0)
+	if (lease_call_take(s->leases, &s->call.c, &s->spec, &s->fresh, &refusal) == 0)
 		return true;
 	call_refuse(&s->call, refusal.status, "%s", refusal.why);
 	return false;

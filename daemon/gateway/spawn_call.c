@@ -12,6 +12,8 @@
 #include "common/http_write.h"
 #include "gateway/body.h"
 #include "gateway/config.h"
+#include "gateway/lease.h"
+#include "gateway/lease_call.h"
 #include "gateway/maker.h"
 #include "gateway/rewrite.h"
 #include "gateway/route.h"
@@ -27,9 +29,13 @@ struct spawn_call {
 	struct call call;
 	struct spawn_services services;
 	struct maker maker;
-	char *template;           /* owned; name of the template as it stands in the path; NULL: none */
-	struct buf lines;         /* the client's header lines that pass */
-	const char *bad;          /* literal; why a header is refused; NULL: none is */
+	char *template;   /* owned; name of the template as it stands in the path; NULL: none */
+	struct buf lines; /* the client's header lines that pass */
+	const char *bad;  /* literal; why a header is refused; NULL: none is */
+	bool leased;      /* Stacygate-Lease: */
+	struct lease_spec spec;
+	char *lease_text;         /* owned; as it was written; NULL: none */
+	struct lease *lease;      /* owned until it is bound to the sandbox; NULL then */
 	char *key;                /* owned; Idempotency-Key; NULL: none */
 	struct spawn_key *record; /* borrowed; while this request runs the key */
 	struct spawn_key_wait wait;
@@ -58,7 +64,9 @@ static void on_free(struct call *c)
 		spawn_leave(joined);
 	if (record)
 		spawn_key_left(record);
+	lease_free(s->lease);
 	buf_fini(&s->lines);
+	free(s->lease_text);
 	free(s->template);
 	free(s->key);
 	free(s);
@@ -88,6 +96,8 @@ static void give(struct spawn_call *s, const struct spawn_result *r)
 
 	s->record = NULL;
 	s->joined = NULL;
+	if (s->lease)
+		lease_bind(&s->lease, str_from(r->doc.id), s->maker.ttl_ms);
 	if (record)
 		spawn_key_made(record, r);
 	if (joined)
@@ -137,6 +147,7 @@ static void make(struct spawn_call *s)
 		.lines = buf_str(&s->lines),
 		.body = s->call.body,
 		.template = s->template ? str_from(s->template) : STR(""),
+		.lease_ttl_ms = s->leased ? lease_ttl_ms(s->services.leases) : 0,
 		.keep = s->record != NULL,
 	};
 
@@ -251,7 +262,8 @@ static void rejoin(struct spawn_call *s)
 static void claim(struct spawn_call *s)
 {
 	const struct call_case *c = &s->call.c;
-	uint64_t hash = spawn_keys_hash(s->template ? str_from(s->template) : STR(""), s->call.body);
+	uint64_t hash = spawn_keys_hash(s->template ? str_from(s->template) : STR(""), s->call.body,
+					s->lease_text ? str_from(s->lease_text) : STR(""));
 	struct spawn_key *record = NULL;
 	enum spawn_key_claim what = spawn_keys_claim(s->services.keys, &c->caller, c->credential, str_from(s->key),
 						     hash, &s->wait, &record);
@@ -287,6 +299,17 @@ static void claim(struct spawn_call *s)
 
 /* --- the beginning --------------------------------------------------------------------------------------------------------------- */
 
+/* Holds on to the life that the sandbox is tied to, before there is one. */
+static bool take_lease(struct spawn_call *s)
+{
+	struct lease_refusal refusal;
+
+	if (lease_call_take(s->services.leases, &s->call.c, &s->spec, &s->lease, &refusal) == 0)
+		return true;
+	call_refuse(&s->call, refusal.status, "%s", refusal.why);
+	return false;
+}
+
 static void on_request(struct call *c, struct str body)
 {
 	struct spawn_call *s = self_of(c);
@@ -294,6 +317,8 @@ static void on_request(struct call *c, struct str body)
 	(void)body;
 	if (s->bad)
 		call_refuse(c, 400, "%s", s->bad);
+	else if (s->leased && !take_lease(s))
+		return;
 	else if (s->key)
 		claim(s);
 	else
@@ -305,7 +330,16 @@ static const struct call_ops ops = {.on_request = on_request, .on_free = on_free
 static int read_headers(struct spawn_call *s, const struct call_case *what)
 {
 	const struct http_header *key = http_head_find(what->head, STR("idempotency-key"));
+	const struct http_header *lease = http_head_find(what->head, STR("stacygate-lease"));
 
+	if (lease) {
+		s->leased = true;
+		s->lease_text = str_dup(lease->value);
+		if (!s->lease_text)
+			return -ENOMEM;
+		if (!lease_spec_parse(lease->value, &s->spec, &s->bad))
+			return 0;
+	}
 	if (rewrite_request_lines(what->head, &s->lines))
 		s->bad = "the Connection header names more than anybody means";
 	if (s->lines.failed)

@@ -78,9 +78,9 @@ static uint64_t add_hash(uint64_t hash, struct str s)
 	return hash;
 }
 
-uint64_t spawn_keys_hash(struct str route, struct str body)
+uint64_t spawn_keys_hash(struct str template, struct str body, struct str lease)
 {
-	return add_hash(add_hash(HASH_START, route), body);
+	return add_hash(add_hash(add_hash(HASH_START, template), body), lease);
 }
 
 static uint64_t hash_of(const struct fetch_caller *caller, struct str key)

@@ -81,7 +81,7 @@ struct upstream {
 	uint64_t serial;
 	struct loop *loop;                 /* borrowed */
 	struct dialer *dialer;             /* borrowed */
-	struct config_upstream config;     /* own copy; only the values, name and url are owned copies below */
+	struct config_upstream config;     /* own copy; of what it points to only name and url, both owned */
 	char *name;                        /* owned */
 	char *url;                         /* owned; what libcurl dials */
 	char *unix_path;                   /* owned; NULL: TCP */
@@ -935,10 +935,11 @@ struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const st
 	u->authority = make_authority(config);
 	/* Only the values are kept; what is owned elsewhere is not to be reached from here. */
 	u->config.name = u->name;
-	u->config.url = u->config.path = u->config.host = u->config.proxy = NULL;
+	u->config.url = strdup(config->url);
+	u->config.path = u->config.host = u->config.proxy = NULL;
 	memset(&u->config.tls, 0, sizeof(u->config.tls));
 	u->retry = evtimer_new(loop_base(loop), on_retry, u);
-	if (!u->name || !u->authority || !prepare_dials(u, config, unix_path) || !u->retry) {
+	if (!u->name || !u->config.url || !u->authority || !prepare_dials(u, config, unix_path) || !u->retry) {
 		upstream_unref(u);
 		return NULL;
 	}
@@ -977,6 +978,7 @@ void upstream_unref(struct upstream *u)
 			deadline_queue_fini(&u->exchange_deadlines[i]);
 		if (u->retry)
 			event_free(u->retry);
+		free(u->config.url);
 		free(u->name);
 		free(u->url);
 		free(u->unix_path);

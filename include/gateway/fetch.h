@@ -69,7 +69,7 @@ struct fetch_request {
 	size_t max_bytes;        /* of the collected body */
 	bool keep_head;          /* the answer has its head */
 	bool fresh;              /* on a connection that has served nobody: another try after a failed one */
-	/* Optional: the final response's head, before its body; borrowed for the call. Not to cancel from within. */
+	/* Optional: the final response's head, before its body; borrowed for the call. */
 	void (*on_head)(void *arg, const struct http_head *head);
 	/* Optional: gets the body of a 200 as it comes, bounded by nothing; other answers are collected all the same. */
 	void (*on_data)(void *arg, const char *p, size_t n);

@@ -88,8 +88,8 @@ void spawn_key_refused(struct spawn_key *r, const struct spawn_result *result);
 /* The client left: the key stays with what was sent, or is free again. */
 void spawn_key_left(struct spawn_key *r);
 
-/* A hash of a body: which one it is, not a secret. */
-uint64_t spawn_keys_hash(struct str route, struct str body);
+/* A hash of what a request asks for: which one it is, not a secret. */
+uint64_t spawn_keys_hash(struct str template, struct str body, struct str lease);
 
 size_t spawn_keys_count(const struct spawn_keys *k);
 

@@ -271,6 +271,7 @@ static struct call_case case_of(const struct front *f, const struct http_head *h
 		.loop = f->shared->loop,
 		.client = f->client,
 		.admit = &f->shared->enforce.admit,
+		.templates = f->shared->templates,
 		.config = c,
 		.rule = f->rule,
 		.upstream = &c->upstreams[f->rule->upstream],
@@ -298,17 +299,20 @@ static int new_prune(struct front *f, const struct call_case *c, struct call **o
 
 static int new_template_read(struct front *f, const struct call_case *c, struct call **out)
 {
-	return template_read_call_new(c, f->shared->templates, out);
+	(void)f;
+	return template_read_call_new(c, out);
 }
 
 static int new_template_write(struct front *f, const struct call_case *c, struct call **out)
 {
-	return template_write_call_new(c, f->shared->templates, out);
+	(void)f;
+	return template_write_call_new(c, out);
 }
 
 static int new_cache_drop(struct front *f, const struct call_case *c, struct call **out)
 {
-	return cache_drop_call_new(c, f->shared->templates, out);
+	(void)f;
+	return cache_drop_call_new(c, out);
 }
 
 static int new_spawn(struct front *f, const struct call_case *c, struct call **out)

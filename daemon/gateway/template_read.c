@@ -16,7 +16,6 @@
 
 struct template_read {
 	struct call call;
-	struct template_cache *templates; /* borrowed */
 	struct template_wait wait;
 	struct cache_wish wish;
 	bool bypass;
@@ -70,7 +69,7 @@ static void on_request(struct call *c, struct str body)
 	struct template_answer now;
 
 	(void)body;
-	switch (template_cache_ask(r->templates, &q, &r->wait, &now)) {
+	switch (template_cache_ask(c->c.templates, &q, &r->wait, &now)) {
 	case TEMPLATE_NOW:
 		answer(r, &now);
 		return;
@@ -100,7 +99,7 @@ static void read_head(struct template_read *r, const struct call_case *what)
 		buf_add_str(&r->user_agent, agent->value);
 }
 
-int template_read_call_new(const struct call_case *what, struct template_cache *templates, struct call **out)
+int template_read_call_new(const struct call_case *what, struct call **out)
 {
 	struct template_read *r = spares_take(&spares);
 
@@ -108,7 +107,6 @@ int template_read_call_new(const struct call_case *what, struct template_cache *
 		r = calloc(1, sizeof(*r));
 	if (!r)
 		return -ENOMEM;
-	r->templates = templates;
 	list_init(&r->wait.link);
 	r->wait.flight = NULL;
 	r->wait.on_answer = on_answer;

@@ -16,6 +16,7 @@
 #include "gateway/config.h"
 #include "gateway/owner_query.h"
 #include "gateway/policy.h"
+#include "gateway/rewrite.h"
 #include "gateway/route.h"
 #include "gateway/target.h"
 #include "gateway/template_cache.h"
@@ -35,7 +36,8 @@ struct template_write {
 	struct fetch *fetch;       /* owned; NULL between two */
 	bool looks;                /* the fetch is a look at what was written */
 	struct buf target;
-	struct buf user_agent;
+	struct buf lines; /* of the client's head that go with the write */
+	bool bad;         /* its Connection header names too much */
 	struct buf body; /* as the server stores it */
 	/* The answer, while the template is looked at. */
 	unsigned status;
@@ -49,7 +51,7 @@ static void write_free(struct template_write *w)
 	fetch_cancel(w->fetch);
 	upstream_unref(w->upstream);
 	buf_fini(&w->target);
-	buf_fini(&w->user_agent);
+	buf_fini(&w->lines);
 	buf_fini(&w->body);
 	buf_fini(&w->head);
 	buf_fini(&w->answer);
@@ -112,14 +114,14 @@ static void send_request(struct template_write *w, const char *method,
 		.method = method,
 		.target = buf_str(&w->target),
 		.body = method[0] == 'P' ? buf_str(&w->body) : STR(""),
-		.user_agent = buf_str(&w->user_agent),
+		.lines = buf_str(&w->lines),
 		.max_bytes = ANSWER_MAX_BYTES,
 		.keep_head = true,
 		.on_done = on_done,
 		.arg = w,
 	};
 
-	if (w->target.failed || w->body.failed || w->user_agent.failed ||
+	if (w->target.failed || w->body.failed || w->lines.failed ||
 	    fetch_start(w->call.c.loop, &request, &w->fetch))
 		call_refuse(&w->call, 503, "out of memory");
 }
@@ -221,6 +223,10 @@ static void on_request(struct call *c, struct str body)
 	struct body_verdict v = {0};
 	struct buf judged = BUF_EMPTY;
 
+	if (w->bad) {
+		call_refuse(c, 400, "the Connection header names more than anybody means");
+		return;
+	}
 	if (c->c.method == METHOD_DELETE) {
 		write_template(w, "DELETE");
 		return;
@@ -237,20 +243,18 @@ static void on_request(struct call *c, struct str body)
 
 static const struct call_ops ops = {.on_request = on_request, .on_free = on_free};
 
-int template_write_call_new(const struct call_case *what, struct template_cache *templates, struct call **out)
+int template_write_call_new(const struct call_case *what, struct call **out)
 {
 	struct template_write *w = calloc(1, sizeof(*w));
-	const struct http_header *agent = http_head_find(what->head, STR("user-agent"));
 
 	if (!w)
 		return -ENOMEM;
-	w->templates = templates;
+	w->templates = what->templates;
 	list_init(&w->orphan.link);
 	w->orphan.on_abandon = on_abandon;
 	w->upstream = upstream_ref(what->caller.upstream);
 	owner_query_target(what->target, what->rule->admin ? NULL : what->caller.user_id, &w->target);
-	if (agent)
-		buf_add_str(&w->user_agent, agent->value);
+	w->bad = rewrite_request_lines(what->head, &w->lines) != 0;
 	*out = &w->call;
 	if (call_init(&w->call, &ops, what, STR("")) == 0)
 		return 0;

@@ -6,9 +6,7 @@
 #include "common/err.h"
 #include "gateway/call.h"
 
-struct template_cache;
-
 /* Makes the call. 0 or -ENOMEM. */
-MUST_CHECK int cache_drop_call_new(const struct call_case *what, struct template_cache *templates, struct call **out);
+MUST_CHECK int cache_drop_call_new(const struct call_case *what, struct call **out);
 
 #endif

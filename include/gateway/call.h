@@ -27,12 +27,14 @@ struct limiter_owner;
 struct loop;
 struct route;
 struct target;
+struct template_cache;
 
 /* What is known of the request. Borrowed until the call is freed but where it says otherwise. */
 struct call_case {
 	struct loop *loop;
 	struct client *client;
 	struct admit_shared *admit;
+	struct template_cache *templates;
 	const struct config *config;
 	const struct config_rule *rule;
 	const struct config_upstream *upstream; /* the rule's */

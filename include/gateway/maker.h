@@ -26,7 +26,7 @@ struct maker {
 	const struct call_case *c;   /* borrowed; the request for which it is made */
 	struct buf body;             /* overrides, later what is sent */
 	struct str lines;            /* borrowed */
-	struct fetch *template;      /* owned; while it is read */
+	struct template_get *template; /* owned; while it is read */
 	struct survey *survey;       /* owned; while it counts */
 	uint64_t lease_ttl_ms;
 	uint64_t counted; /* by the survey */

@@ -6,10 +6,7 @@
 #include "common/err.h"
 #include "gateway/call.h"
 
-struct template_cache;
-
 /* Makes the call; HEAD is answered as its GET, but nothing is remembered of it. 0 or -ENOMEM. */
-MUST_CHECK int template_read_call_new(const struct call_case *what, struct template_cache *templates,
-				      struct call **out);
+MUST_CHECK int template_read_call_new(const struct call_case *what, struct call **out);
 
 #endif

@@ -6,10 +6,7 @@
 #include "common/err.h"
 #include "gateway/call.h"
 
-struct template_cache;
-
 /* Makes the call; what was sent when its client leaves goes on. 0 or -ENOMEM. */
-MUST_CHECK int template_write_call_new(const struct call_case *what, struct template_cache *templates,
-				       struct call **out);
+MUST_CHECK int template_write_call_new(const struct call_case *what, struct call **out);
 
 #endif

@@ -157,5 +157,31 @@ def test_delete():
         assert g.api("alice", "DELETE", "/templates/" + quoted("a b")).status == 404
 
 
+def test_spawn():
+    """A template spawn takes the template from memory by the rules of reads: one fetch for many, a write is seen, stale if need be."""
+    with cached({"alice": ["allow: [all]"], "bob": []}, cache="{ templates: { ttl: 1h } }") as (server, g):
+        assert g.api("alice", "POST", "/templates", DOCUMENTED).status == 201
+        mark = server.mark()
+        for more in ({}, {"ttl": "10m", "metadata": {"a": "b"}}):
+            made = g.api("alice", "POST", "/templates/node-dev/spawn", more)
+            assert made.status == 201, made
+            record = server.records[made.json()["id"]]
+            assert (record["image"], record["memory_mb"], record["vcpus"], record["owner_id"]) == ("node:20", 2048, 4, "alice"), record
+            assert round(record["expires_at"] - record["created_at"]) == (600 if more else 3600)
+            assert record["metadata"]["stacygate.owner"] == "alice" and record["metadata"]["template"] == "node-dev"
+        assert said(g.read(path="/templates/node-dev"))["hit"] and len(server.reads(mark)) == 1
+        assert g.api("bob", "POST", "/templates/node-dev/spawn").status == 201
+        assert [r.all("x-user-id") for r in server.reads(mark)] == [["alice"], ["bob"]]
+        assert g.api("alice", "PUT", "/templates/node-dev", {"image": "node:22", "vcpus": 1}).status == 200
+        made = g.api("bob", "POST", "/templates/node-dev/spawn")
+        assert server.records[made.json()["id"]]["image"] == "node:22"
+        with server.fault("GET", "/templates/.*", status(503)):
+            assert g.api("bob", "POST", "/templates/node-dev/spawn").status == 201
+            answer = g.api("bob", "POST", "/templates/none/spawn")
+            assert answer.status == 503, answer
+        answer = g.api("bob", "POST", "/templates/none/spawn")
+        assert answer.status == 404 and "none" in answer.json()["message"], answer
+
+
 if __name__ == "__main__":
     run(globals())

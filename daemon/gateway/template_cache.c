@@ -61,7 +61,9 @@ struct template_flight {
 	struct template_cache *cache; /* borrowed */
 	struct fetch *fetch;          /* owned; NULL once it is done */
 	struct upstream *upstream;    /* owned reference */
-	uint64_t realm;               /* its serial */
+	struct key *credential;       /* owned reference; NULL: none */
+	uint64_t changes;             /* of it, when the flight began */
+	uint64_t realm;               /* serial of the upstream */
 	uint32_t hash;
 	struct buf key;
 	uint64_t epoch;
@@ -97,6 +99,7 @@ static void flight_free(struct template_flight *f)
 	deferred_cancel(&f->over);
 	fetch_cancel(f->fetch);
 	upstream_unref(f->upstream);
+	key_unref(f->credential);
 	f->cache->reading -= f->body.len;
 	buf_fini(&f->body);
 	buf_fini(&f->key);
@@ -320,6 +323,9 @@ static bool remember(struct template_flight *f, struct str head, struct str body
 	const struct metacache_value *old;
 	bool stored = false;
 
+	/* With another key than the one it began with it would be another's answer. */
+	if (f->credential && key_changes(f->credential) != f->changes)
+		return false;
 	if (!f->remembers || !f->leave.store || !c->table || f->epoch != c->epoch || body.n > ENTRY_MAX_BYTES ||
 	    v.fresh_ms == 0)
 		return false;
@@ -482,6 +488,8 @@ static struct template_flight *start_flight(struct template_cache *c, const stru
 	deferred_init(&f->over, on_over);
 	f->cache = c;
 	f->upstream = upstream_ref(q->caller.upstream);
+	f->credential = q->caller.key ? key_ref(q->caller.key) : NULL;
+	f->changes = f->credential ? key_changes(f->credential) : 0;
 	f->realm = realm;
 	f->hash = hash;
 	f->epoch = c->epoch;

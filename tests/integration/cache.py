@@ -23,6 +23,12 @@ def all_wait(g, n):
     wait_for("all wait", lambda: g.log().count(": body -> answer") >= n)
 
 
+def new_key(g, key):
+    with open(os.open(g.path("key.new"), os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+        file.write(key + "\n")
+    os.rename(g.path("key.new"), g.path("key"))
+
+
 # --- C1 to C3: whose it is, and what is remembered ---------------------------------------------------------------------
 
 
@@ -350,12 +356,39 @@ def test_c9_key_rotation():
         g.read()
         assert said(g.read())["hit"]
         mark = server.mark()
-        with open(os.open(g.path("key.new"), os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
-            file.write(KEY + "-two\n")
-        os.rename(g.path("key.new"), g.path("key"))
+        new_key(g, KEY + "-two")
         wait_for("the new key is used", lambda: "holds a new key" in g.log())
         assert said(g.read())["fwd"] == "miss"
         assert [r.all("x-api-key") for r in server.reads(mark)] == [[KEY + "-two"]]
+
+
+def test_c9_key_rotated_at_the_server():
+    """C9: a key that the server refuses is read again, and the request sent with the new one; then nothing old is left."""
+    two = KEY + "-two"
+
+    def refuse(server, connection, request):
+        if request.all("x-api-key") == [two]:
+            return None
+        return status(401, value={"code": "UNAUTHORIZED", "message": "invalid or missing API key"})(server, connection, request)
+    for ask in (lambda g: g.read(path="/templates/t"), lambda g: g.api("alice", "PUT", "/templates/t", {"image": "new"}),
+                lambda g: g.api("alice", "POST", "/templates", {"name": "u", "image": "i"}), lambda g: g.api("alice", "DELETE", "/templates/t"),
+                lambda g: g.api("alice", "POST", "/templates/t/spawn")):
+        with cached(cache=LONG, api_key="{{ command: [/bin/cat, {key}], ttl: 10h }}") as (server, g):
+            wait_for("the key is there", lambda: g.ask("admin", target="/gateway/v1/ready").status == 200)
+            server.put("t")
+            g.read()
+            new_key(g, two)
+            mark = server.mark()
+            with server.fault("*", "/(templates|sandboxes).*", refuse):
+                answer = ask(g)
+                assert answer.status in (200, 201), answer
+                assert "hit" not in said(g.read()) and said(g.read())["hit"]
+            keys = [r.all("x-api-key")[0] for r in server.since(mark, path=API + "/(templates|sandboxes).*")]
+            assert keys[0] == KEY and set(keys[1:]) == {two}, keys
+            # One that stays refused is the server's answer, and what was remembered is not given in its place.
+            with server.fault("GET", "/templates", status(401)):
+                answer = g.read(headers={"Cache-Control": "no-cache"})
+                assert answer.status == 401 and answer.json()["message"] == "made up 401", answer
 
 
 if __name__ == "__main__":

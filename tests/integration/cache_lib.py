@@ -96,14 +96,19 @@ class TemplateServer(Server):
 
 
 class CacheGateway(Gateway):
-    """`cache` is the value of the section, as YAML."""
+    """`cache` is the value of the section, as YAML; `api_key` where the key comes from, with {key} for the file that has it."""
 
-    def __init__(self, server, rules=None, cache=None, **more):
-        self.cache = cache
+    def __init__(self, server, rules=None, cache=None, api_key=None, **more):
+        self.cache, self.api_key = cache, api_key
         super().__init__(server, rules, **more)
 
     def configure(self, upstreams=None):
         super().configure(upstreams)
+        if self.api_key:
+            with open(self.config, encoding="utf-8") as file:
+                text = file.read()
+            with open(self.config, "w", encoding="utf-8") as file:
+                file.write(text.replace(f"{{ file: {self.path('key')} }}", self.api_key.format(key=self.path("key"))))
         if self.cache:
             with open(self.config, "a", encoding="utf-8") as file:
                 file.write(f"cache: {self.cache}\n")

@@ -42,26 +42,28 @@ static void read_wishes(struct str rest, struct cache_wish *w)
 	}
 }
 
-struct cache_wish cache_http_wish(const struct http_head *request)
+void cache_http_wish(const struct http_head *request, struct cache_wish *w, struct buf *user_agent)
 {
-	struct cache_wish w = {.max_age_ms = UINT64_MAX};
 	bool said = false;
 	bool pragma = false;
 
+	*w = (struct cache_wish){.max_age_ms = UINT64_MAX};
 	for (size_t i = 0; i < request->nheaders; i++) {
 		const struct http_header *h = &request->headers[i];
-		if (str_eq_nocase(h->name, STR("cache-control"))) {
-			said = true;
-			read_wishes(h->value, &w);
-		} else if (str_eq_nocase(h->name, STR("pragma"))) {
+		/* Most are of none of these lengths. */
+		if (h->name.n == 6 && str_eq_nocase(h->name, STR("pragma"))) {
 			pragma = true;
+		} else if (h->name.n == 10 && str_eq_nocase(h->name, STR("user-agent")) && user_agent->len == 0) {
+			buf_add_str(user_agent, h->value);
+		} else if (h->name.n == 13 && str_eq_nocase(h->name, STR("cache-control"))) {
+			said = true;
+			read_wishes(h->value, w);
 		}
 	}
 	/* RFC 9111 5.4: counts only where there is no Cache-Control. */
 	if (pragma && !said)
-		w.no_cache = http_head_has_token(request, STR("pragma"), STR("no-cache"));
-	w.no_cache = w.no_cache || w.max_age_ms == 0;
-	return w;
+		w->no_cache = http_head_has_token(request, STR("pragma"), STR("no-cache"));
+	w->no_cache = w->no_cache || w->max_age_ms == 0;
 }
 
 static void read_leave(struct str rest, struct cache_leave *l)
@@ -163,6 +165,36 @@ static void add_ttl(const struct cache_status *s, struct buf *out)
 	buf_add_u64(out, over && ms < 1000 ? 1 : ms / 1000);
 }
 
+/* Writes digits before `end`; gives where they begin. */
+static char *put_digits(char *end, uint64_t v)
+{
+	do {
+		*--end = (char)('0' + v % 10);
+		v /= 10;
+	} while (v);
+	return end;
+}
+
+static char *put_text(char *end, struct str s)
+{
+	memcpy(end - s.n, s.p, s.n);
+	return end - s.n;
+}
+
+/* What most answers say, written from its end. */
+static void write_fresh(const struct cache_status *s, struct buf *out)
+{
+	char text[128];
+	char *const end = text + sizeof(text);
+	char *p = put_text(end, STR("\r\n"));
+
+	p = put_digits(p, s->age_ms / 1000);
+	p = put_text(p, STR("\r\nAge: "));
+	p = put_digits(p, (s->fresh_ms - s->age_ms) / 1000);
+	p = put_text(p, STR("Cache-Status: stacygate; hit; ttl="));
+	buf_add(out, p, (size_t)(end - p));
+}
+
 void cache_http_write(const struct cache_status *s, struct buf *out)
 {
 	static const struct str ways[] = {
@@ -173,6 +205,10 @@ void cache_http_write(const struct cache_status *s, struct buf *out)
 		[CACHE_BYPASS] = {"; fwd=bypass", 12},
 	};
 
+	if (s->way == CACHE_HIT && s->age_ms < s->fresh_ms && !s->detail) {
+		write_fresh(s, out);
+		return;
+	}
 	buf_add_str(out, STR("Cache-Status: stacygate"));
 	buf_add_str(out, ways[s->way]);
 	if (s->fwd_status) {

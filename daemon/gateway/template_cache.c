@@ -49,7 +49,7 @@ struct template_cache {
 	uint64_t reading; /* bytes of bodies in memory that are not complete */
 	struct list flights[FLIGHT_BUCKETS];
 	struct list orphans; /* struct template_orphan */
-	struct buf key;      /* of the present question; its memory is kept */
+	struct buf key;      /* of what is being loaded; its memory is kept */
 	struct buf where;    /* of the present upstream, for what is kept; the same */
 	struct template_cache_counters counters;
 	uint64_t evictions; /* of tables that are gone */
@@ -135,16 +135,20 @@ void template_cache_free(struct template_cache *c)
 
 /* --- keys ----------------------------------------------------------------------------------------------------------------- */
 
-/* Whose answer it is and to what; texts that can hold no NUL, so that no two questions have one key. */
-static void make_key(struct template_cache *c, uint64_t changes, struct str credential, struct str user_id, struct str target)
+/* Texts that can hold no NUL, so that no two questions have one key. */
+static void begin_key(uint64_t changes, struct str credential, struct str user_id, struct buf *out)
 {
-	buf_reset(&c->key);
-	buf_add(&c->key, &changes, sizeof(changes));
-	buf_add_str(&c->key, credential);
-	buf_add_char(&c->key, '\0');
-	buf_add_str(&c->key, user_id);
-	buf_add_char(&c->key, '\0');
-	buf_add_str(&c->key, target);
+	buf_add(out, &changes, sizeof(changes));
+	buf_add_str(out, credential);
+	buf_add(out, "", 1);
+	buf_add_str(out, user_id);
+	buf_add(out, "", 1);
+}
+
+void template_cache_begin_key(const struct fetch_caller *caller, struct buf *out)
+{
+	begin_key(caller->key ? key_changes(caller->key) : 0, str_from(caller->key ? key_name(caller->key) : ""),
+		  str_from(caller->user_id), out);
 }
 
 /* --- over a restart --------------------------------------------------------------------------------------------------------- */
@@ -218,7 +222,9 @@ static bool load(void *arg, const struct cache_keep_entry *e)
 
 	if (!u || metacache_use(&v, &c->rule, v.asked_at_ms) == METACACHE_NOTHING)
 		return false;
-	make_key(c, 0, e->key.credential, e->key.user_id, e->key.target);
+	buf_reset(&c->key);
+	begin_key(0, e->key.credential, e->key.user_id, &c->key);
+	buf_add_str(&c->key, e->key.target);
 	return !c->key.failed && metacache_put(c->table, upstream_serial(u), buf_str(&c->key),
 					       metacache_hash(c->table, upstream_serial(u), buf_str(&c->key)), &v);
 }
@@ -271,7 +277,7 @@ void template_cache_use(struct template_cache *c, const struct snapshot *snapsho
 
 /* --- what is remembered ----------------------------------------------------------------------------------------------------- */
 
-static void answer_from(const struct template_cache *c, const struct metacache_value *v, struct template_answer *a)
+static void answer_from(const struct metacache_value *v, uint64_t now_ms, struct template_answer *a)
 {
 	*a = (struct template_answer){
 		.status = 200,
@@ -279,7 +285,7 @@ static void answer_from(const struct template_cache *c, const struct metacache_v
 		.body = v->body,
 		.cache = {.way = CACHE_HIT,
 			  .has_age = true,
-			  .age_ms = metacache_age_ms(v, loop_now_ms(c->loop)),
+			  .age_ms = metacache_age_ms(v, now_ms),
 			  .fresh_ms = v->fresh_ms},
 	};
 }
@@ -294,14 +300,15 @@ static bool answer_instead(const struct template_flight *f, const struct templat
 			   struct template_answer *a)
 {
 	struct template_cache *c = f->cache;
+	const uint64_t now_ms = loop_now_ms(c->loop);
 	const struct metacache_value *v;
 
 	if (w->way == CACHE_REQUEST || w->way == CACHE_BYPASS || !c->table || f->epoch != c->epoch)
 		return false;
 	v = metacache_find(c->table, f->realm, buf_str(&f->key), f->hash);
-	if (!v || metacache_use(v, &c->rule, loop_now_ms(c->loop)) == METACACHE_NOTHING)
+	if (!v || metacache_use(v, &c->rule, now_ms) == METACACHE_NOTHING)
 		return false;
-	answer_from(c, v, a);
+	answer_from(v, now_ms, a);
 	a->cache.way = fwd_status ? CACHE_STALE : CACHE_HIT;
 	a->cache.fwd_status = fwd_status;
 	a->cache.detail = "stale-if-error";
@@ -525,18 +532,19 @@ static bool find_now(struct template_cache *c, const struct template_question *q
 		     uint32_t hash, struct template_answer *now, enum cache_way *way)
 {
 	const struct metacache_value *v;
+	const uint64_t now_ms = loop_now_ms(c->loop);
 	enum metacache_use use;
 
 	*way = q->bypass || !c->table ? CACHE_BYPASS : q->wish.no_cache ? CACHE_REQUEST : CACHE_MISS;
 	if (*way != CACHE_MISS)
 		return false;
 	v = metacache_find(c->table, realm, key, hash);
-	use = v ? metacache_use(v, &c->rule, loop_now_ms(c->loop)) : METACACHE_NOTHING;
+	use = v ? metacache_use(v, &c->rule, now_ms) : METACACHE_NOTHING;
 	if (use == METACACHE_NOTHING || use == METACACHE_IF_ERROR) {
 		*way = v ? CACHE_STALE : CACHE_MISS;
 		return false;
 	}
-	answer_from(c, v, now);
+	answer_from(v, now_ms, now);
 	if (now->cache.age_ms > q->wish.max_age_ms) {
 		*way = CACHE_REQUEST;
 		return false;
@@ -554,21 +562,14 @@ static bool find_now(struct template_cache *c, const struct template_question *q
 enum template_found template_cache_ask(struct template_cache *c, const struct template_question *q,
 				       struct template_wait *w, struct template_answer *now)
 {
-	const struct key *credential = q->caller.key;
-	struct str key;
+	const struct str key = q->key;
 	uint64_t realm = upstream_serial(q->caller.upstream);
-	uint32_t hash;
+	uint32_t hash = c->table ? metacache_hash(c->table, realm, key) : 0;
 	struct template_flight *f = NULL;
 
 	list_init(&w->link);
 	w->flight = NULL;
 	w->joined = false;
-	make_key(c, credential ? key_changes(credential) : 0, str_from(credential ? key_name(credential) : ""),
-		 str_from(q->caller.user_id), q->target);
-	if (c->key.failed)
-		return TEMPLATE_NO_MEMORY;
-	key = buf_str(&c->key);
-	hash = c->table ? metacache_hash(c->table, realm, key) : 0;
 	if (find_now(c, q, key, realm, hash, now, &w->way))
 		return TEMPLATE_NOW;
 	if (w->way == CACHE_MISS || w->way == CACHE_STALE)
@@ -603,7 +604,8 @@ struct template_get {
 	struct template_wait wait;
 	struct deferred start;
 	struct fetch_caller caller; /* owned */
-	char *target;               /* owned */
+	struct buf key;
+	size_t target_at; /* in the key */
 	void (*on_done)(void *arg, const struct template_answer *a);
 	void *arg;
 };
@@ -613,7 +615,7 @@ static void get_free(struct template_get *g)
 	deferred_cancel(&g->start);
 	template_cache_cancel(&g->wait);
 	fetch_caller_fini(&g->caller);
-	free(g->target);
+	buf_fini(&g->key);
 	free(g);
 }
 
@@ -633,7 +635,8 @@ static void on_get_start(struct deferred *d)
 	struct template_get *g = CONTAINER_OF(d, struct template_get, start);
 	const struct template_question q = {
 		.caller = g->caller,
-		.target = str_from(g->target),
+		.key = buf_str(&g->key),
+		.target = str_of(buf_data(&g->key) + g->target_at, g->key.len - g->target_at),
 		.wish = {.max_age_ms = UINT64_MAX},
 	};
 	struct template_answer a = {.status = 503, .why = "out of memory"};
@@ -655,9 +658,11 @@ int template_get(struct template_cache *c, const struct fetch_caller *caller, st
 	deferred_init(&g->start, on_get_start);
 	g->on_done = on_done;
 	g->arg = arg;
-	if (asprintf(&g->target, "/api/v1/templates/%.*s", STR_ARG(name)) < 0)
-		g->target = NULL;
-	if (fetch_caller_copy(&g->caller, caller) || !g->target) {
+	template_cache_begin_key(caller, &g->key);
+	g->target_at = g->key.len;
+	buf_add_cstr(&g->key, "/api/v1/templates/");
+	buf_add_str(&g->key, name);
+	if (fetch_caller_copy(&g->caller, caller) || g->key.failed) {
 		get_free(g);
 		return -ENOMEM;
 	}

@@ -19,7 +19,8 @@ struct template_read {
 	struct template_wait wait;
 	struct cache_wish wish;
 	bool bypass;
-	struct buf target;
+	struct buf key;
+	size_t target_at; /* in the key */
 	struct buf user_agent;
 	struct buf lines; /* of the answer's head */
 };
@@ -34,7 +35,7 @@ static void on_free(struct call *c)
 	template_cache_cancel(&r->wait);
 	if (spares_put(&spares, r))
 		return;
-	buf_fini(&r->target);
+	buf_fini(&r->key);
 	buf_fini(&r->user_agent);
 	buf_fini(&r->lines);
 	free(r);
@@ -61,7 +62,8 @@ static void on_request(struct call *c, struct str body)
 	struct template_read *r = CONTAINER_OF(c, struct template_read, call);
 	const struct template_question q = {
 		.caller = c->c.caller,
-		.target = buf_str(&r->target),
+		.key = buf_str(&r->key),
+		.target = str_of(buf_data(&r->key) + r->target_at, r->key.len - r->target_at),
 		.user_agent = buf_str(&r->user_agent),
 		.wish = r->wish,
 		.bypass = r->bypass,
@@ -85,18 +87,16 @@ static const struct call_ops ops = {.on_request = on_request, .on_free = on_free
 
 static void read_head(struct template_read *r, const struct call_case *what)
 {
-	const struct http_header *agent = http_head_find(what->head, STR("user-agent"));
-
-	r->wish = cache_http_wish(what->head);
+	buf_reset(&r->key);
+	buf_reset(&r->user_agent);
+	cache_http_wish(what->head, &r->wish, &r->user_agent);
 	r->wish.no_store = r->wish.no_store || what->method == METHOD_HEAD;
 	/* What a body asks for besides is not known, so it is nobody else's answer. It does not go to the server. */
 	r->bypass = what->head->framing == HTTP_BODY_CHUNKED ||
 		    (what->head->framing == HTTP_BODY_LENGTH && what->head->content_length);
-	buf_reset(&r->target);
-	buf_reset(&r->user_agent);
-	owner_query_target(what->target, what->rule->admin ? NULL : what->caller.user_id, &r->target);
-	if (agent)
-		buf_add_str(&r->user_agent, agent->value);
+	template_cache_begin_key(&what->caller, &r->key);
+	r->target_at = r->key.len;
+	owner_query_target(what->target, what->rule->admin ? NULL : what->caller.user_id, &r->key);
 }
 
 int template_read_call_new(const struct call_case *what, struct call **out)
@@ -112,7 +112,7 @@ int template_read_call_new(const struct call_case *what, struct call **out)
 	r->wait.on_answer = on_answer;
 	read_head(r, what);
 	*out = &r->call;
-	if (call_init(&r->call, &ops, what, STR("")) == 0 && !r->target.failed && !r->user_agent.failed)
+	if (call_init(&r->call, &ops, what, STR("")) == 0 && !r->key.failed && !r->user_agent.failed)
 		return 0;
 	on_free(&r->call);
 	*out = NULL;

@@ -18,7 +18,8 @@ struct cache_wish {
 	bool no_store;       /* nothing of the answer is to be remembered */
 	uint64_t max_age_ms; /* older ones will not do; UINT64_MAX: not said */
 };
-struct cache_wish cache_http_wish(const struct http_head *request);
+/* The same look finds the User-Agent, which is appended to `user_agent`. */
+void cache_http_wish(const struct http_head *request, struct cache_wish *out, struct buf *user_agent);
 
 /* Of a response (RFC 9111 3, stricter). */
 struct cache_leave {

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/buf.h"
 #include "common/err.h"
 #include "common/list.h"
 #include "common/str.h"
@@ -35,10 +36,14 @@ void template_cache_use(struct template_cache *c, const struct snapshot *snapsho
 
 /* --- reading ------------------------------------------------------------------------------------------------------------- */
 
+/* Appends whose answer it would be; the target that is asked for, in origin form, is to follow and makes it a key. */
+void template_cache_begin_key(const struct fetch_caller *caller, struct buf *out);
+
 /* Borrowed for the call. */
 struct template_question {
 	struct fetch_caller caller;
-	struct str target;      /* origin form, as it goes to the server */
+	struct str key;         /* template_cache_begin_key for that caller, and the target */
+	struct str target;      /* as it goes to the server */
 	struct str user_agent;  /* of whom it is fetched for; n 0: ours */
 	struct cache_wish wish; /* {.max_age_ms = UINT64_MAX} for none */
 	bool bypass;            /* it shares nothing with others, and nothing is remembered */

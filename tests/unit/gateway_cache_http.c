@@ -44,11 +44,28 @@ Test(gateway_cache_http, wishes)
 {
 	for (size_t i = 0; i < sizeof(wishes) / sizeof(wishes[0]); i++) {
 		parse(HTTP_REQUEST, "GET / HTTP/1.1", wishes[i].lines);
-		struct cache_wish w = cache_http_wish(&head);
+		struct cache_wish w;
+		struct buf agent = BUF_EMPTY;
+		cache_http_wish(&head, &w, &agent);
+		cr_expect_eq(agent.len, 0);
 		cr_expect_eq(w.no_cache, wishes[i].no_cache, "%s", wishes[i].lines);
 		cr_expect_eq(w.no_store, wishes[i].no_store, "%s", wishes[i].lines);
 		cr_expect_eq(w.max_age_ms, wishes[i].max_age_ms, "%s", wishes[i].lines);
+		buf_fini(&agent);
 	}
+}
+
+/* The first User-Agent is found on the way. */
+Test(gateway_cache_http, user_agent)
+{
+	struct cache_wish w;
+	struct buf agent = BUF_EMPTY;
+
+	parse(HTTP_REQUEST, "GET / HTTP/1.1", "X-User-Age: a\r\nuser-AGENT: me/1\r\nCache-Control: no-cache\r\nUser-Agent: you\r\n");
+	cache_http_wish(&head, &w, &agent);
+	cr_expect(str_eq(buf_str(&agent), STR("me/1")));
+	cr_expect(w.no_cache);
+	buf_fini(&agent);
 }
 
 #define LENGTH "Content-Length: 2\r\n"
@@ -125,6 +142,9 @@ static const struct {
 	const char *lines;
 } statuses[] = {
 	{{.way = CACHE_HIT, .has_age = true, .age_ms = 4200, .fresh_ms = 30000}, "hit; ttl=25\r\nAge: 4\r\n"},
+	{{.way = CACHE_HIT, .has_age = true, .age_ms = 0, .fresh_ms = 1}, "hit; ttl=0\r\nAge: 0\r\n"},
+	{{.way = CACHE_HIT, .has_age = true, .age_ms = UINT64_MAX - 2, .fresh_ms = UINT64_MAX},
+	 "hit; ttl=0\r\nAge: 18446744073709551\r\n"},
 	{{.way = CACHE_HIT, .has_age = true, .age_ms = 35000, .fresh_ms = 30000, .detail = "stale-if-error"},
 	 "hit; ttl=-5; detail=stale-if-error\r\nAge: 35\r\n"},
 	{{.way = CACHE_HIT, .has_age = true, .age_ms = 30000, .fresh_ms = 30000}, "hit; ttl=-1\r\nAge: 30\r\n"},

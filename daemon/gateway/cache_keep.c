@@ -41,9 +41,9 @@ enum {
 #define TEMPORARY "new"
 
 struct kept {
-	struct list link; /* in its bucket */
-	struct list age;  /* on the list of those that are to stay, the one put last at its end */
-	struct list job;  /* on the queue while something is to be done */
+	struct list link;  /* in its bucket */
+	struct list age;   /* on the list of those that are to stay, the one put last at its end */
+	struct list job;   /* on the queue while something is to be done */
 	uint64_t upstream; /* hash */
 	uint64_t id;       /* hash of all of its key */
 	struct buf text;   /* to be written; empty: it is to be removed, or nothing is to be done */
@@ -91,13 +91,14 @@ static void name_of(const struct kept *f, char out[NAME_BYTES])
 
 static void add_text(struct buf *out, const struct cache_keep_entry *e)
 {
-	const struct str parts[PARTS] = {e->key.upstream, e->key.credential, e->key.user_id, e->key.target, e->head, e->body};
+	const struct str parts[PARTS] = {e->key.upstream, e->key.credential, e->key.user_id,
+					 e->key.target,   e->head,           e->body};
 	uint64_t sum = hash_of(STR(MAGIC));
 
 	for (int i = 0; i < PARTS; i++)
 		sum = hash_more(sum, parts[i]);
-	buf_addf(out, MAGIC " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, sum, (uint64_t)e->asked_at_wall_ms, e->age_ms,
-		 e->fresh_ms);
+	buf_addf(out, MAGIC " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64, sum, (uint64_t)e->asked_at_wall_ms,
+		 e->age_ms, e->fresh_ms);
 	for (int i = 0; i < PARTS; i++)
 		buf_addf(out, " %zu", parts[i].n);
 	buf_add_char(out, '\n');
@@ -112,7 +113,8 @@ static bool take_number(struct str *line, uint64_t *out)
 
 static bool read_text(struct str text, struct cache_keep_entry *e)
 {
-	struct str *const parts[PARTS] = {&e->key.upstream, &e->key.credential, &e->key.user_id, &e->key.target, &e->head, &e->body};
+	struct str *const parts[PARTS] = {&e->key.upstream, &e->key.credential, &e->key.user_id,
+					  &e->key.target,   &e->head,           &e->body};
 	struct str line = str_cut(&text, '\n');
 	uint64_t sum, wall, n;
 	uint64_t made = hash_of(STR(MAGIC));

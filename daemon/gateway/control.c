@@ -372,11 +372,8 @@ static const struct {
 	struct str path;
 	unsigned (*answer)(const struct request *r); /* the status */
 } routes[] = {
-	{{"/health", 7}, answer_health},
-	{{"/ready", 6}, answer_ready},
-	{{"/whoami", 7}, answer_whoami},
-	{{"/status", 7}, answer_status},
-	{{"/openapi.json", 13}, answer_openapi},
+	{{"/health", 7}, answer_health}, {{"/ready", 6}, answer_ready},           {{"/whoami", 7}, answer_whoami},
+	{{"/status", 7}, answer_status}, {{"/openapi.json", 13}, answer_openapi},
 };
 
 unsigned control_answer(const struct answer_to *to, enum http_method method, struct str rest,

@@ -73,7 +73,8 @@ static struct entry **find(struct metacache *m, uint64_t realm, struct str key, 
 {
 	struct entry **at = &m->buckets[hash & m->mask];
 
-	while (*at && !((*at)->hash == hash && (*at)->realm == realm && str_eq(str_of((*at)->text, (*at)->key_bytes), key)))
+	while (*at &&
+	       !((*at)->hash == hash && (*at)->realm == realm && str_eq(str_of((*at)->text, (*at)->key_bytes), key)))
 		at = &(*at)->next;
 	return at;
 }
@@ -114,7 +115,8 @@ const struct metacache_value *metacache_find(struct metacache *m, uint64_t realm
 
 static void make_room(struct metacache *m, size_t bytes)
 {
-	while (m->counters.entries && (m->counters.entries >= m->max_entries || m->counters.bytes + bytes > m->max_bytes)) {
+	while (m->counters.entries &&
+	       (m->counters.entries >= m->max_entries || m->counters.bytes + bytes > m->max_bytes)) {
 		forget(m, place_of(m, CONTAINER_OF(m->recent.prev, struct entry, recent)));
 		m->counters.evictions++;
 	}

@@ -56,8 +56,8 @@ struct template_cache {
 };
 
 struct template_flight {
-	struct list link; /* in its bucket */
-	struct list waits; /* struct template_wait */
+	struct list link;             /* in its bucket */
+	struct list waits;            /* struct template_wait */
 	struct template_cache *cache; /* borrowed */
 	struct fetch *fetch;          /* owned; NULL once it is done */
 	struct upstream *upstream;    /* owned reference */
@@ -68,14 +68,14 @@ struct template_flight {
 	struct buf key;
 	uint64_t epoch;
 	uint64_t asked_at_ms;
-	bool alone;       /* nobody joins */
-	bool remembers;   /* as far as the question goes */
-	bool for_later;   /* goes on with nobody waiting */
-	bool telling;     /* those who wait */
+	bool alone;     /* nobody joins */
+	bool remembers; /* as far as the question goes */
+	bool for_later; /* goes on with nobody waiting */
+	bool telling;   /* those who wait */
 	struct cache_leave leave;
 	struct buf body;
-	unsigned failure;    /* status that ends it whatever comes; 0: none */
-	const char *why;     /* of the failure; literal */
+	unsigned failure;     /* status that ends it whatever comes; 0: none */
+	const char *why;      /* of the failure; literal */
 	struct deferred over; /* with a failure */
 };
 
@@ -269,7 +269,8 @@ void template_cache_use(struct template_cache *c, const struct snapshot *snapsho
 	c->epoch++;
 	forget_table(c);
 	c->ttl_ms = config->templates.ttl_ms;
-	c->rule = (struct metacache_rule){config->templates.stale_while_revalidate_ms, config->templates.stale_if_error_ms};
+	c->rule = (struct metacache_rule){config->templates.stale_while_revalidate_ms,
+					  config->templates.stale_if_error_ms};
 	if (c->ttl_ms && getrandom(&seed, sizeof(seed), 0) == (ssize_t)sizeof(seed))
 		c->table = metacache_new(config->max_entries, config->max_bytes, seed);
 	use_keep(c, snapshot);
@@ -421,7 +422,8 @@ static void on_data(void *arg, const char *p, size_t n)
 			return;
 	}
 	f->failure = too_large ? 502 : 503;
-	f->why = too_large ? "the answer is too large" : "too many large answers are being read at the same time; try again";
+	f->why = too_large ? "the answer is too large"
+			   : "too many large answers are being read at the same time; try again";
 	fetch_cancel(f->fetch);
 	f->fetch = NULL;
 	loop_defer(f->cache->loop, &f->over);

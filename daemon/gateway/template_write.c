@@ -38,7 +38,7 @@ struct template_write {
 	struct buf target;
 	struct buf lines; /* of the client's head that go with the write */
 	bool bad;         /* its Connection header names too much */
-	struct buf body; /* as the server stores it */
+	struct buf body;  /* as the server stores it */
 	/* The answer, while the template is looked at. */
 	unsigned status;
 	struct buf head;
@@ -121,8 +121,7 @@ static void send_request(struct template_write *w, const char *method,
 		.arg = w,
 	};
 
-	if (w->target.failed || w->body.failed || w->lines.failed ||
-	    fetch_start(w->call.c.loop, &request, &w->fetch))
+	if (w->target.failed || w->body.failed || w->lines.failed || fetch_start(w->call.c.loop, &request, &w->fetch))
 		call_refuse(&w->call, 503, "out of memory");
 }
 

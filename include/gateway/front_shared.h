@@ -54,7 +54,7 @@ struct front_shared {
 	struct gather_shared gather; /* of bodies that are read whole */
 	struct enforce_shared enforce;
 	struct template_cache *templates; /* owned */
-	struct limiter *limiter; /* owned */
+	struct limiter *limiter;          /* owned */
 	struct control_stats stats;
 	struct list fronts; /* every open connection */
 	struct list uids;   /* struct front_uid */

@@ -101,7 +101,7 @@ size_t template_cache_purge_all(struct template_cache *c);
 
 /* Writes that go on although their client has left; what they end with is told to nobody. */
 struct template_orphan {
-	struct list link;                           /* on the cache's list */
+	struct list link;                              /* on the cache's list */
 	void (*on_abandon)(struct template_orphan *o); /* the cache goes away: frees it */
 };
 void template_cache_adopt(struct template_cache *c, struct template_orphan *o);

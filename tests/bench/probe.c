@@ -337,8 +337,9 @@ static void allow_many_descriptors(void)
 
 static void make_small_request(const char *path)
 {
-	int n = snprintf(small_request, sizeof(small_request),
-			 "GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\nAccept: application/json\r\n\r\n", path);
+	int n = snprintf(
+		small_request, sizeof(small_request),
+		"GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\nAccept: application/json\r\n\r\n", path);
 
 	if (n < 0 || (size_t)n >= sizeof(small_request))
 		die("the path is too long");
@@ -352,7 +353,8 @@ int main(int argc, char **argv)
 	uint64_t second = argc > 4 ? strtoull(argv[4], NULL, 10) : 0;
 
 	if (argc < 4) {
-		fprintf(stderr, "usage: bench_probe SOCKET-PATH requests|latency|down|up|chunks|idle|streams N [N [PATH]]\n");
+		fprintf(stderr,
+			"usage: bench_probe SOCKET-PATH requests|latency|down|up|chunks|idle|streams N [N [PATH]]\n");
 		return 2;
 	}
 	socket_path = argv[1];

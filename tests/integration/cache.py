@@ -29,7 +29,7 @@ def new_key(g, key):
     os.rename(g.path("key.new"), g.path("key"))
 
 
-# --- C1 to C3: whose it is, and what is remembered ---------------------------------------------------------------------
+# --- whose it is, and what is remembered -----------------------------------------------------------------------------
 
 
 def test_c1_identities():
@@ -125,7 +125,7 @@ def test_c3_never_remembered():
         assert "stored" in said(g.read())
 
 
-# --- C4: writes ----------------------------------------------------------------------------------------------------------
+# --- writes --------------------------------------------------------------------------------------------------------
 
 
 def test_c4_read_your_writes():
@@ -203,7 +203,7 @@ def test_c4_writer_leaves():
         wait_for("the read sees the write", lambda: g.read(path="/templates/t").json()["image"] == "new")
 
 
-# --- C5: one fetch for all who wait -----------------------------------------------------------------------------------
+# --- one fetch for all who wait --------------------------------------------------------------------------------------
 
 
 def test_c5_fifty_readers():
@@ -263,7 +263,7 @@ def test_c5_fetch_fails():
         assert len({dict(a.headers)["X-Request-ID"] for a in answers}) == 5 and len(server.reads()) == 1
 
 
-# --- C6 to C9 ------------------------------------------------------------------------------------------------------------
+# --- HEAD, absence, bounds, changes ---------------------------------------------------------------------------------
 
 
 def test_c6_head():

@@ -61,7 +61,8 @@ Test(gateway_cache_http, user_agent)
 	struct cache_wish w;
 	struct buf agent = BUF_EMPTY;
 
-	parse(HTTP_REQUEST, "GET / HTTP/1.1", "X-User-Age: a\r\nuser-AGENT: me/1\r\nCache-Control: no-cache\r\nUser-Agent: you\r\n");
+	parse(HTTP_REQUEST, "GET / HTTP/1.1",
+	      "X-User-Age: a\r\nuser-AGENT: me/1\r\nCache-Control: no-cache\r\nUser-Agent: you\r\n");
 	cache_http_wish(&head, &w, &agent);
 	cr_expect(str_eq(buf_str(&agent), STR("me/1")));
 	cr_expect(w.no_cache);
@@ -123,9 +124,10 @@ static void expect_lines(bool again, const char *expected)
 {
 	struct buf out = BUF_EMPTY;
 
-	cache_http_keep_lines(STR("HTTP/1.1 200 Age: OK\r\nContent-Type: a\r\nETag: \"x\"\r\nAge: 1\r\nX-Ratelimit-Limit: 5\r\n"
-				  "Retry-After: 1\r\nDate: today\r\nlast-modified: x\r\n"),
-			      again, &out);
+	cache_http_keep_lines(
+		STR("HTTP/1.1 200 Age: OK\r\nContent-Type: a\r\nETag: \"x\"\r\nAge: 1\r\nX-Ratelimit-Limit: 5\r\n"
+		    "Retry-After: 1\r\nDate: today\r\nlast-modified: x\r\n"),
+		again, &out);
 	cr_expect(str_eq(buf_str(&out), str_from(expected)), "%.*s", STR_ARG(buf_str(&out)));
 	buf_fini(&out);
 }
@@ -133,7 +135,9 @@ static void expect_lines(bool again, const char *expected)
 /* Lines that would be untrue of a changed body, or of a second answer, do not stay; the status line always does. */
 Test(gateway_cache_http, lines)
 {
-	expect_lines(false, "HTTP/1.1 200 Age: OK\r\nContent-Type: a\r\nX-Ratelimit-Limit: 5\r\nRetry-After: 1\r\nDate: today\r\n");
+	expect_lines(
+		false,
+		"HTTP/1.1 200 Age: OK\r\nContent-Type: a\r\nX-Ratelimit-Limit: 5\r\nRetry-After: 1\r\nDate: today\r\n");
 	expect_lines(true, "HTTP/1.1 200 Age: OK\r\nContent-Type: a\r\nDate: today\r\n");
 }
 
@@ -153,7 +157,12 @@ static const struct {
 	{{.way = CACHE_MISS, .stored = true, .collapsed = true}, "fwd=miss; stored; collapsed\r\n"},
 	{{.way = CACHE_REQUEST}, "fwd=request\r\n"},
 	{{.way = CACHE_BYPASS}, "fwd=bypass\r\n"},
-	{{.way = CACHE_STALE, .fwd_status = 503, .has_age = true, .age_ms = 31000, .fresh_ms = 30000, .detail = "stale-if-error"},
+	{{.way = CACHE_STALE,
+	  .fwd_status = 503,
+	  .has_age = true,
+	  .age_ms = 31000,
+	  .fresh_ms = 30000,
+	  .detail = "stale-if-error"},
 	 "fwd=stale; fwd-status=503; ttl=-1; detail=stale-if-error\r\nAge: 31\r\n"},
 };
 

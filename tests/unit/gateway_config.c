@@ -104,7 +104,8 @@ Test(gateway_config, faults)
 		 "1:24: client_head is \"9ms\", expected a duration from 10ms to 24h0m0s", 1},
 		{"cache: { max_entries: 0 }\n", "1:23: max_entries is \"0\", expected a whole number from 1", 1},
 		{"cache: { max_bytes: 1KiB }\n", "1:21: max_bytes is \"1KiB\", expected a size from 65536", 1},
-		{"cache: { templates: { ttl: 25h } }\n", "1:28: ttl is \"25h\", expected a duration from 0s to 24h0m0s", 1},
+		{"cache: { templates: { ttl: 25h } }\n", "1:28: ttl is \"25h\", expected a duration from 0s to 24h0m0s",
+		 1},
 		{"cache: { templates: { ttl: 0s, stale_if_error: 1m } }\n",
 		 "1:21: templates: stale_if_error has no effect with a ttl of 0s", 1},
 		{"cache: { templates: { stale_while_revalidate: 1m, ttl: 0s } }\n",
@@ -467,7 +468,8 @@ Test(gateway_config, effective_form_loads_again)
 		"clients: [ { name: me, match: {}, credential: k, user_id: x, admin: true, " GRANT " } ]\n",
 		"bounds: { connections: 5, connections_per_uid: 4, body: 1GiB, client_head: 1s, client_body_idle: 2s, "
 		"idle_client: 3s }\n",
-		"cache: { templates: { ttl: 1m, stale_while_revalidate: 2m, stale_if_error: 3m }, previews: { ttl: 4m }, "
+		"cache: { templates: { ttl: 1m, stale_while_revalidate: 2m, stale_if_error: 3m }, previews: { ttl: 4m "
+		"}, "
 		"max_entries: 5, max_bytes: 6MiB, keep: true }\n",
 		"cache: { templates: { ttl: 0s }, previews: { ttl: 0s } }\n",
 		"log: { level: warn, format: text, access: stderr }\n",

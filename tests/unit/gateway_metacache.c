@@ -148,7 +148,8 @@ Test(gateway_metacache, ages)
 				.asked_at_ms = 1000, .age_ms = had, .fresh_ms = ages[i].fresh, .kept = ages[i].kept};
 			const uint64_t now = 1000 + ages[i].age - had;
 			cr_expect_eq(metacache_age_ms(&v, now), ages[i].age);
-			cr_expect_eq(metacache_use(&v, &rule, now), ages[i].use, "row %zu, had %llu", i, (unsigned long long)had);
+			cr_expect_eq(metacache_use(&v, &rule, now), ages[i].use, "row %zu, had %llu", i,
+				     (unsigned long long)had);
 		}
 	}
 	const struct metacache_value v = {.asked_at_ms = 1000, .age_ms = 5, .fresh_ms = 30};

@@ -21,9 +21,11 @@ static const struct {
 	const char *in;
 	const char *shown; /* without the newline; NULL: it is no template */
 } shows[] = {
-	{"{\"cpu_cores\":2,\"ttl_seconds\":90}\n", "{\"cpu_cores\":2,\"ttl_seconds\":90,\"vcpus\":2,\"ttl\":\"1m30s\"}"},
+	{"{\"cpu_cores\":2,\"ttl_seconds\":90}\n",
+	 "{\"cpu_cores\":2,\"ttl_seconds\":90,\"vcpus\":2,\"ttl\":\"1m30s\"}"},
 	{"{\"vcpus\":2,\"ttl\":\"1h\"}", "{\"vcpus\":2,\"ttl\":\"1h\",\"cpu_cores\":2,\"ttl_seconds\":3600}"},
-	{"{\"cpu_cores\":2,\"vcpus\":3,\"ttl\":\"x\",\"ttl_seconds\":0}", "{\"cpu_cores\":2,\"vcpus\":3,\"ttl\":\"x\",\"ttl_seconds\":0}"},
+	{"{\"cpu_cores\":2,\"vcpus\":3,\"ttl\":\"x\",\"ttl_seconds\":0}",
+	 "{\"cpu_cores\":2,\"vcpus\":3,\"ttl\":\"x\",\"ttl_seconds\":0}"},
 	{"{}", "{}"},
 	{" {\"a\" : 1.50 }\n ", "{\"a\" : 1.50 }"},
 	{"{\"ttl\":\"soon\"}", "{\"ttl\":\"soon\"}"},
@@ -99,8 +101,11 @@ Test(gateway_template_doc, translate)
 /* A replacement has what a POST gives; without an image there is none. */
 Test(gateway_template_doc, replacement)
 {
-	cr_expect(template_doc_replacement(STR("{\"name\":\"a\",\"image\":\"i\",\"memory_mb\":0,\"cpu_cores\":7}"), &out));
-	EXPECT_OUT("{\"name\":\"a\",\"image\":\"i\",\"memory_mb\":512,\"cpu_cores\":7,\"version\":1,\"ttl_seconds\":300}", "fill");
+	cr_expect(template_doc_replacement(STR("{\"name\":\"a\",\"image\":\"i\",\"memory_mb\":0,\"cpu_cores\":7}"),
+					   &out));
+	EXPECT_OUT(
+		"{\"name\":\"a\",\"image\":\"i\",\"memory_mb\":512,\"cpu_cores\":7,\"version\":1,\"ttl_seconds\":300}",
+		"fill");
 	cr_expect_not(template_doc_replacement(STR("{\"name\":\"a\"}"), &out));
 	cr_expect_not(template_doc_replacement(STR("{\"name\":\"a\",\"image\":\"\"}"), &out));
 }
@@ -109,9 +114,11 @@ static const struct {
 	const char *name; /* as JSON */
 	const char *path; /* behind the prefix; NULL: none */
 } paths[] = {
-	{"\"abc\"", "abc"},   {"\"a b\"", "a%20b"}, {"\"a%41\"", "a%2541"}, {"\"\\u00fc\"", "%C3%BC"}, {"\"\\n\"", "%0A"},
-	{"\"a:b@c\"", "a:b@c"}, {"\"a?b\"", "a%3Fb"}, {"\"a/b\"", NULL},      {"\".\"", NULL},           {"\"..\"", NULL},
-	{"\"...\"", "..."},   {"\"\"", NULL},       {"\"a\\u0000b\"", NULL}, {"5", NULL},               {"null", NULL},
+	{"\"abc\"", "abc"},        {"\"a b\"", "a%20b"}, {"\"a%41\"", "a%2541"},
+	{"\"\\u00fc\"", "%C3%BC"}, {"\"\\n\"", "%0A"},   {"\"a:b@c\"", "a:b@c"},
+	{"\"a?b\"", "a%3Fb"},      {"\"a/b\"", NULL},    {"\".\"", NULL},
+	{"\"..\"", NULL},          {"\"...\"", "..."},   {"\"\"", NULL},
+	{"\"a\\u0000b\"", NULL},   {"5", NULL},          {"null", NULL},
 };
 
 /* The path that the server would write itself. */

@@ -192,6 +192,7 @@ bool template_doc_replacement(struct str body, struct buf *out)
 		body_fields_write(&f, body, out, &v);
 	}
 	body_fields_fini(&f);
+	out->failed = out->failed || v.status == 503;
 	return v.status == 0;
 }
 
@@ -229,6 +230,7 @@ bool template_doc_path(struct str body, struct buf *out)
 	    !json_read_copy(quoted, name, sizeof(name)))
 		name[0] = '\0';
 	body_fields_fini(&f);
+	out->failed = out->failed || v.status == 503;
 	if (!name[0] || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
 		return false;
 	buf_add_str(out, STR("/api/v1/templates/"));

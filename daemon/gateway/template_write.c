@@ -154,30 +154,49 @@ static void look(struct template_write *w, const struct fetch_answer *a)
 
 static void write_template(struct template_write *w, const char *method);
 
-/* Whether the rule would let the caller replace what the POST names, and there is something to replace it by. */
-static bool make_replacement(struct template_write *w)
+/*
+ * Makes the write a PUT: 1, or 0 when the rule does not let the caller replace what the POST names, or there is nothing to
+ * replace it by; -ENOMEM.
+ */
+static int make_replacement(struct template_write *w)
 {
 	struct buf path = BUF_EMPTY;
 	struct buf body = BUF_EMPTY;
 	struct policy_refusal refusal;
-	bool made = template_doc_path(buf_str(&w->body), &path);
+	struct route route;
+	int rc = template_doc_path(buf_str(&w->body), &path);
 
-	if (made) {
-		struct route route = route_of(METHOD_PUT, buf_str(&path));
-		made = policy_allows(w->call.c.rule, w->call.c.caller.user_id, METHOD_PUT, &route, buf_str(&path),
-				     &refusal) &&
-		       template_doc_replacement(buf_str(&w->body), &body);
+	if (rc) {
+		route = route_of(METHOD_PUT, buf_str(&path));
+		rc = policy_allows(w->call.c.rule, w->call.c.caller.user_id, METHOD_PUT, &route, buf_str(&path),
+				   &refusal) &&
+		     template_doc_replacement(buf_str(&w->body), &body);
 	}
-	if (!made) {
-		buf_fini(&path);
-		buf_fini(&body);
-		return false;
+	if (path.failed || body.failed)
+		rc = -ENOMEM;
+	if (rc > 0) {
+		buf_fini(&w->target);
+		buf_fini(&w->body);
+		w->target = path;
+		w->body = body;
+		return rc;
 	}
-	buf_fini(&w->target);
-	buf_fini(&w->body);
-	w->target = path;
-	w->body = body;
-	return true;
+	buf_fini(&path);
+	buf_fini(&body);
+	return rc;
+}
+
+/* There is one of that name already. */
+static void replace(struct template_write *w, const struct fetch_answer *a)
+{
+	int rc = make_replacement(w);
+
+	if (rc > 0)
+		write_template(w, "PUT");
+	else if (rc)
+		call_refuse(&w->call, 503, "out of memory");
+	else
+		finish(w, a->status, a->head, a->body);
 }
 
 static void on_written(struct template_write *w, const struct fetch_answer *a, bool is_post)
@@ -190,8 +209,8 @@ static void on_written(struct template_write *w, const struct fetch_answer *a, b
 		write_free(w);
 	else if (a->end != FETCH_DONE)
 		call_refuse_upstream(&w->call, fetch_end_status(a->end), a->why);
-	else if (is_post && a->status == 409 && make_replacement(w))
-		write_template(w, "PUT");
+	else if (is_post && a->status == 409)
+		replace(w, a);
 	else if (stored && w->call.c.method != METHOD_DELETE && template_doc_lacks_created(a->body))
 		look(w, a);
 	else

@@ -25,13 +25,14 @@ void template_doc_translate(struct str body, struct buf *out, struct body_verdic
 
 /*
  * Appends the body of a PUT that leaves what a POST of the translated `body` would: the fields that it does not set have the
- * values that a POST gives them. False when a POST would not do without what is missing (an image), or without memory.
+ * values that a POST gives them. False when a POST would not do without what is missing (an image), or without
+ * memory: `out` has failed then.
  */
 MUST_CHECK bool template_doc_replacement(struct str body, struct buf *out);
 
 /*
  * Appends the path of the template that a body names, escaped as the server itself would write it, since it decodes nothing
- * else. False when the server has no path for such a name, or without memory.
+ * else. False when the server has no path for such a name, or without memory: `out` has failed then.
  */
 MUST_CHECK bool template_doc_path(struct str body, struct buf *out);
 

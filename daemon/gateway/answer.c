@@ -33,6 +33,11 @@ void answer_add_common(struct buf *head, const struct client *c, const char *req
 		http_write_header(head, STR("X-Request-ID"), str_from(request_id));
 	if (lines)
 		buf_add_cstr(head, lines);
+	answer_add_connection(head, c, keep);
+}
+
+void answer_add_connection(struct buf *head, const struct client *c, bool keep)
+{
 	if (!keep)
 		http_write_header(head, STR("Connection"), STR("close"));
 	else if (client_minor(c) == 0)

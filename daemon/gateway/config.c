@@ -226,6 +226,8 @@ void config_unref(struct config *c)
 		config_names_fini(&c->listeners[i].hosts);
 		config_names_fini(&c->listeners[i].origins);
 	}
+	free(c->preview.url);
+	free(c->preview.host);
 	for (size_t i = 0; i < c->nupstreams; i++) {
 		free(c->upstreams[i].name);
 		free(c->upstreams[i].url);
@@ -888,6 +890,11 @@ void config_dump(const struct config *c, struct buf *out)
 	for (size_t i = 0; i < c->nrules; i++)
 		dump_rule(c, &c->rules[i], out);
 	dump_cache(&c->cache, out);
+	if (c->preview.url) {
+		buf_add_cstr(out, "preview: { url: ");
+		dump_text(out, c->preview.url);
+		buf_add_cstr(out, " }\n");
+	}
 	dump_bounds(&c->bounds, out);
 	dump_leases(&c->leases, out);
 	dump_log(c, out);

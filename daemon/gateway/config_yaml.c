@@ -137,6 +137,7 @@ static void read_root(struct reader *r, yaml_node_t *root)
 		{"credentials", config_credentials_read, 0, 0, 0},
 		{"clients", reader_skip, 0, 0, 0}, /* read last: they name the others */
 		{"cache", config_cache_read, offsetof(struct config, cache), 0, 0},
+		{"preview", config_preview_read, offsetof(struct config, preview), 0, 0},
 		{"log", config_log_read, 0, 0, 0},
 		{"bounds", read_bounds, offsetof(struct config, bounds), 0, 0},
 		{"leases", read_leases, offsetof(struct config, leases), 0, 0},

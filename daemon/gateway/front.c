@@ -229,7 +229,7 @@ void front_accept(struct front_shared *s, int fd, const char *listener, int diag
 	log_connected(f);
 }
 
-int front_shared_init(struct front_shared *s, struct loop *loop, struct names *names)
+int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *dialer, struct names *names)
 {
 	memset(s, 0, sizeof(*s));
 	s->loop = loop;
@@ -240,6 +240,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 	list_init(&s->texts);
 	client_shared_init(&s->clients, loop);
 	gather_shared_init(&s->gather, loop);
+	preview_ways_init(&s->previews, loop, dialer);
 	s->stats.spawns = &s->spawns;
 	s->stats.vm_watch = &s->enforce.admit.vm_watch;
 	s->ends = front_request_ends();
@@ -266,6 +267,7 @@ void front_shared_fini(struct front_shared *s)
 	gather_shared_fini(&s->gather);
 	enforce_shared_fini(&s->enforce);
 	template_cache_free(s->templates);
+	preview_ways_fini(&s->previews);
 	limiter_free(s->limiter);
 }
 

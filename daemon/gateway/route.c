@@ -266,6 +266,19 @@ struct route route_of(enum http_method method, struct str path)
 	return r;
 }
 
+struct route route_of_preview(struct str sandbox)
+{
+	return (struct route){
+		.place = ROUTE_GATEWAY,
+		.id = ROUTE_ID_OTHER,
+		.class = ROUTE_PREVIEW,
+		.owner = ROUTE_OWNER_ID,
+		.template = "{port}-{id}.{domain}",
+		.sandbox = sandbox,
+		.sandbox_bad = !str_is_id(sandbox, SANDBOX_ID_MAX_BYTES),
+	};
+}
+
 const struct route_row *route_rows(enum route_place place, size_t *n)
 {
 	if (place == ROUTE_GATEWAY) {

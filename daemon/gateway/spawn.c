@@ -362,8 +362,9 @@ static void use_sandbox(struct spawn *p, struct str head, struct str body, const
 	struct spawn_result r = {.status = 201, .head = head, .body = body, .doc = *doc};
 
 	memcpy(p->id, doc->id, sizeof(p->id));
-	ownership_learn(s->ownership, p->caller.upstream, str_from(doc->id),
-			str_from(doc->owner[0] ? doc->owner : p->caller.user_id));
+	if (!r.doc.owner[0])
+		snprintf(r.doc.owner, sizeof(r.doc.owner), "%s", p->caller.user_id);
+	ownership_learn_doc(s->ownership, p->caller.upstream, &r.doc);
 	if (p->on_done) {
 		/* Whoever waits calls spawn_taken or spawn_leave from within. */
 		p->on_done(p->arg, &r);

@@ -113,6 +113,8 @@ struct upstream {
 	struct upstream_owner *last; /* who was looked up last, kept for the next; or NULL */
 	unsigned failures;           /* dials that failed in a row */
 	bool circuit_open;
+	bool previews;       /* no connection is used twice, and no circuit opens */
+	bool far;            /* with previews: nothing near is dialled */
 	bool abandoned;      /* nobody holds a reference but its own connections */
 	unsigned circuit_ms; /* until the next try */
 	struct event *retry; /* owned; pending while the circuit is open and no dial is under way */
@@ -419,7 +421,7 @@ static void dial_failed(struct upstream *u, const char *why)
 	if (u->trouble[0] == '\0')
 		log_warn("upstream %s: cannot connect: %s", u->name, why);
 	snprintf(u->trouble, sizeof(u->trouble), "%s", why);
-	if (!u->circuit_open && ++u->failures >= CIRCUIT_FAILURES) {
+	if (!u->previews && !u->circuit_open && ++u->failures >= CIRCUIT_FAILURES) {
 		u->circuit_open = true;
 		u->circuit_ms = CIRCUIT_MIN_MS;
 		u->counters.circuit_opened++;
@@ -448,6 +450,9 @@ void upstream_recovered(struct upstream *u)
 	loop_defer(u->loop, &u->deliver);
 }
 
+#define NEAR_TEXT                                                                                                      \
+	"the preview's name stands for an address of this machine or its links: if that is meant, write preview.url"
+
 static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char *why)
 {
 	struct upstream_conn *c = arg;
@@ -466,6 +471,8 @@ static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char 
 		outcome = DIAL_FAILED;
 		why = "out of memory";
 	}
+	if (outcome == DIAL_NEAR)
+		why = NEAR_TEXT;
 	upstream_ref(u);
 	conn_close(c);
 	dial_failed(u, why);
@@ -487,6 +494,7 @@ static int conn_dial(struct upstream *u)
 		.cert_file = u->cert_file,
 		.key_file = u->key_file,
 		.proxy = u->proxy,
+		.no_near = u->far,
 		.share = u->share,
 		.timeout_ms = u->config.timeouts.connect_ms,
 	};
@@ -844,7 +852,7 @@ void upstream_release(struct upstream_conn **conn, bool reusable)
 	CHECK(c->state == CONN_LEASED);
 	c->events = NULL;
 	c->arg = NULL;
-	if (!reusable) {
+	if (!reusable || c->upstream->previews) {
 		conn_close(c);
 		return;
 	}
@@ -935,7 +943,7 @@ struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const st
 	u->authority = make_authority(config);
 	/* Only the values are kept; what is owned elsewhere is not to be reached from here. */
 	u->config.name = u->name;
-	u->config.url = strdup(config->url);
+	u->config.url = strdup(config->url ? config->url : ""); /* a preview front has none */
 	u->config.path = u->config.host = u->config.proxy = NULL;
 	memset(&u->config.tls, 0, sizeof(u->config.tls));
 	u->retry = evtimer_new(loop_base(loop), on_retry, u);
@@ -945,6 +953,12 @@ struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const st
 	}
 	loop_defer(loop, &u->deliver); /* pool.min_idle */
 	return u;
+}
+
+void upstream_serve_previews(struct upstream *u, bool far)
+{
+	u->previews = true;
+	u->far = far;
 }
 
 struct upstream *upstream_ref(struct upstream *u)
@@ -1020,6 +1034,11 @@ const char *upstream_place(const struct upstream *u)
 const char *upstream_authority(const struct upstream *u)
 {
 	return u->authority;
+}
+
+const char *upstream_unix_path(const struct upstream *u)
+{
+	return u->unix_path;
 }
 
 const struct config_upstream *upstream_config(const struct upstream *u)

@@ -42,5 +42,7 @@ void answer_options(const struct answer_to *to);
 
 /* Adds X-Request-ID, the client's own head lines and, as the client's version needs it, Connection to a head. `keep` is whether it stays open. */
 void answer_add_common(struct buf *head, const struct client *c, const char *request_id, bool keep);
+/* The last of these only. */
+void answer_add_connection(struct buf *head, const struct client *c, bool keep);
 
 #endif

@@ -84,6 +84,7 @@ struct config_upstream {
 	uint16_t port;         /* CONFIG_HTTP, CONFIG_HTTPS */
 	struct config_tls tls; /* CONFIG_HTTPS */
 	char *proxy;           /* owned; NULL: dialled directly */
+	bool is_loopback;      /* it is on this machine, as far as its url says */
 	bool allow_plaintext;
 	bool shared_vm; /* rules under isolation owner may use it although its pool mode puts users into one VM */
 	struct config_pool pool;
@@ -242,6 +243,14 @@ struct config_cache {
 	bool keep; /* templates are kept in the state directory over a restart */
 };
 
+/* Where preview hosts are reached, whatever they are called; CONFIG_LOCAL: it was not written. */
+struct config_preview {
+	char *url; /* owned; as written */
+	enum config_scheme scheme;
+	char *host; /* owned */
+	uint16_t port;
+};
+
 struct config {
 	unsigned refs;
 	char *file;        /* owned; NULL: no file, all defaults */
@@ -252,6 +261,7 @@ struct config {
 	struct config_listener *listeners;
 	size_t nupstreams;
 	struct config_upstream *upstreams;
+	struct config_preview preview;
 	size_t ncredentials;
 	struct config_credential *credentials;
 	size_t nrules;

@@ -84,7 +84,8 @@ struct exchange_request {
 	uint64_t timeout_ms; /* for the whole exchange, waiting included; 0: none */
 	bool no_upgrade;     /* a WebSocket that it asks for is not asked of the upstream */
 	bool whole;          /* the answer is looked into, so it is asked for whole and as it is */
-	bool gather;         /* the body is read whole, at most GATHER_MAX_BYTES, and given to on_whole_body */
+	bool preview; /* for a sandbox's program: nothing of ours is added; exchange_take_way comes before the start */
+	bool gather;  /* the body is read whole, at most GATHER_MAX_BYTES, and given to on_whole_body */
 	const struct exchange_shape *shape; /* borrowed until on_end; NULL: nothing is done to it */
 	void *shape_arg;
 };
@@ -116,6 +117,9 @@ MUST_CHECK int exchange_new(struct loop *loop, struct client *client, const stru
  * to the usual bounds.
  */
 void exchange_start(struct exchange *e);
+
+/* Of a preview, not yet started: where it goes (a reference is taken) and what Host says there. False without memory. */
+MUST_CHECK bool exchange_take_way(struct exchange *e, struct upstream *way, const char *host);
 
 /* Until it is started nothing of its body is taken. */
 void exchange_hold_body(struct exchange *e);

@@ -15,8 +15,10 @@
 #include "gateway/control.h"
 #include "gateway/enforce.h"
 #include "gateway/gather.h"
+#include "gateway/preview_ways.h"
 #include "gateway/spawn.h"
 
+struct dialer;
 struct lease_shared;
 struct limiter;
 struct logs;
@@ -54,7 +56,8 @@ struct front_shared {
 	struct gather_shared gather; /* of bodies that are read whole */
 	struct enforce_shared enforce;
 	struct template_cache *templates; /* owned */
-	struct limiter *limiter;          /* owned */
+	struct preview_ways previews;
+	struct limiter *limiter; /* owned */
 	struct control_stats stats;
 	struct list fronts; /* every open connection */
 	struct list uids;   /* struct front_uid */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whose is a sandbox? Answers from memory, else by one look at the server for all who ask at the same time. */
+/*
+ * Whose is a sandbox, and where are its previews? Answers from memory, else by one look at the server for all who ask at the
+ * same time.
+ */
 #ifndef GATEWAY_OWNERSHIP_H
 #define GATEWAY_OWNERSHIP_H
 
@@ -13,6 +16,7 @@
 #include "gateway/owner.h"
 
 struct loop;
+struct sandbox_doc;
 struct upstream;
 
 enum {
@@ -57,8 +61,15 @@ void ownership_cancel(struct ownership_wait *w);
 /* Whether an answer is the API's own 404, not one of something in between. */
 bool ownership_is_not_found(const struct fetch_answer *a);
 
-/* A sandbox was seen with that owner (empty: none), or was seen destroyed. */
-void ownership_learn(struct ownership *o, const struct upstream *u, struct str id, struct str owner);
+/* The record of a sandbox was seen: whose it is (empty: nobody's), and where its previews are. */
+void ownership_learn_doc(struct ownership *o, const struct upstream *u, const struct sandbox_doc *doc);
+/*
+ * The domain that the record of a sandbox names for its previews (empty: none) and how long ago it was seen; borrowed for the
+ * moment. False when it is not remembered, or the sandbox is destroyed.
+ */
+bool ownership_domain(struct ownership *o, const struct upstream *u, struct str id, struct str *domain,
+		      uint64_t *age_ms);
+/* It was seen destroyed. */
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id);
 /* Nothing is remembered any more; how many there were. */
 size_t ownership_forget_all(struct ownership *o);

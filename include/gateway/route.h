@@ -117,6 +117,9 @@ struct route_row {
 /* `path` is canonical (target_parse). HEAD is judged as the GET that it stands for. */
 struct route route_of(enum http_method method, struct str path);
 
+/* What a request to a preview is to rules, limits and logs: its own path says nothing to them. */
+struct route route_of_preview(struct str sandbox);
+
 /* The table of the routes that place has (ROUTE_API and ROUTE_GATEWAY), *n of them. */
 const struct route_row *route_rows(enum route_place place, size_t *n);
 

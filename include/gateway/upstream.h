@@ -90,6 +90,11 @@ struct upstream_gauges {
  */
 struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const struct config_upstream *config,
 			      const char *unix_path);
+/*
+ * For previews, before the first lease: no connection serves a second request, since what answers is a sandbox's program, and
+ * the circuit never opens. `far`: an address of this machine or its links is not dialled, and preview.url named instead.
+ */
+void upstream_serve_previews(struct upstream *u, bool far);
 struct upstream *upstream_ref(struct upstream *u);
 /* The last reference closes every idle connection. NULL is fine. */
 void upstream_unref(struct upstream *u);
@@ -101,6 +106,8 @@ const char *upstream_place(const struct upstream *u);
 uint64_t upstream_serial(const struct upstream *u);
 /* What Host says to it. */
 const char *upstream_authority(const struct upstream *u);
+/* The Unix socket that it is reached on, borrowed; NULL: TCP. */
+const char *upstream_unix_path(const struct upstream *u);
 const struct config_upstream *upstream_config(const struct upstream *u);
 struct deadline_queue *upstream_deadlines(struct upstream *u, enum upstream_wait wait);
 struct upstream_counters upstream_counters(const struct upstream *u);

@@ -31,11 +31,15 @@ class Sweep:
         self.server = Server()
         self.server.templates["t"] = {"name": "t", "image": "x", "memory_mb": 1, "cpu_cores": 1, "ttl_seconds": 60}
         options = os.environ.get("ASAN_OPTIONS", "")
-        self.gateway = Gateway(self.server, {"alice": ["limits: { max_ttl: 1h, sandboxes: 100000 }"], "bob": []}, level="info", env={
+        self.gateway = self.make({
             "LD_PRELOAD": os.path.join(BUILD, "failing-malloc.so"), "SG_ALLOC_PLAN": self.plan.path,
             "ASAN_OPTIONS": "verify_asan_link_order=0:allocator_may_return_null=1" + (":" + options if options else "")})
         self.gateway.__enter__()
         return self
+
+    def make(self, env):
+        rules = {"alice": ["limits: { max_ttl: 1h, sandboxes: 100000 }"], "bob": []}
+        return Gateway(self.server, rules, level="info", env=env)
 
     def __exit__(self, *what):
         self.plan.disarm()

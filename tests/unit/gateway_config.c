@@ -142,6 +142,13 @@ Test(gateway_config, faults)
 		 "1:42: key_file without cert_file has no effect", 2},
 		{"upstreams: { a: { url: \"https://x\", tls: { server_name: \"a b\" } } }\n",
 		 "1:57: server_name is \"a b\", expected a host name", 2},
+		{"preview: { url: local }\n", "1:17: url is \"local\", expected http://HOST:PORT or https://HOST:PORT",
+		 1},
+		{"preview: { url: \"http://h/p\" }\n", "1:17: url is \"http://h/p\"", 1},
+		{"preview: { url: \"https://u@h\" }\n", "1:17: url is \"https://u@h\"", 1},
+		{"preview: { url: \"http://h:65536\" }\n", "1:17: url is", 1},
+		{"preview: { domain: x }\n", "1:12: ", 1},
+		{"preview: x\n", "1:10: ", 1},
 		{"upstreams: { a: { url: \"http://[::1\" } }\n", "1:24: url is \"http://[::1\"", 2},
 		{"upstreams: { a: { url: \"http://[]\" } }\n", "1:24: url is", 2},
 		{"upstreams: { a: { url: \"http://h:0\", allow_plaintext: true } }\n", "1:24: url is", 3},
@@ -474,6 +481,8 @@ Test(gateway_config, effective_form_loads_again)
 		"cache: { templates: { ttl: 0s }, previews: { ttl: 0s } }\n",
 		"log: { level: warn, format: text, access: stderr }\n",
 		"log: { level: debug, format: json, access: journal, audit: \"/a b/\\\"c\" }\n",
+		"preview: { url: \"https://[::1]:8443/\" }\n",
+		"preview: { url: }\n",
 		"clients: [ { name: me, match: {}, upstream: local, user_id: x, " GRANT " } ]\n",
 		"clients: [ { name: me, match: {}, user_id: x } ]\n",
 		"clients: [ { name: me, match: {}, user_id: x, admin: true } ]\n",
@@ -505,6 +514,25 @@ Test(gateway_config, effective_form_loads_again)
 		config_unref(c);
 		config_unref(again);
 	}
+}
+
+/* The parts of preview.url; without one previews are found by their names. */
+Test(gateway_config, preview)
+{
+	struct config *c = load("preview: { url: \"https://front.example:8443/\" }\n");
+
+	cr_expect_eq(c->preview.scheme, CONFIG_HTTPS);
+	cr_expect_str_eq(c->preview.host, "front.example");
+	cr_expect_eq(c->preview.port, 8443);
+	config_unref(c);
+	c = load("preview: { url: http://127.0.0.1 }\n");
+	cr_expect_eq(c->preview.scheme, CONFIG_HTTP);
+	cr_expect_str_eq(c->preview.host, "127.0.0.1");
+	cr_expect_eq(c->preview.port, 80);
+	config_unref(c);
+	c = load("preview: { url: }\n");
+	cr_expect_null(c->preview.url);
+	config_unref(c);
 }
 
 /* What nobody wrote, as the manual says it. */

@@ -237,7 +237,7 @@ struct config_cache_templates {
 
 struct config_cache {
 	struct config_cache_templates templates;
-	uint64_t preview_ttl_ms; /* of preview domains and owners; 0: they are not remembered */
+	uint64_t preview_ttl_ms; /* of preview domains; 0: the server is asked each time */
 	uint64_t max_entries;
 	uint64_t max_bytes;
 	bool keep; /* templates are kept in the state directory over a restart */

@@ -200,6 +200,23 @@ def test_pool_mode():
         expect_error(g.api("bob", "DELETE", "/templates/t"), 403, "FORBIDDEN")
 
 
+def test_previews_ttl():
+    """previews.ttl is how long a preview domain is remembered; with 0s the server is asked each time, and a purge drops it."""
+    for cache, asked in (("{ previews: { ttl: 1h } }", 0), ("{ previews: { ttl: 0s } }", 2)):
+        with cached(cache=cache) as (server, g):
+            sandbox = g.spawn("alice")
+            target = f"/gateway/v1/sandboxes/{sandbox}/preview/3000"
+            assert g.ask("alice", target=target).status == 200
+            mark = server.mark()
+            for _ in range(2):
+                assert g.ask("alice", target=target).status == 200
+            assert len(server.since(mark, "GET", f"{API}/sandboxes/{sandbox}")) == asked, cache
+            g.ask("admin", "DELETE", "/gateway/v1/cache")
+            mark = server.mark()
+            assert g.ask("alice", target=target).status == 200
+            assert server.since(mark, "GET", f"{API}/sandboxes/{sandbox}")
+
+
 # --- over a restart ------------------------------------------------------------------------------------------------------
 
 

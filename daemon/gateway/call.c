@@ -197,7 +197,8 @@ void call_json(struct call *c, unsigned status, const struct buf *extra, struct 
 	call_text(c, status, "application/json", extra, json);
 }
 
-void call_relay_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body)
+static void send_kept(struct call *c, unsigned status, unsigned upstream_status, struct str head,
+		      const struct buf *extra, struct str body)
 {
 	static struct buf out; /* used within this call only; what is remembered is to cost no memory each time */
 
@@ -207,7 +208,17 @@ void call_relay_kept(struct call *c, unsigned status, struct str head, const str
 	if (extra)
 		buf_add_str(&out, buf_str(extra));
 	out.failed = out.failed || (extra && extra->failed);
-	send_whole(c, &out, body, status, status);
+	send_whole(c, &out, body, status, upstream_status);
+}
+
+void call_relay_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body)
+{
+	send_kept(c, status, status, head, extra, body);
+}
+
+void call_give_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body)
+{
+	send_kept(c, status, 0, head, extra, body);
 }
 
 void call_relay(struct call *c, const struct fetch_answer *a, const struct buf *extra)

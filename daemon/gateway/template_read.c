@@ -49,7 +49,10 @@ static void answer(struct template_read *r, const struct template_answer *a)
 	}
 	buf_reset(&r->lines);
 	cache_http_write(&a->cache, &r->lines);
-	call_relay_kept(&r->call, a->status, a->head, &r->lines, a->body);
+	if (a->cache.way == CACHE_HIT)
+		call_give_kept(&r->call, a->status, a->head, &r->lines, a->body);
+	else
+		call_relay_kept(&r->call, a->status, a->head, &r->lines, a->body);
 }
 
 static void on_answer(struct template_wait *w, const struct template_answer *a)

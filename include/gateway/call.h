@@ -116,6 +116,8 @@ void call_text(struct call *c, unsigned status, const char *type, const struct b
 void call_relay(struct call *c, const struct fetch_answer *a, const struct buf *extra);
 /* The same in pieces, for an answer that was kept: status, head (status line and header lines), body. */
 void call_relay_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body);
+/* The same for what is remembered: no server has answered this request. */
+void call_give_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body);
 
 /* --- answering with a stream ------------------------------------------------------------------------------------------------- */
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is remembered of templates when it is old, when the server is gone, and when somebody wants it fetched."""
 import os
+import re
 import stat
 
 from cache_lib import age, cached, said
-from owners_lib import Later, expect_error, headers_of, run
+from owners_lib import Later, expect_error, headers_of, raw, read_all, run
 from tls_lib import KEY, wait_for
 from vm_lib import API, cut, garbage, status
 
@@ -38,6 +39,20 @@ def test_fresh():
         assert rest(first) == rest(second), (first.headers, second.headers)
         assert headers_of(first, "x-request-id") != headers_of(second, "x-request-id")
         assert len(server.reads()) == 1
+        statuses = [line.partition("upstream_status=")[2].split()[0] for line in g.log().splitlines() if "upstream_status=" in line]
+        assert statuses == ["200", "0"], statuses
+
+
+def test_pipelined():
+    """Requests behind one another on a connection are answered in their order, remembered or not."""
+    with cached(cache=LONG) as (server, g):
+        for i in range(10):
+            server.put(f"t{i}")
+        order = [i * 7 % 10 for i in range(200)]
+        data = b"".join(b"GET /api/v1/templates/t%d HTTP/1.1\r\nHost: h\r\n\r\n" % i for i in order)
+        got = read_all(raw(g, "alice", data + b"GET /api/v1/templates/none HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"))
+        assert [int(n) for n in re.findall(rb'"name":"t(\d)"', got)] == order
+        assert got.count(b"; hit; ") == 190 and len(server.reads()) == 11
 
 
 def test_age_of_upstream():

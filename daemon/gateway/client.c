@@ -541,6 +541,11 @@ bool client_send(struct client *c, struct str a, struct str b)
 	return !w->congested;
 }
 
+bool client_is_broken(const struct client *c)
+{
+	return c->state == CLIENT_CLOSED || !c->work || c->work->broken;
+}
+
 /* --- requests ---------------------------------------------------------------------------------------------------------- */
 
 static void begin_flush(struct client *c, enum client_end end)

@@ -95,6 +95,8 @@ bool ownership_domain(struct ownership *o, const struct upstream *u, struct str 
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id)
 {
 	owner_gone(o->table, upstream_serial(u), id);
+	if (o->on_gone)
+		o->on_gone(o->arg, u, id);
 }
 
 /* --- looking -------------------------------------------------------------------------------------------------------- */
@@ -234,4 +236,14 @@ void ownership_cancel(struct ownership_wait *w)
 size_t ownership_forget_all(struct ownership *o)
 {
 	return owner_forget_all(o->table);
+}
+
+void ownership_forget(struct ownership *o, const struct upstream *u, struct str id)
+{
+	owner_forget(o->table, upstream_serial(u), id);
+}
+
+void ownership_forget_upstream(struct ownership *o, const struct upstream *u)
+{
+	owner_forget_realm(o->table, upstream_serial(u));
 }

@@ -41,6 +41,10 @@ struct spawn_call {
 	struct spawn_key_wait wait;
 	struct spawn *joined; /* owned; what another request with the key had left; NULL: none */
 	struct fetch *look;   /* owned; at the sandbox that the key has made */
+	struct buf kept_head; /* the answer as it was given; empty: the sandbox's record stands for it */
+	struct buf kept_body;
+	bool given; /* a client is answered with the sandbox: it is his when that has reached him */
+	bool shared; /* and others were answered with it before */
 };
 
 static struct spawn_call *self_of(struct call *c)
@@ -48,12 +52,27 @@ static struct spawn_call *self_of(struct call *c)
 	return CONTAINER_OF(c, struct spawn_call, call);
 }
 
+/* What was answered is the client's; what was answered to nobody is left like anything that nobody waits for. */
+static void hand_over(struct spawn_call *s)
+{
+	struct spawn *joined = s->joined;
+
+	if (!s->given || (s->call.unheard && !s->shared))
+		return;
+	s->joined = NULL;
+	if (joined)
+		spawn_taken(joined);
+	maker_taken(&s->maker);
+}
+
 static void on_free(struct call *c)
 {
 	struct spawn_call *s = self_of(c);
 	struct spawn_key *record = s->record;
-	struct spawn *joined = s->joined;
+	struct spawn *joined;
 
+	hand_over(s);
+	joined = s->joined;
 	s->record = NULL;
 	s->joined = NULL;
 	call_fini(c);
@@ -66,6 +85,8 @@ static void on_free(struct call *c)
 		spawn_key_left(record);
 	lease_free(s->lease);
 	buf_fini(&s->lines);
+	buf_fini(&s->kept_head);
+	buf_fini(&s->kept_body);
 	free(s->lease_text);
 	free(s->template);
 	free(s->key);
@@ -92,18 +113,13 @@ static void answer(struct spawn_call *s, unsigned status, struct str head, struc
 static void give(struct spawn_call *s, const struct spawn_result *r)
 {
 	struct spawn_key *record = s->record;
-	struct spawn *joined = s->joined;
 
 	s->record = NULL;
-	s->joined = NULL;
 	if (s->lease)
 		lease_bind(&s->lease, str_from(r->doc.id), s->maker.ttl_ms);
 	if (record)
-		spawn_key_made(record, r);
-	if (joined)
-		spawn_taken(joined);
-	else
-		maker_taken(&s->maker);
+		s->shared = spawn_key_made(record, r);
+	s->given = true;
 	answer(s, r->status, r->head, r->body);
 }
 
@@ -180,6 +196,7 @@ static void on_other_answer(struct spawn_key_wait *w, const struct spawn_result 
 static void on_joined(void *arg, const struct spawn_result *r)
 {
 	struct spawn_call *s = arg;
+	char why[320];
 
 	if (r->status == 201) {
 		give(s, r);
@@ -190,16 +207,8 @@ static void on_joined(void *arg, const struct spawn_result *r)
 		on_answered(&s->maker, r);
 		return;
 	}
-	/* What is kept at the server is still the key's. */
-	if (s->record && r->fail_status != 409) {
-		struct spawn_key *record = s->record;
-		s->record = NULL;
-		spawn_key_left(record);
-	}
-	if (s->record)
-		refuse(s, r->fail_status, r->why);
-	else
-		call_refuse_upstream(&s->call, r->fail_status, r->why);
+	snprintf(why, sizeof(why), "upstream %s: %s", upstream_name(s->call.c.caller.upstream), r->why);
+	refuse(s, r->fail_status, r->fail_status == 409 ? r->why : why);
 }
 
 static void on_looked(void *arg, const struct fetch_answer *a)
@@ -207,17 +216,19 @@ static void on_looked(void *arg, const struct fetch_answer *a)
 	struct spawn_call *s = arg;
 
 	s->look = NULL;
-	if (a->end != FETCH_DONE)
+	if (a->end == FETCH_DONE && a->status == 404)
+		call_refuse(&s->call, 409, "the sandbox that this Idempotency-Key made is gone");
+	else if (s->kept_head.len)
+		answer(s, 201, buf_str(&s->kept_head), buf_str(&s->kept_body));
+	else if (a->end != FETCH_DONE)
 		call_refuse_upstream(&s->call, fetch_end_status(a->end), a->why);
 	else if (a->status == 200)
 		answer(s, 201, STR("HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n"), a->body);
-	else if (a->status == 404)
-		call_refuse(&s->call, 409, "the sandbox that this Idempotency-Key made is gone");
 	else
 		call_relay(&s->call, a, NULL);
 }
 
-/* The key has made its sandbox before. */
+/* The key has made its sandbox before: the same answer, unless it is gone. */
 static void answer_again(struct spawn_call *s, const struct spawn_key *record)
 {
 	struct str head;
@@ -225,8 +236,10 @@ static void answer_again(struct spawn_call *s, const struct spawn_key *record)
 	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
 
 	if (spawn_key_answer(record, &head, &body)) {
-		answer(s, 201, head, body);
-		return;
+		buf_add_str(&s->kept_head, head);
+		buf_add_str(&s->kept_body, body);
+		if (s->kept_head.failed || s->kept_body.failed)
+			buf_fini(&s->kept_head);
 	}
 	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s", spawn_key_sandbox(record));
 	const struct fetch_request request = {

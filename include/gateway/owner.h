@@ -50,6 +50,9 @@ void owner_gone(struct owner_table *t, uint64_t realm, struct str id);
 
 /* Forgets everything; how many there were. */
 size_t owner_forget_all(struct owner_table *t);
+/* What was learned of one id, or of all of that server that are not destroyed, is not remembered any more. */
+void owner_forget(struct owner_table *t, uint64_t realm, struct str id);
+void owner_forget_realm(struct owner_table *t, uint64_t realm);
 
 size_t owner_table_count(const struct owner_table *t);
 

@@ -159,8 +159,6 @@ struct exchange {
 	void *shape_arg;
 	enum exchange_use use;                /* of the response body */
 	bool hides_length;                    /* the answer to a HEAD of what is filtered */
-	bool held;                            /* on_data waits for exchange_resume */
-	bool held_last;                       /* and had seen the end */
 	const struct exchange_events *events; /* borrowed */
 	void *arg;
 	unsigned long long id; /* the client's, for traces */
@@ -782,25 +780,16 @@ static bool send_down(struct exchange *e, struct str head, struct str wire, cons
 	return more;
 }
 
-/* Passes on what the filter lets through; returns how parsing has ended as far as the client is to know. */
-static enum http_result filter_down(struct exchange *e, struct str head, struct str data, bool last)
+/* Passes on what the filter lets through; false when the rest cannot pass. */
+static bool filter_down(struct exchange *e, struct str head, struct str data, bool last)
 {
 	struct buf out = BUF_EMPTY;
-	enum exchange_filtered rc = e->shape->on_data(e->shape_arg, data, last, &out);
+	bool ok = e->shape->on_data(e->shape_arg, data, last, &out) && !out.failed;
 
-	e->held = rc == EXCHANGE_FILTER_HOLD;
-	e->held_last = last;
-	if (out.failed)
-		rc = EXCHANGE_FILTER_BAD;
-	if ((rc != EXCHANGE_FILTER_BAD || head.n) &&
-	    !send_down(e, head, str_of(NULL, 0), &out, last && rc == EXCHANGE_FILTER_MORE))
-		rc = EXCHANGE_FILTER_BAD;
+	if (ok || head.n)
+		ok = send_down(e, head, str_of(NULL, 0), &out, last && ok) && ok;
 	buf_fini(&out);
-	if (rc == EXCHANGE_FILTER_BAD)
-		return HTTP_BAD;
-	if (e->held)
-		pause_response(e);
-	return last && !e->held ? HTTP_DONE : HTTP_MORE;
+	return ok;
 }
 
 /* After body bytes were passed on. */
@@ -892,7 +881,7 @@ static void relay(struct exchange *e, struct str head, const char *p, size_t n)
 	if (data.failed)
 		rc = HTTP_BAD;
 	else if (e->use == EXCHANGE_FILTER)
-		rc = rc == HTTP_BAD ? rc : filter_down(e, head, buf_str(&data), rc == HTTP_DONE);
+		rc = rc != HTTP_BAD && filter_down(e, head, buf_str(&data), rc == HTTP_DONE) ? rc : HTTP_BAD;
 	else if (!send_down(e, head, str_of(p, used), &data, rc == HTTP_DONE))
 		rc = HTTP_BAD;
 	buf_fini(&data);
@@ -1177,20 +1166,9 @@ void exchange_drained(struct exchange *e)
 {
 	if (e->state != EXCHANGE_BODY && e->state != EXCHANGE_TUNNEL)
 		return;
-	e->response_paused = e->held;
-	if (e->held)
-		return;
+	e->response_paused = false;
 	set_body_deadline(e);
 	upstream_conn_pause_read(e->conn, false);
-}
-
-void exchange_resume(struct exchange *e)
-{
-	if (e->state != EXCHANGE_BODY || !e->held)
-		return;
-	e->response_paused = false;
-	upstream_conn_pause_read(e->conn, false);
-	after_relay(e, filter_down(e, str_of(NULL, 0), str_of(NULL, 0), e->held_last));
 }
 
 void exchange_gone(struct exchange *e)

@@ -76,6 +76,7 @@ static void try(struct extend *e)
 		.target = str_of(target, (size_t)n),
 		.body = extend_body(body, e->ttl_ms),
 		.max_bytes = BODY_MAX_BYTES,
+		.urgent = true,
 		.on_done = on_answer,
 		.arg = e,
 	};
@@ -130,6 +131,12 @@ void extend_start_now(struct extend *e)
 	extend_stop(e);
 	e->good_until_ms = clock_ms() + e->ttl_ms;
 	set_timer(e, 0);
+}
+
+void extend_hurry(struct extend *e)
+{
+	if (!e->fetch && event_pending(e->timer, EV_TIMEOUT, NULL) && e->period_ms > EXTEND_HURRY_MS)
+		set_timer(e, EXTEND_HURRY_MS);
 }
 
 void extend_stop(struct extend *e)

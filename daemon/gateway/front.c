@@ -23,6 +23,7 @@
 #include "gateway/front_text.h"
 #include "gateway/guard.h"
 #include "gateway/identity.h"
+#include "gateway/keep_alive.h"
 #include "gateway/lease.h"
 #include "gateway/limiter.h"
 #include "gateway/logs.h"
@@ -228,6 +229,13 @@ void front_accept(struct front_shared *s, int fd, const char *listener, int diag
 	log_connected(f);
 }
 
+static void on_sandbox_gone(void *arg, const struct upstream *u, struct str id)
+{
+	struct front_shared *s = arg;
+
+	lease_sandbox_gone(s->leases, u, id);
+}
+
 int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *dialer, struct names *names)
 {
 	memset(s, 0, sizeof(*s));
@@ -242,6 +250,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *
 	preview_ways_init(&s->previews, loop, dialer);
 	s->stats.spawns = &s->spawns;
 	s->stats.vm_watch = &s->enforce.admit.vm_watch;
+	s->stats.feed = &s->enforce.admit.feed;
 	s->ends = front_request_ends();
 	s->limiter = limiter_new();
 	spawn_shared_init(&s->spawns, loop, s->limiter, &s->enforce.admit.ownership);
@@ -250,11 +259,17 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *
 	s->keys = spawn_keys_new(loop, &s->spawns);
 	if (enforce_shared_init(&s->enforce, loop) || !s->limiter || !s->keys)
 		return -ENOMEM;
-	return lease_shared_new(loop, &s->enforce.admit.ownership, &s->leases);
+	if (lease_shared_new(loop, &s->enforce.admit.ownership, &s->leases))
+		return -ENOMEM;
+	s->stats.leases = s->leases;
+	s->enforce.admit.ownership.on_gone = on_sandbox_gone;
+	s->enforce.admit.ownership.arg = s;
+	return keep_alive_new(loop, &s->uses);
 }
 
 void front_shared_fini(struct front_shared *s)
 {
+	keep_alive_free(s->uses);
 	lease_shared_free(s->leases);
 	spawn_keys_free(s->keys);
 	spawn_shared_fini(&s->spawns);
@@ -288,6 +303,7 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 	lease_use_config(s->leases, &snapshot_config(snapshot)->leases);
 	if (old)
 		end_what_is_revoked(s);
+	feed_use_snapshot(&s->enforce.admit.feed, snapshot);
 }
 
 void front_recall(struct front_shared *s, struct str key, struct str value)

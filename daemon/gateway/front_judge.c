@@ -15,9 +15,12 @@
 #include "gateway/config.h"
 #include "gateway/enforce.h"
 #include "gateway/exchange.h"
+#include "gateway/feed_call.h"
 #include "gateway/front_state.h"
 #include "gateway/guard.h"
+#include "gateway/keep_alive.h"
 #include "gateway/keyring.h"
+#include "gateway/lease.h"
 #include "gateway/lease_call.h"
 #include "gateway/limiter.h"
 #include "gateway/logs.h"
@@ -118,6 +121,31 @@ static enum enforce_verdict begin_enforce(struct front *f, const struct http_hea
 	return enforce_new(&f->shared->enforce, &c, request, &f->now->enforce);
 }
 
+/* A request for a sandbox uses it; one that extends or destroys it has his way. Leased ones are kept by their leases. */
+static void note_use(struct front *f, const struct route *route)
+{
+	const struct fetch_caller caller = {snapshot_upstream(f->snapshot, f->rule->upstream),
+					    snapshot_key(f->snapshot, f->rule), f->user_id, NULL};
+	bool isolated = f->rule->isolation == CONFIG_ISOLATION_OWNER;
+	uint64_t keep_ms = f->rule->keep_alive_ms;
+	struct lease *lease;
+
+	if (route->owner != ROUTE_OWNER_ID)
+		return;
+	lease = lease_find(f->shared->leases, caller.upstream, route->sandbox);
+	if (lease && route->id == ROUTE_EXTEND)
+		lease_disturbed(lease);
+	if (lease || !keep_ms)
+		return;
+	/* One that is not known to be his is not looked at for this: he can make up any id. */
+	if (isolated && ownership_known(&f->shared->enforce.admit.ownership, &caller, route->sandbox) != OWNER_SAME)
+		return;
+	if (route->id == ROUTE_EXTEND || route->id == ROUTE_DESTROY)
+		keep_alive_yield(f->shared->uses, caller.upstream, route->sandbox, keep_ms);
+	else
+		keep_alive_touch(f->shared->uses, &caller, route->sandbox, isolated, keep_ms);
+}
+
 static void begin_exchange(struct front *f, const struct http_head *head, const struct target *target,
 			   const struct route *route)
 {
@@ -160,7 +188,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		refuse(f, 503, "out of memory");
 		return;
 	}
-	if (head->upgrade_websocket || route->id == ROUTE_EVENTS_STREAM)
+	if (head->upgrade_websocket)
 		front_set_text(&f->now->open_ended, str_dup(target->path));
 	switch (begin_enforce(f, head, route, &request)) {
 	case ENFORCE_PLAIN:
@@ -176,6 +204,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		refuse(f, 503, "out of memory");
 		return;
 	}
+	note_use(f, route);
 	rc = exchange_new(f->shared->loop, f->client, &grant, &request, &f->shared->ends->exchange, f, &f->exchange);
 	if (rc == 0) {
 		if (f->now->enforce)
@@ -297,6 +326,12 @@ static int new_prune(struct front *f, const struct call_case *c, struct call **o
 	return prune_call_new(c, out);
 }
 
+static int new_feed(struct front *f, const struct call_case *c, struct call **out)
+{
+	front_set_text(&f->now->open_ended, str_dup(c->target->path));
+	return f->now->open_ended ? feed_call_new(c, out) : -ENOMEM;
+}
+
 static int new_preview_url(struct front *f, const struct call_case *c, struct call **out)
 {
 	(void)f;
@@ -339,6 +374,8 @@ static new_call *call_of(const struct front *f, const struct route *route)
 		return new_lease;
 	case ROUTE_PRUNE_ALL:
 		return f->rule->isolation == CONFIG_ISOLATION_OWNER ? new_prune : NULL;
+	case ROUTE_EVENTS_STREAM:
+		return f->now->method == METHOD_GET ? new_feed : NULL;
 	default:
 		return NULL;
 	}

@@ -230,6 +230,12 @@ static void finish(struct lease *l)
 	lease_delete(l);
 }
 
+/* Whoever asks for it again is answered from memory. Not by ownership_gone, which would tell us. */
+static void note_gone(const struct lease *l)
+{
+	owner_gone(l->shared->ownership->table, upstream_serial(l->caller.upstream), str_from(l->sandbox));
+}
+
 /* --- destroying the sandbox ------------------------------------------------------------------------------------------- */
 
 static void on_destroyed(void *arg, bool gone, const char *why)
@@ -240,7 +246,7 @@ static void on_destroyed(void *arg, bool gone, const char *why)
 	l->destroy = NULL;
 	if (gone) {
 		s->counters.destroyed++;
-		ownership_gone(s->ownership, l->caller.upstream, str_from(l->sandbox));
+		note_gone(l);
 		log_info("upstream %s: sandbox %s is destroyed: its lease (%s) has ended",
 			 upstream_name(l->caller.upstream), l->sandbox, lease_kind_name(l->spec.kind));
 	} else {
@@ -303,12 +309,13 @@ static struct lease_lane *lane_of(struct lease_shared *s, const struct upstream 
 
 /* --- states ------------------------------------------------------------------------------------------------------------ */
 
-static void set_timer(struct lease *l, uint64_t ms)
+/* 0 or -ENOMEM. */
+static int set_timer(struct lease *l, uint64_t ms)
 {
 	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
 
 	l->until_ms = clock_ms() + ms;
-	event_add(l->timer, &tv);
+	return event_add(l->timer, &tv) < 0 ? -ENOMEM : 0;
 }
 
 /* Its life has ended: nothing tells of it any more. */
@@ -345,7 +352,10 @@ static void begin_grace(struct lease *l)
 {
 	let_go(l);
 	l->state = sm_move(&sm, l->number, l->state, LEASE_GRACE);
-	set_timer(l, l->shared->spans.grace_ms);
+	if (set_timer(l, l->shared->spans.grace_ms)) {
+		lease_end(l);
+		return;
+	}
 	remember(l);
 	log_info("upstream %s: sandbox %s: its lease (%s) must be renewed within %llu s, or it is destroyed",
 		 upstream_name(l->caller.upstream), l->sandbox, lease_kind_name(l->spec.kind),
@@ -416,7 +426,7 @@ static void on_gone(struct extend *e, bool refused)
 			 upstream_name(l->caller.upstream), l->sandbox);
 	} else {
 		s->counters.gone++;
-		ownership_gone(s->ownership, l->caller.upstream, str_from(l->sandbox));
+		note_gone(l);
 	}
 	finish(l);
 }
@@ -525,7 +535,8 @@ static int take_life(struct lease *l, const struct lease_asker *asker, struct le
 			return 0;
 		return refuse(refusal, rc == -EACCES || rc == -EPERM ? 403 : rc == -ESRCH ? 400 : 503, why);
 	case LEASE_CLOCK:
-		set_timer(l, l->spec.span_ms);
+		if (set_timer(l, l->spec.span_ms))
+			return refuse(refusal, 503, "out of memory");
 		return 0;
 	case LEASE_KINDS:
 		break;
@@ -645,8 +656,17 @@ void lease_sandbox_gone(struct lease_shared *s, const struct upstream *u, struct
 
 	if (!l)
 		return;
-	s->counters.gone++;
+	if (l->state == LEASE_ENDING)
+		s->counters.destroyed++;
+	else
+		s->counters.gone++;
 	finish(l);
+}
+
+void lease_disturbed(struct lease *l)
+{
+	if (l->state == LEASE_HELD || l->state == LEASE_GRACE)
+		extend_hurry(&l->extend);
 }
 
 void lease_pause(struct lease *l, bool paused)
@@ -692,11 +712,10 @@ static void take_up_clock(struct lease *l, const struct lease_record *r)
 	uint64_t now = same_boot ? clock_ms() : wall_ms();
 	uint64_t until = same_boot ? r->until_mono_ms : (uint64_t)r->until_wall_ms;
 
-	if (until <= now) {
+	if (until <= now || set_timer(l, until - now)) {
 		begin_ending(l);
 		return;
 	}
-	set_timer(l, until - now);
 	l->state = sm_move(&sm, l->number, l->state, LEASE_HELD);
 	begin_extending(l, true);
 	remember(l);

@@ -225,3 +225,20 @@ size_t owner_table_count(const struct owner_table *t)
 {
 	return t->count;
 }
+
+void owner_forget(struct owner_table *t, uint64_t realm, struct str id)
+{
+	struct owner_entry **at = find(t, realm, id, hash_of(realm, id));
+
+	if (*at)
+		forget(t, at);
+}
+
+void owner_forget_realm(struct owner_table *t, uint64_t realm)
+{
+	LIST_FOREACH_SAFE (n, &t->recent) {
+		struct owner_entry *e = CONTAINER_OF(n, struct owner_entry, recent);
+		if (e->realm == realm && !e->gone)
+			forget(t, find(t, realm, id_of(e), e->hash));
+	}
+}

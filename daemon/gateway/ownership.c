@@ -95,6 +95,8 @@ bool ownership_domain(struct ownership *o, const struct upstream *u, struct str 
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id)
 {
 	owner_gone(o->table, upstream_serial(u), id);
+	if (o->on_gone)
+		o->on_gone(o->arg, u, id);
 }
 
 /* --- looking -------------------------------------------------------------------------------------------------------- */
@@ -229,4 +231,14 @@ void ownership_cancel(struct ownership_wait *w)
 	/* One that is just telling its askers ends by itself. */
 	if (list_empty(&l->waits) && l->fetch)
 		look_up_free(l);
+}
+
+void ownership_forget(struct ownership *o, const struct upstream *u, struct str id)
+{
+	owner_forget(o->table, upstream_serial(u), id);
+}
+
+void ownership_forget_upstream(struct ownership *o, const struct upstream *u)
+{
+	owner_forget_realm(o->table, upstream_serial(u));
 }

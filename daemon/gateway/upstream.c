@@ -101,6 +101,7 @@ struct upstream {
 	size_t nleased;
 	size_t ndialling;
 	size_t nwaiting;
+	size_t nurgent; /* of them */
 	struct deadline_queue idle_deadlines;
 	struct deadline_queue wait_deadlines;
 	struct deadline_queue surplus_deadlines;
@@ -369,6 +370,7 @@ static void ticket_done(struct upstream_ticket *t)
 	list_remove(&t->link);
 	deadline_clear(&t->deadline);
 	t->upstream->nwaiting--;
+	t->upstream->nurgent -= t->urgent;
 	t->owner = NULL;
 	o->nwaiting--;
 	if (o->nwaiting == 0)
@@ -592,12 +594,20 @@ static size_t wanted(const struct upstream *u)
 	return n;
 }
 
+/* How many connections there may be now. */
+static size_t most_connections(const struct upstream *u)
+{
+	size_t extra = u->nurgent < UPSTREAM_URGENT_CONNECTIONS ? u->nurgent : UPSTREAM_URGENT_CONNECTIONS;
+
+	return u->config.pool.max_connections + extra;
+}
+
 /* Dials as many as are wanted and allowed. */
 static void dial_wanted(struct upstream *u)
 {
 	size_t want = u->circuit_open || u->abandoned ? 0 : wanted(u);
 
-	while (u->ndialling + u->nidle < want && connections(u) < u->config.pool.max_connections)
+	while (u->ndialling + u->nidle < want && connections(u) < most_connections(u))
 		if (conn_dial(u)) {
 			fail_next(u, UPSTREAM_NO_MEMORY, "out of memory");
 			return;
@@ -624,7 +634,10 @@ static void serve(struct upstream *u, struct upstream_ticket *t)
 		return;
 	/* Behind the others whose turn has not come. */
 	list_remove(&o->turn);
-	list_add_tail(&u->turns, &o->turn);
+	if (t->urgent)
+		list_add_head(&u->turns, &o->turn);
+	else
+		list_add_tail(&u->turns, &o->turn);
 	u->counters.waited++;
 	u->counters.waited_ms += clock_ms() - t->since_ms;
 	ticket_done(t);
@@ -710,7 +723,7 @@ static bool queue_is_full(const struct upstream *u, const struct upstream_owner 
 	const struct config_pool *p = &u->config.pool;
 	size_t own_room = p->max_per_identity > o->held ? p->max_per_identity - o->held : 0;
 
-	return u->nwaiting >= p->max_connections - u->nleased + p->max_waiting ||
+	return u->nwaiting + u->nleased >= p->max_connections + p->max_waiting ||
 	       o->nwaiting >= own_room + (p->max_waiting + 3) / 4;
 }
 
@@ -719,9 +732,12 @@ static void join_queue(struct upstream *u, struct upstream_ticket *t, struct ups
 	t->owner = o;
 	t->since_ms = clock_ms();
 	list_add_tail(&o->waiting, &t->link);
-	if (o->nwaiting++ == 0)
+	if (o->nwaiting++ == 0 && t->urgent)
+		list_add_head(&u->turns, &o->turn);
+	else if (o->nwaiting == 1)
 		list_add_tail(&u->turns, &o->turn);
 	u->nwaiting++;
+	u->nurgent += t->urgent;
 	deadline_set(&u->wait_deadlines, &t->deadline);
 	loop_defer(u->loop, &u->deliver);
 }
@@ -739,7 +755,7 @@ enum upstream_lease upstream_lease(struct upstream *u, struct upstream_ticket *t
 	*out = NULL;
 	if (!o)
 		return UPSTREAM_LEASE_NO_MEMORY;
-	if (!fresh && u->nwaiting == 0 && o->held < u->config.pool.max_per_identity) {
+	if (!fresh && (u->nwaiting == 0 || t->urgent) && o->held < u->config.pool.max_per_identity) {
 		*out = lease_idle(u, o, false);
 		if (*out)
 			return UPSTREAM_LEASE_NOW;
@@ -749,7 +765,7 @@ enum upstream_lease upstream_lease(struct upstream *u, struct upstream_ticket *t
 		owner_maybe_free(u, o);
 		return UPSTREAM_LEASE_DOWN;
 	}
-	if (queue_is_full(u, o)) {
+	if (!t->urgent && queue_is_full(u, o)) {
 		u->counters.refused++;
 		owner_maybe_free(u, o);
 		return UPSTREAM_LEASE_FULL;
@@ -852,7 +868,8 @@ void upstream_release(struct upstream_conn **conn, bool reusable)
 	CHECK(c->state == CONN_LEASED);
 	c->events = NULL;
 	c->arg = NULL;
-	if (!reusable || c->upstream->previews) {
+	/* What was made for an urgent one beyond the bound goes with it. */
+	if (!reusable || c->upstream->previews || connections(c->upstream) > most_connections(c->upstream)) {
 		conn_close(c);
 		return;
 	}

@@ -56,8 +56,6 @@ void client_shared_fini(struct client_shared *s);
 struct client_events {
 	/* Asked before a request is begun; NULL is yes. After false nothing is read until client_release. */
 	bool (*may_begin)(void *arg);
-	/* Asked when bounds.idle_client has passed: whether it may be idle for as long again. NULL is no. */
-	bool (*may_stay_idle)(void *arg);
 	/*
 	 * A request head; borrowed for the call. Its body, if any, follows by on_body, its end by on_body_end (at once when
 	 * there is no body). The answer is given by client_send and client_finish, at any time from now on.
@@ -76,6 +74,8 @@ struct client_events {
 	void (*on_gone)(void *arg);
 	/* Last: the connection is closed; the client is freed after this returns. */
 	void (*on_closed)(void *arg, enum client_end end);
+	/* Asked when bounds.idle_client has passed: whether it may be idle for as long again. NULL is no. */
+	bool (*may_stay_idle)(void *arg);
 };
 
 /* Takes the descriptor (a non-blocking stream socket) in any case. NULL without memory: then it is closed. */

@@ -59,20 +59,14 @@ enum exchange_use {
 	EXCHANGE_REFUSED, /* nothing: exchange_refuse has been called */
 };
 
-enum exchange_filtered {
-	EXCHANGE_FILTER_MORE, /* go on */
-	EXCHANGE_FILTER_HOLD, /* nothing is read until exchange_resume, which asks again with no data */
-	EXCHANGE_FILTER_BAD,  /* the body cannot be filtered: it is cut */
-};
-
 /* What is done to an exchange's messages on their way; each may be NULL. */
 struct exchange_shape {
 	/* It is whole. Whoever shapes it calls exchange_send_body or exchange_refuse, now or later. */
 	void (*on_whole_body)(void *arg, struct str body);
 	/* The head of the final response, before anything of it is passed on; `extra` takes further header lines. */
 	enum exchange_use (*on_head)(void *arg, const struct http_head *head, struct buf *extra);
-	/* Body bytes without their framing, appended to `out` as far as they pass. */
-	enum exchange_filtered (*on_data)(void *arg, struct str data, bool last, struct buf *out);
+	/* Body bytes without their framing, appended to `out` as far as they pass. False: they cannot be filtered; it is cut. */
+	bool (*on_data)(void *arg, struct str data, bool last, struct buf *out);
 };
 
 /* The request; borrowed for the call of exchange_new. */
@@ -129,9 +123,6 @@ void exchange_send_body(struct exchange *e, struct str body);
 
 /* It may not go on: the client is answered with that error. Before a response head was passed on. Ends it. */
 void exchange_refuse(struct exchange *e, unsigned status, const char *fmt, ...) PRINTF_LIKE(3, 4);
-
-/* What on_data held back for is there. on_end may be called from within. */
-void exchange_resume(struct exchange *e);
 
 void exchange_body(struct exchange *e, const char *p, size_t n);
 void exchange_body_end(struct exchange *e);

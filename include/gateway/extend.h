@@ -16,6 +16,7 @@ struct loop;
 enum {
 	EXTEND_FIRST_PAUSE_MS = 250, /* before a failed try is repeated; then twice as long each time */
 	EXTEND_LONGEST_PAUSE_MS = 10000,
+	EXTEND_HURRY_MS = 1000,
 	EXTEND_PATIENCE_MS = 10000, /* with one try */
 	EXTEND_REFUSED_MS = 300000, /* after the ttl has passed, and the server refuses still: then it is given up */
 };
@@ -47,6 +48,8 @@ void extend_start(struct extend *e);
 /* The same, with the first try at once: nobody knows what ttl it has. */
 void extend_start_now(struct extend *e);
 void extend_stop(struct extend *e);
+/* The next try is in EXTEND_HURRY_MS, unless it is sooner or under way. Does nothing when it is stopped. */
+void extend_hurry(struct extend *e);
 
 /* Writes the body of an extend: {"ttl":"120000ms"}. */
 struct str extend_body(char out[48], uint64_t ttl_ms);

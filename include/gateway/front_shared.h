@@ -19,6 +19,7 @@
 #include "gateway/spawn.h"
 
 struct dialer;
+struct keep_alive;
 struct lease_shared;
 struct limiter;
 struct logs;
@@ -52,6 +53,7 @@ struct front_shared {
 	struct spawn_shared spawns;
 	struct spawn_keys *keys;     /* owned */
 	struct lease_shared *leases; /* owned */
+	struct keep_alive *uses;     /* owned; sandboxes that keep_alive keeps */
 	struct gather_shared gather; /* of bodies that are read whole */
 	struct enforce_shared enforce;
 	struct preview_ways previews;

@@ -126,6 +126,8 @@ struct lease_spec lease_spec(const struct lease *l);
 /* The ttl that lease_released is to have given back: what was asked for, within the owner's limits. */
 uint64_t lease_asked_ttl_ms(const struct lease *l);
 
+/* Its client is about to give the sandbox another ttl himself: it gets the lease's again within moments. */
+void lease_disturbed(struct lease *l);
 /* While paused the sandbox is not extended: its caller is about to give it another ttl. */
 void lease_pause(struct lease *l, bool paused);
 

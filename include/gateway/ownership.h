@@ -29,6 +29,9 @@ struct ownership {
 	struct list pending[OWNERSHIP_BUCKETS]; /* struct look_up, by hash of the id */
 	uint64_t looked_up;                     /* requests to a server */
 	uint64_t failed;                        /* of them without a usable answer */
+	/* Each time that a sandbox is seen destroyed, or not found: it must not come back to this module. May be NULL. */
+	void (*on_gone)(void *arg, const struct upstream *u, struct str id);
+	void *arg;
 };
 
 /* Embedded in who waits for an answer. */
@@ -71,5 +74,9 @@ bool ownership_domain(struct ownership *o, const struct upstream *u, struct str 
 		      uint64_t *age_ms);
 /* It was seen destroyed. */
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id);
+
+/* What is remembered of the sandbox, or of all of the upstream's, may not hold any more; a destroyed one stays so. */
+void ownership_forget(struct ownership *o, const struct upstream *u, struct str id);
+void ownership_forget_upstream(struct ownership *o, const struct upstream *u);
 
 #endif

@@ -25,6 +25,15 @@ enum upstream_failure {
 	UPSTREAM_NO_MEMORY,
 };
 
+/*
+ * In whose name urgent tickets wait: nobody's, so that no share of a user's is in their way. While they wait, up to
+ * UPSTREAM_URGENT_CONNECTIONS more than pool.max_connections are made for them, which are closed after their use.
+ */
+#define UPSTREAM_URGENT_IDENTITY "\001urgent"
+enum {
+	UPSTREAM_URGENT_CONNECTIONS = 2
+};
+
 /* Who waits and holds: one per identity with something at this upstream. Opaque. */
 struct upstream_owner;
 
@@ -41,6 +50,7 @@ struct upstream_ticket {
 	uint64_t since_ms;            /* clock_ms() when it began to wait */
 	struct upstream *upstream;    /* borrowed while waiting */
 	bool fresh;                   /* wants a connection that has served nobody */
+	bool urgent; /* goes before all others, with UPSTREAM_URGENT_IDENTITY; never turned away for a full queue */
 	void (*on_lease)(struct upstream_ticket *t, struct upstream_conn *c);
 	void (*on_failure)(struct upstream_ticket *t, enum upstream_failure failure, const char *why);
 };

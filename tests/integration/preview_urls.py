@@ -3,7 +3,7 @@
 import os
 import threading
 
-from owners_lib import NEVER, UPGRADE, expect_error, expect_not_found, headers_of, parallel, run
+from owners_lib import NEVER, UPGRADE, expect_error, expect_not_found, headers_of, parallel, run, subscribed
 from preview_lib import Front, Gateway
 from vm_lib import API, Server, status
 
@@ -79,6 +79,8 @@ def test_from_memory():
     server, front = Server(), Front()
     for rule in ([], ["isolation: none"]):
         with Gateway(server, {"alice": rule}, front=front.url) as g:
+            if not rule:
+                subscribed(server, g, "alice")
             mine = server.add("alice")
             mark = server.mark()
             first = g.url_of("alice", mine, 3000)
@@ -105,6 +107,7 @@ def test_no_cache():
     server = Server()
     mine = server.add("alice")
     with Gateway(server) as g:
+        subscribed(server, g, "alice")
         g.url_of("alice", mine, 80)
         server.records[mine]["preview_domain"] = "moved.example"
         assert g.url_of("alice", mine, 80).json()["url"].endswith(".localhost")
@@ -126,6 +129,7 @@ def test_stopped_server():
     server = Server()
     mine, unknown = server.add("alice"), server.add("alice")
     with Gateway(server) as g:
+        subscribed(server, g, "alice")
         assert g.url_of("alice", mine, 80).status == 200
         server.close()
         for connection in list(server.live):

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 
-from owners_lib import NEVER, UPGRADE, Later, expect_error, expect_not_found, headers_of, raw, read_all, run
+from owners_lib import NEVER, UPGRADE, Later, expect_error, expect_not_found, headers_of, raw, read_all, run, subscribed
 from preview_lib import SECRETS, Front, Gateway, accept_of, echo_socket
 from tls_lib import DEADLINE, KEY, Authority, Proxy, Skip, Upstream, server_context, wait_for
 from vm_lib import API, Server, status
@@ -259,6 +259,7 @@ def test_server_away():
     server, front, gateway = started()
     mine, unknown = server.add("alice"), server.add("alice")
     with gateway as g:
+        subscribed(server, g, "alice")
         assert g.preview("alice", host_of(mine)).status == 200
         with server.fault("*", ".*", status(503)):
             assert g.preview("alice", host_of(mine)).status == 200

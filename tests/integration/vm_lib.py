@@ -238,9 +238,9 @@ class Server(Upstream):
             return len(self.requests)
 
     def since(self, mark=0, method=None, path=None, user=None):
-        """Requests from the mark on; `path` is a pattern."""
+        """Requests from the mark on; `path` is a pattern. The gateway's own subscription to events is there when it is asked for."""
         with self.lock:
-            chosen = self.requests[mark:]
+            chosen = [r for r in self.requests[mark:] if path or r.target != API + "/events"]
         return [r for r in chosen if (method in (None, r.method)) and (path is None or re.fullmatch(path, r.target.split("?")[0]))
                 and (user is None or r.all("x-user-id") == [user])]
 
@@ -654,7 +654,7 @@ class Gateway(tls_lib.Gateway):
 
     def __init__(self, server, rules=None, upstream=(), uids=None, **more):
         self.server, self.uids = server, uids
-        self.rules = {"alice": [], "bob": []} if rules is None else rules
+        self.rules = {"alice": [], "bob": []} if rules is None else dict(rules)
         self.upstream_lines = list(upstream)
         super().__init__({}, **more)
 

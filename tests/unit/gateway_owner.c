@@ -92,6 +92,28 @@ Test(gateway_owner, too_long)
 	cr_expect_eq(owner_ask(t, 1, str_of(text, 128), str_of(text, 128)), OWNER_SAME);
 }
 
+/* What is forgotten is unknown; what is forgotten of a server leaves the others' and what is destroyed for good. */
+Test(gateway_owner, forgotten)
+{
+	static const char *const ids[] = {"sb-1", "sb-2", "sb-3", "sb-4"};
+
+	for (size_t i = 0; i < 4; i++)
+		owner_learn(t, 1, str_from(ids[i]), STR("alice"));
+	owner_learn(t, 2, STR("sb-1"), STR("alice"));
+	owner_gone(t, 1, STR("sb-4"));
+	owner_forget(t, 1, STR("sb-2"));
+	owner_forget(t, 1, STR("sb-5"));
+	cr_expect_eq(owner_ask(t, 1, STR("sb-1"), STR("alice")), OWNER_SAME);
+	cr_expect_eq(owner_ask(t, 1, STR("sb-2"), STR("alice")), OWNER_UNKNOWN);
+	cr_expect_eq(owner_table_count(t), 4);
+	owner_forget_realm(t, 1);
+	cr_expect_eq(owner_ask(t, 1, STR("sb-1"), STR("alice")), OWNER_UNKNOWN);
+	cr_expect_eq(owner_ask(t, 1, STR("sb-3"), STR("alice")), OWNER_UNKNOWN);
+	cr_expect_eq(owner_ask(t, 1, STR("sb-4"), STR("alice")), OWNER_GONE);
+	cr_expect_eq(owner_ask(t, 2, STR("sb-1"), STR("alice")), OWNER_SAME);
+	cr_expect_eq(owner_table_count(t), 2);
+}
+
 /* What its record said of the preview domain, and when; a word about the owner alone leaves that as it is. */
 Test(gateway_owner, domains)
 {

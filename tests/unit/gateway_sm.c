@@ -6,8 +6,10 @@
 #include "common/sm.h"
 #include "gateway/client.h"
 #include "gateway/exchange.h"
+#include "gateway/feed_source.h"
 #include "gateway/fetch.h"
 #include "gateway/key_command.h"
+#include "gateway/lease.h"
 #include "gateway/local_server.h"
 #include "gateway/spawn.h"
 #include "gateway/upstream.h"
@@ -50,6 +52,32 @@ Test(gateway_sm, key_command)
 	};
 
 	expect_machine(key_command_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/feed_source.c */
+Test(gateway_sm, feed_source)
+{
+	static const struct row rows[] = {
+		{"idle", "connect "},
+		{"connect", "idle open wait "},
+		{"open", "idle wait "},
+		{"wait", "idle connect "},
+	};
+
+	expect_machine(feed_source_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/lease.c */
+Test(gateway_sm, lease)
+{
+	static const struct row rows[] = {
+		{"unbound", "held grace ending "},
+		{"held", "grace ending "},
+		{"grace", "ending "},
+		{"ending", ""},
+	};
+
+	expect_machine(lease_sm(), rows, COUNT(rows));
 }
 
 /* daemon/gateway/upstream.c */

@@ -736,6 +736,29 @@ def test_f35_c17_limit_counts_what_is_looked_for():
         expect_error(spawn(g), 429, "RESOURCE_LIMIT", "limits.sandboxes")
 
 
+def test_c17_one_that_ends_while_is_counted():
+    """C17: a spawn that ends while another of its owner counts is counted once."""
+    with started({"alice": ["limits: { sandboxes: 2 }"], "bob": []}) as (server, g):
+        lists, spawning = Steps("GET", "/sandboxes"), Steps("POST", "/sandboxes")
+        with server.fault("GET", "/sandboxes", lists), server.fault("POST", "/sandboxes", spawning):
+            first = Later(lambda: spawn(g))
+            lists.wait()
+            lists.go(0)
+            spawning.wait()
+            second = Later(lambda: spawn(g))
+            lists.wait(2)
+            spawning.go(0)
+            assert first.get().status == 201
+            lists.go(1)
+            lists.wait(3)
+            lists.go(2)
+            spawning.wait(2)
+            spawning.go(1)
+            assert second.get().status == 201
+        expect_error(spawn(g), 429, "RESOURCE_LIMIT", "limits.sandboxes")
+        assert len(server.alive("alice")) == 2
+
+
 def test_f35_watched_at_most_16():
     """F35: with 16 of an owner's looked for no further one of his is sent; others are not concerned."""
     with started({"alice": [], "bob": []}) as (server, g), lost(server) as fault:

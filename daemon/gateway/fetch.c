@@ -407,7 +407,10 @@ static void take_head(struct fetch *f)
 		end(f, FETCH_BROKEN, "the answer is malformed", false);
 	} else {
 		note_head(f, &head);
-		take_body(f, buf_data(&bytes) + at, bytes.len - at);
+		if (f->head.failed)
+			end(f, FETCH_NO_MEMORY, "out of memory", false);
+		else
+			take_body(f, buf_data(&bytes) + at, bytes.len - at);
 	}
 	buf_fini(&bytes);
 }

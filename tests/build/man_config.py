@@ -69,6 +69,8 @@ def expectations(work, places):
     found = {}
     for place, steps in places.items():
         tree = {}
+        if steps[-1] in ("ttl", "timeout") and (*steps[:-1], "command") in places.values():
+            put(tree, (*steps[:-1], "command"), ["/bin/true"])  # without which they have no meaning
         put(tree, steps, "-")
         for line in faults_of(work, tree).splitlines():
             match = re.search(r': (\S+) is "-", expected (.*)$', line)
@@ -77,12 +79,28 @@ def expectations(work, places):
     return found
 
 
+def value(text):
+    """A duration in seconds, a size in bytes, a number, or the text itself."""
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+    if not re.fullmatch(r"(\d+(ms|s|m|h|KiB|MiB|GiB))+", text):
+        return int(text) if re.fullmatch(r"0|[1-9]\d*", text) else text
+    return sum(int(n) * units[unit] for n, unit in re.findall(r"(\d+)(ms|s|m|h|KiB|MiB|GiB)", text))
+
+
 def defaults(work):
-    """(section, key) -> value, of -T without a file."""
-    found, section = {}, ""
+    """Place -> value, of -T without a file, but for what it says of rules, which is of the rule that holds without one."""
+    found, above = {}, []
     for line in stacygated(work, "-T").stdout.splitlines():
-        match = re.match(r"^ *(?:- )?(\w+):(?: \{|$)", line)
-        section = match.group(1) if match else section
-        for key, value in re.findall(r"(\w+): ([^{},\s]+)(?=[,\s}]|$)", line):
-            found[(section, key)] = value.strip('"')
-    return found
+        match = re.match(r'^( *)(- )?("?)([\w.-]+)"?: ?(.*)$', line)
+        depth, key, rest = len(match[1] + (match[2] or "")), "NAME" if match[3] else match[4], match[5]
+        above = [(d, k) for d, k in above if d < depth]
+        if match[2]:
+            above.append((depth - 1, "[]"))
+        place = text_of((*(k for _, k in above), key))
+        if rest.startswith("{"):
+            found.update((place + "." + k, v) for k, v in re.findall(r"(\w+): ([^{},\s]+)", rest))
+        elif rest:
+            found[place] = rest.strip('"')
+        if not rest:
+            above.append((depth, key))
+    return {place: v for place, v in found.items() if not place.startswith("clients")}

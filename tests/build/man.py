@@ -248,16 +248,22 @@ def header_faults(text):
     return differ("header", man_page.listed(man_page.section(text, "HEADERS"), "Cm"), headers())
 
 
+def names_of_metrics(text):
+    """Families of Prometheus text; a sample that belongs to none is a name of its own."""
+    families = set(re.findall(r"^# TYPE (\S+) ", text, re.M))
+    found = set(families)
+    for name in re.findall(r"^([a-zA-Z_:][\w:]*)[ {]", text, re.M):
+        family = re.sub(r"_(bucket|sum|count)$", "", name)
+        found.add(family if family in families else name)
+    return found
+
+
 def metric_names():
     answer = G.request("GET", "/gateway/v1/metrics")
     if answer.status == 404 and b"there is no such route" in answer.body:
         return None
     assert answer.status == 200, answer.body
-    text = answer.body.decode()
-    families = set(re.findall(r"^# TYPE (\S+) ", text, re.M))
-    samples = {re.sub(r"_(bucket|sum|count)$", "", name) if re.sub(r"_(bucket|sum|count)$", "", name) in families else name
-               for name in re.findall(r"^([a-z_][a-z0-9_]*)[ {]", text, re.M)}
-    return families | samples
+    return names_of_metrics(answer.body.decode())
 
 
 def metric_faults(text):
@@ -365,6 +371,12 @@ def test_metrics_are_documented():
         raise sg.Skip("GET /gateway/v1/metrics is not served by this build: NO METRIC WAS COMPARED")
     faults = metric_faults(page("stacygated.8"))
     assert not faults, "\n".join(faults)
+
+
+def test_names_of_metrics_are_read():
+    text = ("# HELP stacygate_a_total x\n# TYPE stacygate_a_total counter\nstacygate_a_total{rule=\"x y\"} 1\n# TYPE stacygate_b_seconds histogram\n"
+            "stacygate_b_seconds_bucket{le=\"+Inf\"} 1\nstacygate_b_seconds_sum 1\nstacygate_b_seconds_count 1\nstacygate_c 1\n# TYPE stacygate_d gauge\n")
+    assert names_of_metrics(text) == {"stacygate_a_total", "stacygate_b_seconds", "stacygate_c", "stacygate_d"}
 
 
 def make_tests():

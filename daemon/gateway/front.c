@@ -273,6 +273,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *
 
 void front_shared_fini(struct front_shared *s)
 {
+	s->enforce.admit.ownership.on_gone = NULL;
 	keep_alive_free(s->uses);
 	lease_shared_free(s->leases);
 	spawn_keys_free(s->keys);

@@ -497,6 +497,7 @@ static void begin_preview(struct front *f, const struct http_head *head, struct 
 	}
 	if (head->upgrade_websocket)
 		front_set_text(&f->now->open_ended, strdup(host->id));
+	note_use(f, route);
 	rc = exchange_new(f->shared->loop, f->client, &grant, &request, &f->shared->ends->exchange, f, &f->exchange);
 	if (rc == 0)
 		preview_start(f->now->preview, f->exchange);

@@ -111,21 +111,36 @@ static void on_counted_one(void *arg, const struct sandbox_doc *doc)
 	m->counted++;
 }
 
+static void begin_survey(struct maker *m);
+
 static void on_counted(void *arg, unsigned status, const char *why, struct str date)
 {
 	struct maker *m = arg;
+	uint64_t others = limiter_owner_counts(m->c->limits).spawns - 1;
 
 	(void)date;
 	m->survey = NULL;
-	if (status)
+	if (status) {
 		refuse_upstream(m, status, why);
-	else if (m->counted + m->others >= m->c->rule->limits.sandboxes)
-		refuse_one_more(m);
-	else
+	} else if (m->counted + m->others < m->c->rule->limits.sandboxes) {
 		begin_spawn(m);
+	} else if (others < m->others) {
+		/* Some of them have ended meanwhile, and may have been counted twice. */
+		m->others = others;
+		begin_survey(m);
+	} else {
+		refuse_one_more(m);
+	}
 }
 
 static const struct survey_events count_events = {.on_sandbox = on_counted_one, .on_done = on_counted};
+
+static void begin_survey(struct maker *m)
+{
+	m->counted = 0;
+	if (survey_start(m->c->loop, &m->c->caller, &count_events, m, &m->survey))
+		refuse(m, 503, "out of memory");
+}
 
 /* The body is as it will be sent. */
 static void begin_count(struct maker *m)
@@ -133,15 +148,15 @@ static void begin_count(struct maker *m)
 	const struct config_limits *limits = &m->c->rule->limits;
 	struct limiter_refusal why;
 
-	/* Those that are under way now may or may not be in the list; counted twice they are too many, never too few. */
+	/* Those that are under way now may or may not be in the list: counted twice they are too many, never too few. */
 	m->others = limiter_owner_counts(m->c->limits).spawns;
 	m->taken = limiter_spawn_take(m->c->limits, limits, 0, &why);
 	if (!m->taken)
 		refuse_one_more(m);
 	else if (limits->sandboxes == 0)
 		begin_spawn(m);
-	else if (survey_start(m->c->loop, &m->c->caller, &count_events, m, &m->survey))
-		refuse(m, 503, "out of memory");
+	else
+		begin_survey(m);
 }
 
 /* --- the body --------------------------------------------------------------------------------------------------------------- */

@@ -13,6 +13,11 @@
 #include "gateway/config.h"
 #include "gateway/upstream.h"
 
+/* A usual head fits, so that it is allocated once. */
+enum {
+	ROOM_BYTES = 1024
+};
+
 /* --- life --------------------------------------------------------------------------------------------------------------- */
 
 static void on_timeout(evutil_socket_t fd, short what, void *arg)
@@ -54,8 +59,14 @@ static void on_refused(struct admit *a)
 
 int call_init(struct call *c, const struct call_ops *ops, const struct call_case *what, struct str sandbox)
 {
-	memset(c, 0, sizeof(*c));
+	/* Field by field: it is large, and most of it is texts that are written before they are read. */
 	c->ops = ops;
+	c->body = STR("");
+	c->started = c->begun = c->chunked = c->acted = false;
+	c->bytes_down = 0;
+	c->timeout = NULL;
+	c->on_end = NULL;
+	c->arg = NULL;
 	c->c = *what;
 	c->c.head = NULL;
 	c->c.target = NULL;
@@ -186,16 +197,28 @@ void call_json(struct call *c, unsigned status, const struct buf *extra, struct 
 	call_text(c, status, "application/json", extra, json);
 }
 
-void call_relay_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body)
+static void send_kept(struct call *c, unsigned status, unsigned upstream_status, struct str head,
+		      const struct buf *extra, struct str body)
 {
-	struct buf out = BUF_EMPTY;
+	static struct buf out; /* used within this call only; what is remembered is to cost no memory each time */
 
+	buf_reset(&out);
+	(void)buf_reserve(&out, ROOM_BYTES); /* without memory the additions say so */
 	buf_add_str(&out, head);
 	if (extra)
 		buf_add_str(&out, buf_str(extra));
 	out.failed = out.failed || (extra && extra->failed);
-	send_whole(c, &out, body, status, status);
-	buf_fini(&out);
+	send_whole(c, &out, body, status, upstream_status);
+}
+
+void call_relay_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body)
+{
+	send_kept(c, status, status, head, extra, body);
+}
+
+void call_give_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body)
+{
+	send_kept(c, status, 0, head, extra, body);
 }
 
 void call_relay(struct call *c, const struct fetch_answer *a, const struct buf *extra)

@@ -27,12 +27,14 @@ struct limiter_owner;
 struct loop;
 struct route;
 struct target;
+struct template_cache;
 
 /* What is known of the request. Borrowed until the call is freed but where it says otherwise. */
 struct call_case {
 	struct loop *loop;
 	struct client *client;
 	struct admit_shared *admit;
+	struct template_cache *templates;
 	const struct config *config;
 	const struct config_rule *rule;
 	const struct config_upstream *upstream; /* the rule's */
@@ -115,6 +117,8 @@ void call_text(struct call *c, unsigned status, const char *type, const struct b
 void call_relay(struct call *c, const struct fetch_answer *a, const struct buf *extra);
 /* The same in pieces, for an answer that was kept: status, head (status line and header lines), body. */
 void call_relay_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body);
+/* The same for what is remembered: no server has answered this request. */
+void call_give_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body);
 
 /* --- answering with a stream ------------------------------------------------------------------------------------------------- */
 

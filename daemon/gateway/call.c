@@ -87,6 +87,8 @@ void call_fini(struct call *c)
 	admit_cancel(&c->admit);
 	if (c->timeout)
 		event_free(c->timeout);
+	if (c->heartbeat)
+		event_free(c->heartbeat);
 }
 
 void call_start(struct call *c, struct str body, bool isolated)
@@ -104,6 +106,7 @@ void call_start(struct call *c, struct str body, bool isolated)
 
 void call_drained(struct call *c)
 {
+	c->stalled = false;
 	if (c->ops->on_drained)
 		c->ops->on_drained(c);
 }
@@ -228,6 +231,40 @@ void call_relay(struct call *c, const struct fetch_answer *a, const struct buf *
 
 /* --- streams ----------------------------------------------------------------------------------------------------------------- */
 
+static void arm_heartbeat(struct call *c)
+{
+	uint64_t ms = c->c.rule->heartbeat_ms;
+	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+
+	if (c->heartbeat)
+		event_add(c->heartbeat, &tv);
+}
+
+/* A silent stream is kept alive for clients with a read timeout, where a line has ended and the client reads. */
+static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
+{
+	struct call *c = arg;
+
+	(void)fd;
+	(void)what;
+	if (c->whole_line && !c->stalled)
+		call_stream_send(c, c->beat);
+	else
+		arm_heartbeat(c);
+}
+
+/* False without memory. */
+static bool begin_heartbeat(struct call *c, const char *type)
+{
+	c->whole_line = true;
+	c->beat = strcmp(type, "text/event-stream") == 0 ? STR(":\n") : STR("\n");
+	if (c->c.rule->heartbeat_ms == 0 || !c->chunked || c->c.method == METHOD_HEAD)
+		return true;
+	c->heartbeat = evtimer_new(loop_base(c->c.loop), on_heartbeat, c);
+	arm_heartbeat(c);
+	return c->heartbeat != NULL;
+}
+
 bool call_stream_begin(struct call *c, const char *type, const struct buf *extra)
 {
 	struct buf head = BUF_EMPTY;
@@ -245,7 +282,7 @@ bool call_stream_begin(struct call *c, const char *type, const struct buf *extra
 		http_write_header(&head, STR("Transfer-Encoding"), STR("chunked"));
 	answer_add_common(&head, c->c.client, c->c.caller.request_id, keep);
 	http_write_end(&head);
-	if (head.failed || (extra && extra->failed)) {
+	if (head.failed || (extra && extra->failed) || !begin_heartbeat(c, type)) {
 		buf_fini(&head);
 		call_stream_cut(c);
 		return false;
@@ -264,6 +301,8 @@ bool call_stream_send(struct call *c, struct str data)
 	if (data.n == 0 || c->c.method == METHOD_HEAD)
 		return true;
 	c->bytes_down += data.n;
+	c->whole_line = data.p[data.n - 1] == '\n';
+	arm_heartbeat(c);
 	if (!c->chunked)
 		return client_send(c->c.client, data, str_of(NULL, 0));
 	snprintf(size, sizeof(size), "%zx\r\n", data.n);
@@ -276,6 +315,7 @@ bool call_stream_send(struct call *c, struct str data)
 		return false;
 	}
 	more = client_send(c->c.client, buf_str(&piece), str_of(NULL, 0));
+	c->stalled = !more;
 	buf_fini(&piece);
 	return more;
 }

@@ -34,7 +34,7 @@ VARIES = [
     (r"(\"?groups\"?[:=] ?).*?(\]|$)", r"\1LIST"),
     (r"(user_id\"?: ?\"?)[^\", ]+", r"\1NAME"),
     (r"\b(in|ago) \d+m", r"\1 DURATION"),
-    (r"\S+@[A-Za-z0-9.-]+", "OWNER"),
+    (r"[^\s\",]+@[A-Za-z0-9.-]+", "OWNER"),
     (r"/proc/\d+", "/proc/N"),
     (r"v\d+\.\d+\.\d+", "VERSION"),
 ]

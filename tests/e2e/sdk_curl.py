@@ -139,6 +139,8 @@ def test_row_03_leases():
     assert done.returncode == 1
     gone(json.loads(done.stdout)["id"])
     gone(ok(curl("POST", "/sandboxes", {}, "-H", "Stacygate-Lease: connection"), 201)["id"])
+    # A lease is known to be over a moment after its sandbox is.
+    sg.wait_until(lambda: ok(curl("GET", OWN + "/leases")) == [], "both leases are over")
     sandbox = ok(curl("POST", "/sandboxes", {}, "-H", "Stacygate-Lease: 90s"), 201)["id"]
     assert [(x["sandbox"], x["kind"]) for x in ok(curl("GET", OWN + "/leases"))] == [(sandbox, "clock")]
     renewed = ok(curl("PUT", f"{OWN}/leases/{sandbox}", {"lease": "1h"}))

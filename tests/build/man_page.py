@@ -22,7 +22,7 @@ def items(text):
 
 def arguments(head, macro):
     """What a macro of an item's head marks: the words behind it, up to the next macro. A comma ends one of several."""
-    found = re.findall(r"(?<!\S)%s ((?:(?!(?:Ar|Cm|Fl|Ev|Dv|Ns|Pa|Ta) )[^\s]+ ?)+)" % macro, head)
+    found = re.findall(r"(?<!\S)%s ((?:(?!(?:Ar|Cm|Fl|Ev|Dv|Ns|Pa|Pq|Ta) )[^\s]+ ?)+)" % macro, head)
     return [a.strip() for f in found for a in re.split(r"\s,(?:\s|$)", f) if a.strip()]
 
 

@@ -32,6 +32,7 @@
 #include "common/loop.h"
 #include "common/sm.h"
 #include "common/unix_socket.h"
+#include "gateway/activation.h"
 #include "gateway/config.h"
 #include "gateway/config_yaml.h"
 #include "gateway/dial.h"
@@ -44,6 +45,7 @@
 #include "gateway/local_server.h"
 #include "gateway/logs.h"
 #include "gateway/names.h"
+#include "gateway/notify.h"
 #include "gateway/peer.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
@@ -98,6 +100,7 @@ struct gateway {
 	struct names *names;     /* owned */
 	struct journal *journal; /* owned */
 	char listener_trouble[160];
+	bool reload_failed; /* the last one */
 };
 
 static void move(struct gateway *g, enum gateway_state to)
@@ -127,7 +130,11 @@ static int make_directories(const char *path, mode_t mode)
 
 static bool start_failed(struct gateway *g, const char *what, const char *why)
 {
+	char text[NOTIFY_TEXT_MAX_BYTES];
+
 	log_error("cannot start: %s: %s", what, why);
+	snprintf(text, sizeof(text), "%s: %s", what, why);
+	notify_failed(g->options->notify, text);
 	g->exit_status = GATEWAY_EXIT_START;
 	return false;
 }
@@ -357,7 +364,8 @@ static int make_listeners(struct gateway *g, const struct config *c, bool all_or
 	g->listener_trouble[0] = '\0';
 	for (size_t i = 0; i < c->nlisteners; i++) {
 		set[i] = kept_listener(g, &c->listeners[i]);
-		rc = set[i] ? 0 : listener_start(g->loop, &c->listeners[i], on_accept, g, &set[i], why, why_size);
+		rc = set[i] ? 0 : listener_start(g->loop, &c->listeners[i], g->options->passed, on_accept, g, &set[i],
+						 why, why_size);
 		if (rc == 0) {
 			bound++;
 			continue;
@@ -417,8 +425,10 @@ static void begin_listening(struct gateway *g)
 		return;
 	}
 	use_listeners(g, set, g->config->nlisteners);
+	activation_close_unwanted(g->options->passed);
 	move(g, GATEWAY_RUNNING);
 	log_info("ready");
+	notify_ready(g->options->notify);
 }
 
 /* --- reload -------------------------------------------------------------------------------------------------------------------- */
@@ -483,8 +493,10 @@ static void reload(struct gateway *g)
 	struct config *config = NULL;
 	struct buf faults = BUF_EMPTY;
 	char why[WHY_MAX_BYTES];
-	int rc = config_load(g->options->file, g->options->places, &config, &faults);
+	int rc;
 
+	notify_reloading(g->options->notify);
+	rc = config_load(g->options->file, g->options->places, &config, &faults);
 	if (rc == 0) {
 		config_warnings(config, &faults);
 		logs_warnings(config, &faults);
@@ -503,6 +515,8 @@ static void reload(struct gateway *g)
 	} else {
 		log_info("reloaded: configuration %llu is in force", (unsigned long long)g->fronts.stats.generation);
 	}
+	g->reload_failed = rc != 0;
+	notify_ready(g->options->notify);
 }
 
 /* --- stop ---------------------------------------------------------------------------------------------------------------------- */
@@ -536,6 +550,7 @@ static void drain(struct gateway *g)
 	log_info("stopping: no new connections; %llu present ones may finish within the drain_timeout",
 		 (unsigned long long)g->fronts.stats.connections);
 	move(g, GATEWAY_DRAINING);
+	notify_stopping(g->options->notify, ms);
 	stop_listeners(g);
 	event_add(g->timer, &tv);
 	if (front_is_idle(&g->fronts))
@@ -547,6 +562,7 @@ static void drain(struct gateway *g)
 static void stop_at_once(struct gateway *g)
 {
 	log_info("stopping at once");
+	notify_stopping(g->options->notify, 0);
 	if (g->launcher)
 		launcher_kill(g->launcher);
 	if (g->state == GATEWAY_DRAINING || g->state == GATEWAY_STARTING)
@@ -592,6 +608,40 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 		else if (g->state != GATEWAY_STOPPED)
 			stop_at_once(g);
 	}
+}
+
+/* --- the line for people ------------------------------------------------------------------------------------------------------ */
+
+/* What is wrong, the most urgent first; NULL: nothing. */
+static const char *trouble_of(const struct gateway *g, const char **where)
+{
+	const struct config *c = snapshot_config(g->fronts.snapshot);
+	const char *trouble = NULL;
+
+	for (size_t i = 0; i < c->nupstreams && !trouble; i++) {
+		*where = c->upstreams[i].name;
+		if (c->upstreams[i].scheme == CONFIG_LOCAL && g->local)
+			trouble = local_server_trouble(g->local);
+		if (!trouble)
+			trouble = upstream_trouble(snapshot_upstream(g->fronts.snapshot, i));
+	}
+	if (!trouble && g->listener_trouble[0]) {
+		*where = "listener";
+		trouble = g->listener_trouble;
+	}
+	return trouble;
+}
+
+static void describe(void *arg, char *text, size_t size)
+{
+	const struct gateway *g = arg;
+	const char *where = NULL;
+	const char *trouble = g->fronts.snapshot ? trouble_of(g, &where) : NULL;
+
+	snprintf(text, size, "%s, %llu connections%s%s%s%s%s", g->state == GATEWAY_RUNNING ? "serving" : state_names[g->state],
+		 (unsigned long long)g->fronts.stats.connections,
+		 g->reload_failed ? "; the last reload failed, see the log" : "", trouble ? "; " : "", trouble ? where : "",
+		 trouble ? ": " : "", trouble ? trouble : "");
 }
 
 /* --- the whole ------------------------------------------------------------------------------------------------------------------ */
@@ -643,6 +693,8 @@ static bool build_loop(struct gateway *g)
 	g->fronts.stats.logs = g->logs;
 	g->fronts.on_idle = on_fronts_idle;
 	g->fronts.arg = g;
+	if (notify_watch(g->options->notify, g->loop, describe, g))
+		return start_failed(g, "watchdog", strerror(ENOMEM));
 	return true;
 }
 
@@ -723,6 +775,7 @@ static void take_down(struct gateway *g)
 		if (g->signals[i])
 			event_free(g->signals[i]);
 	launcher_free(g->launcher);
+	notify_unwatch(g->options->notify);
 	logs_free(g->logs);
 	loop_free(g->loop);
 	config_unref(g->config);

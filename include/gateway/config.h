@@ -235,6 +235,13 @@ struct config {
 	struct config_bounds bounds;
 };
 
+/* A listening socket that a service manager passed. */
+struct config_passed {
+	const char *name; /* borrowed */
+	const char *path; /* borrowed; NULL: loopback TCP */
+	uint16_t port;    /* 0: a Unix socket */
+};
+
 /*
  * What the environment decides, gathered once at start: interface.md "Names". Paths are owned; those that could not
  * be determined are NULL and `missing` names the variable.
@@ -244,6 +251,8 @@ struct config_places {
 	char *runtime_dir; /* where the private socket of the local server goes */
 	char *state_dir;
 	const char *missing; /* literal; NULL when nothing is missing */
+	size_t npassed;
+	struct config_passed *passed; /* owned; what a configuration without listeners listens on instead of `socket` */
 };
 
 MUST_CHECK int config_places_init(struct config_places *places);
@@ -264,7 +273,7 @@ struct config *config_ref(struct config *c);
 void config_unref(struct config *c);
 
 /*
- * Fills what the file left out: the default listener, the upstream `local`, a rule for the own uid, the host name. 0
+ * Fills what the file left out: the default listener or those that were passed, the upstream `local`, a rule for the own uid, the host name. 0
  * or -ENOMEM, or -EINVAL with `why` when the default socket has no place.
  */
 MUST_CHECK int config_complete(struct config *c, const struct config_places *places, char *why, size_t why_size);
@@ -274,6 +283,9 @@ bool config_rule_asks_exe(const struct config_rule *r);
 bool config_rule_asks_unit(const struct config_rule *r);
 /* Whether any rule does. */
 bool config_asks_traits(const struct config *c);
+
+/* Names and hosts that were not written. 0 or -ENOMEM. */
+MUST_CHECK int config_listener_complete(struct config_listener *l);
 
 /* The listener of that name, borrowed; NULL when there is none. */
 const struct config_listener *config_find_listener(const struct config *c, const char *name);

@@ -74,11 +74,18 @@ static char *state_dir(const char **missing)
 
 int config_places_init(struct config_places *places)
 {
+	const char *local = getenv("STACYGATE_LOCAL_SOCKET");
+
 	memset(places, 0, sizeof(*places));
 	places->runtime_dir = runtime_dir(&places->missing);
 	places->state_dir = state_dir(&places->missing);
 	if (places->runtime_dir)
 		places->socket = join(places->runtime_dir, "stacygate.sock");
+	if (local) {
+		places->local_socket = strdup(local);
+		if (!places->local_socket)
+			return -ENOMEM;
+	}
 	if (places->missing)
 		return 0;
 	return places->socket && places->state_dir ? 0 : -ENOMEM;
@@ -89,6 +96,7 @@ void config_places_fini(struct config_places *places)
 	free(places->socket);
 	free(places->runtime_dir);
 	free(places->state_dir);
+	free(places->local_socket);
 	free(places->passed);
 	memset(places, 0, sizeof(*places));
 }

@@ -260,6 +260,18 @@ static bool may_run(void *arg, char *const *argv)
 	return config_has_command(g->config, argv);
 }
 
+static bool place_local_socket(struct gateway *g)
+{
+	const struct config_places *places = g->options->places;
+
+	if (places->local_socket) {
+		g->local_socket = strdup(places->local_socket);
+		return g->local_socket;
+	}
+	return asprintf(&g->local_socket, "%s/local.sock",
+			places->runtime_dir ? places->runtime_dir : places->state_dir) >= 0;
+}
+
 static bool fork_launcher(struct gateway *g)
 {
 	const struct config_places *places = g->options->places;
@@ -267,10 +279,10 @@ static bool fork_launcher(struct gateway *g)
 	char path[PATH_MAX];
 	int rc;
 
-	if (asprintf(&g->local_socket, "%s/local.sock", places->runtime_dir ? places->runtime_dir : places->state_dir) <
-		    0 ||
-	    asprintf(&g->local_state, "%s/local", places->state_dir) < 0)
+	if (!place_local_socket(g) || asprintf(&g->local_state, "%s/local", places->state_dir) < 0)
 		return start_failed(g, "launcher", strerror(ENOMEM));
+	if (has_local(g->config) && g->local_socket[0] != '/')
+		return start_failed(g, g->local_socket, "STACYGATE_LOCAL_SOCKET must hold an absolute path");
 	if (has_local(g->config) && strlen(g->local_socket) > UNIX_SOCKET_PATH_MAX)
 		return start_failed(g, g->local_socket, "longer than the 107 bytes that a socket path may have");
 	find_program(path);
@@ -284,7 +296,7 @@ static bool fork_launcher(struct gateway *g)
 static void begin_listening(struct gateway *g);
 static void stop_loop(struct gateway *g);
 
-static void on_local_ready(void *arg)
+static void on_local_ready(void *arg, bool survived)
 {
 	struct gateway *g = arg;
 	const struct config *c = snapshot_config(g->fronts.snapshot);
@@ -293,7 +305,8 @@ static void on_local_ready(void *arg)
 	for (size_t i = 0; i < c->nupstreams; i++)
 		if (c->upstreams[i].scheme == CONFIG_LOCAL)
 			upstream_recovered(snapshot_upstream(g->fronts.snapshot, i));
-	front_local_restarted(&g->fronts);
+	if (!survived)
+		front_local_restarted(&g->fronts);
 	if (g->state == GATEWAY_STARTING)
 		begin_listening(g);
 }
@@ -311,7 +324,11 @@ static const struct local_server_events local_events = {on_local_ready, on_local
 static int make_local(struct gateway *g)
 {
 	const char *dir = g->options->places->runtime_dir;
-	int rc = make_directories(dir ? dir : g->options->places->state_dir, geteuid() == 0 ? 0755 : 0700);
+	int rc;
+
+	if (g->options->places->local_socket)
+		return local_server_new_foreign(g->loop, g->keyring, g->local_socket, &local_events, g, &g->local);
+	rc = make_directories(dir ? dir : g->options->places->state_dir, geteuid() == 0 ? 0755 : 0700);
 
 	if (rc == 0)
 		rc = local_server_new(g->loop, g->launcher, g->local_socket, &local_events, g, &g->local);

@@ -250,6 +250,7 @@ struct config_places {
 	char *socket;      /* default socket */
 	char *runtime_dir; /* where the private socket of the local server goes */
 	char *state_dir;
+	char *local_socket;  /* of an embedded server that is a service of its own; NULL: the daemon starts one */
 	const char *missing; /* literal; NULL when nothing is missing */
 	size_t npassed;
 	struct config_passed *passed; /* owned; what a configuration without listeners listens on instead of `socket` */

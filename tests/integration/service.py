@@ -4,11 +4,12 @@
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 
 from service_lib import Manager, free_port
-from tls_lib import DEADLINE, Skip, UnixConnection, Upstream, main, wait_for
+from tls_lib import BUILD, DEADLINE, Skip, UnixConnection, Upstream, main, wait_for
 
 RULE = ["clients:", "  - { name: all, match: {}, upstream: main, credential: team, user_id: all, allow: [all], isolation: none }"]
 
@@ -562,6 +563,113 @@ def test_l3_a_thousand_signals():
         # A sanitizer keeps what is freed for a while.
         assert resident_kib(m.pid) - memory < (65536 if os.environ.get("SG_SANITIZE") else 1024)
         kept.close()
+
+
+# --- the embedded server as a service of its own ----------------------------------------------------------------------
+
+class Local:
+    """stacygate-local as its unit starts it, below a directory of the manager's."""
+
+    def __init__(self, m):
+        self.m = m
+        self.socket = m.path("local-run/api.sock")
+        for name in ("local-run", "local-keys"):
+            os.makedirs(m.path(name), 0o700, exist_ok=True)
+        self.process = None
+
+    def start(self):
+        with open(self.m.path("local.log"), "ab") as log:
+            self.process = subprocess.Popen(
+                [os.path.join(BUILD, "stacygate-local"), "--listen", "unix:" + self.socket, "--state",
+                 self.m.path("local-state"), "--keys", self.m.path("local-keys")], stderr=log)
+
+    def end(self, number=signal.SIGTERM):
+        if self.process:
+            self.process.send_signal(number)
+            code = self.process.wait(DEADLINE)
+            self.process = None
+            if number == signal.SIGTERM:
+                assert code == 0, code
+
+
+def with_local(test):
+    with Manager(listen_lines("{ path: {d}/run/s, name: host }")) as m:
+        local = Local(m)
+        m.more["STACYGATE_LOCAL_SOCKET"] = local.socket
+        try:
+            test(m, local)
+        finally:
+            local.end()
+        if m.pid is not None:
+            m.stop()
+        with open(m.path("local.log"), encoding="utf-8", errors="replace") as file:
+            log = file.read()
+        with open(m.path("local-keys/api.key"), encoding="ascii") as file:
+            key = file.read().strip()
+        for bad in ("Sanitizer", "runtime error", "check failed", key):
+            assert bad not in log and bad not in m.log(), bad
+
+
+def spawned(m):
+    """An id when a sandbox can be had; None otherwise."""
+    answer = m.ask(m.path("run/s"), "/api/v1/sandboxes", "POST", '{"image":"node:20","ttl":"5m"}')
+    return answer.json()["id"] if answer.status == 201 else None
+
+
+def test_local_that_is_a_service_comes_later_and_comes_again():
+    def test(m, local):
+        m.start(wait=False)
+        m.wait_log("stacygated")
+        wait_for("it is looked for", lambda: "STATUS=starting, 0 connections; local: no key" in (m.receive(0.2) or ""))
+        assert refused(m.path("run/s"))
+        local.start()
+        m.expect("READY=1")
+        sandbox = spawned(m)
+        assert sandbox and not os.path.exists(m.path("run/local.sock"))
+        assert children_of(m.pid) and not any(children_of(c) for c in children_of(m.pid)), "it has started a server itself"
+        # It ends: that is known at once, without a request.
+        with open(m.path("local-keys/api.key"), encoding="ascii") as file:
+            key = file.read()
+        local.end(signal.SIGKILL)
+        m.wait_log("it is looked for")
+        health = m.ask(m.path("run/s")).json()
+        assert health["status"] == "degraded" and local.socket in health["upstreams"][0]["error"], health
+        local.start()
+        wait_for("it serves again", lambda: spawned(m))
+        with open(m.path("local-keys/api.key"), encoding="ascii") as file:
+            assert file.read() == key, "a key that is there is kept"
+        wait_for("it is found again", lambda: m.log().count("local server: ready") == 2)
+        # The gateway's stop leaves it alone.
+        m.stop()
+        assert local.process.poll() is None
+        m.start()
+        assert spawned(m)
+    with_local(test)
+
+
+def test_local_that_is_a_service_gets_new_keys():
+    def test(m, local):
+        local.start()
+        m.start()
+        assert spawned(m)
+        local.end()
+        m.wait_log("it is looked for")
+        os.unlink(m.path("local-keys/api.key"))
+        local.start()
+        wait_for("the new key is used", lambda: spawned(m))
+        assert "holds a new key" in m.log(), m.log()
+    with_local(test)
+
+
+def test_local_that_is_a_service_and_never_comes():
+    with Manager(listen_lines("{ path: {d}/run/s, name: host }")) as m:
+        m.more["STACYGATE_LOCAL_SOCKET"] = m.path("nowhere/api.sock")
+        m.start(wait=False)
+        assert m.wait(DEADLINE * 2) == 3
+        assert "upstream local does not answer within 10 s: no key is to be read beside" in m.log(), m.log()
+        m.more["STACYGATE_LOCAL_SOCKET"] = "relative"
+        m.start(wait=False)
+        assert m.wait() == 3 and "absolute path" in m.log(), m.log()
 
 
 # --- root -------------------------------------------------------------------------------------------------------------

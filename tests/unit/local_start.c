@@ -208,7 +208,7 @@ static mode_t mode_of(const char *name)
 {
 	struct stat st;
 
-	cr_assert_eq(lstat(scratch_path(&scratch, name), &st), 0, "%s", name);
+	cr_assert_eq(lstat(scratch_path(&scratch, "%s", name), &st), 0, "%s", name);
 	return st.st_mode & 07777;
 }
 
@@ -253,7 +253,7 @@ Test(key_files, faulty)
 	cr_expect_eq(key_files_keep(path, (gid_t)-1, &keys, why, sizeof(why)), -ENOENT);
 	cr_expect(strstr(why, "nowhere"), "%s", why);
 	api_keys_fini(&keys);
-	scratch_write(&scratch, "api.key", "", 0600);
+	scratch_text(&scratch, "api.key", 0600, "");
 	snprintf(path, sizeof(path), "%s", scratch_path(&scratch, "."));
 	cr_expect_eq(key_files_keep(path, (gid_t)-1, &keys, why, sizeof(why)), -EINVAL);
 	cr_expect(strstr(why, "is empty"), "%s", why);

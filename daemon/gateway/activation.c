@@ -23,7 +23,7 @@
 
 enum {
 	FIRST_FD = 3,
-	PASSED_MAX = 4096
+	PASSED_MAX = 65536
 };
 
 union address {
@@ -65,13 +65,27 @@ static void read_port(struct activation_socket *s, const union address *at)
 			      : at->in4.sin_addr.s_addr == htonl(INADDR_LOOPBACK);
 }
 
+/* A connected stream socket of a kind that listeners accept. */
+static bool is_connection(int fd)
+{
+	union address at = {0};
+	socklen_t size = sizeof(at);
+
+	return option(fd, SO_TYPE) == SOCK_STREAM && option(fd, SO_ACCEPTCONN) == 0 && getpeername(fd, &at.any, &size) == 0 &&
+	       (at.any.sa_family == AF_UNIX || at.any.sa_family == AF_INET || at.any.sa_family == AF_INET6);
+}
+
 /* 0 or -ENOMEM. */
-static int look_at(struct activation_socket *s)
+static int look_at(struct activation_socket *s, const char *stored_name)
 {
 	union address at = {0};
 	socklen_t size = sizeof(at);
 
 	s->kind = ACTIVATION_OTHER;
+	if (strcmp(s->name, stored_name) == 0 && is_connection(s->fd)) {
+		s->kind = ACTIVATION_CLIENT;
+		return 0;
+	}
 	if (option(s->fd, SO_TYPE) != SOCK_STREAM || option(s->fd, SO_ACCEPTCONN) != 1 ||
 	    getsockname(s->fd, &at.any, &size) < 0)
 		return 0;
@@ -98,7 +112,7 @@ static size_t count_passed(void)
 	return (size_t)n;
 }
 
-static int take_one(struct activation_socket *s, int fd, struct str name)
+static int take_one(struct activation_socket *s, int fd, struct str name, const char *stored_name)
 {
 	int rc;
 
@@ -108,7 +122,7 @@ static int take_one(struct activation_socket *s, int fd, struct str name)
 		return -ENOMEM;
 	rc = fd_set_cloexec(fd, 1);
 	if (rc == 0)
-		rc = look_at(s);
+		rc = look_at(s, stored_name);
 	if (rc == 0 && s->kind != ACTIVATION_OTHER)
 		rc = fd_set_nonblock(fd);
 	return rc;
@@ -125,19 +139,21 @@ void activation_fini(struct activation *a)
 	*a = ACTIVATION_NONE;
 }
 
-int activation_take(struct activation *a)
+int activation_take(struct activation *a, const char *stored_name)
 {
 	size_t n = count_passed();
+	const char *store = getenv("FDSTORE");
 	struct str names = str_from(getenv("LISTEN_FDNAMES"));
 	int rc = 0;
 
 	*a = ACTIVATION_NONE;
+	a->stores = n && !(store && strcmp(store, "0") == 0);
 	if (n) {
 		a->sockets = calloc(n, sizeof(*a->sockets));
 		rc = a->sockets ? 0 : -ENOMEM;
 	}
 	for (size_t i = 0; i < n && rc == 0; i++) {
-		rc = take_one(&a->sockets[i], FIRST_FD + (int)i, str_cut(&names, ':'));
+		rc = take_one(&a->sockets[i], FIRST_FD + (int)i, str_cut(&names, ':'), stored_name);
 		a->n = i + 1;
 	}
 	unsetenv("LISTEN_PID");
@@ -261,6 +277,19 @@ int activation_offer(const struct activation *a, struct config_places *places)
 			places->passed[places->npassed++] = (struct config_passed){s->name, s->path, s->port};
 	}
 	return 0;
+}
+
+int activation_take_client(struct activation *a)
+{
+	for (size_t i = 0; i < a->n; i++) {
+		struct activation_socket *s = &a->sockets[i];
+		int fd = s->fd;
+		if (s->kind != ACTIVATION_CLIENT || fd < 0)
+			continue;
+		s->fd = -1;
+		return fd;
+	}
+	return -1;
 }
 
 void activation_close_unwanted(struct activation *a)

@@ -425,6 +425,38 @@ static void stop_listeners(struct gateway *g)
 
 /* --- start ------------------------------------------------------------------------------------------------------------------- */
 
+/* Idle connections of the process before this one go on, each asked anew who it is. */
+static void take_stored(struct gateway *g)
+{
+	unsigned taken = 0, strange = 0;
+	int fd;
+
+	while ((fd = activation_take_client(g->options->passed)) >= 0) {
+		struct listener *l = NULL;
+		for (size_t i = 0; i < g->nlisteners && !l; i++)
+			if (g->listeners[i] && listener_accepted(g->listeners[i], fd))
+				l = g->listeners[i];
+		if (l) {
+			taken++;
+			on_accept(g, l, fd);
+		} else {
+			strange++;
+			fd_close(&fd);
+		}
+	}
+	if (taken + strange == 0)
+		return;
+	notify_unstore(g->options->notify);
+	log_info("%u idle connections go on; %u are closed, whose listener is no more", taken, strange);
+}
+
+static bool store_some(void *arg, const int *fds, size_t n)
+{
+	const struct gateway *g = arg;
+
+	return notify_store(g->options->notify, fds, n);
+}
+
 static void begin_listening(struct gateway *g)
 {
 	struct listener **set = calloc(g->config->nlisteners, sizeof(*set));
@@ -442,6 +474,7 @@ static void begin_listening(struct gateway *g)
 		return;
 	}
 	use_listeners(g, set, g->config->nlisteners);
+	take_stored(g);
 	activation_close_unwanted(g->options->passed);
 	move(g, GATEWAY_RUNNING);
 	log_info("ready");
@@ -568,6 +601,8 @@ static void drain(struct gateway *g)
 		 (unsigned long long)g->fronts.stats.connections);
 	move(g, GATEWAY_DRAINING);
 	notify_stopping(g->options->notify, ms);
+	if (g->options->passed->stores)
+		front_store_idle(&g->fronts, store_some, g);
 	stop_listeners(g);
 	event_add(g->timer, &tv);
 	if (front_is_idle(&g->fronts))

@@ -278,6 +278,24 @@ int listener_diag(const struct listener *l)
 	return l->diag;
 }
 
+bool listener_accepted(const struct listener *l, int fd)
+{
+	struct sockaddr_storage own, theirs;
+	socklen_t own_size = sizeof(own), size = sizeof(theirs);
+
+	memset(&own, 0, sizeof(own));
+	if (getsockname(fd, (struct sockaddr *)&own, &own_size) < 0)
+		return false;
+	for (size_t i = 0; i < DOORS; i++) {
+		size = sizeof(theirs);
+		memset(&theirs, 0, sizeof(theirs));
+		if (l->doors[i].fd >= 0 && getsockname(l->doors[i].fd, (struct sockaddr *)&theirs, &size) == 0 &&
+		    size == own_size && memcmp(&own, &theirs, size) == 0)
+			return true;
+	}
+	return false;
+}
+
 bool listener_same(const struct listener *l, const struct config_listener *config)
 {
 	if (strcmp(l->name, config->name) != 0 || l->port != config->port)

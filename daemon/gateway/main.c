@@ -212,7 +212,7 @@ int main(int argc, char **argv)
 	int rc = process_harden(NULL, 0);
 
 	if (rc == 0)
-		rc = activation_take(&passed);
+		rc = activation_take(&passed, NOTIFY_STORED_NAME);
 	process_own_stderr();
 	log_init("stacygated", LOG_LEVEL_INFO);
 	if (rc) {

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/check.h"
 #include "common/clock.h"
 #include "common/fd.h"
 #include "common/log.h"
@@ -91,6 +92,7 @@ struct notify *notify_new(void)
 	unsetenv("NOTIFY_SOCKET");
 	unsetenv("WATCHDOG_USEC");
 	unsetenv("WATCHDOG_PID");
+	unsetenv("FDSTORE");
 	return n;
 }
 
@@ -279,6 +281,39 @@ void notify_stopping(struct notify *n, uint64_t within_ms)
 	say_state(n, text);
 	if (n->look)
 		on_look(-1, 0, n);
+}
+
+union control {
+	struct cmsghdr align;
+	char bytes[CMSG_SPACE(NOTIFY_STORE_MAX * sizeof(int))];
+};
+
+bool notify_store(struct notify *n, const int *fds, size_t nfds)
+{
+	static const char text[] = "FDSTORE=1\nFDNAME=" NOTIFY_STORED_NAME;
+	union control control = {0};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)text, .iov_len = sizeof(text) - 1};
+	struct msghdr msg = {.msg_name = &n->address,
+			     .msg_namelen = n->address_size,
+			     .msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control.bytes,
+			     .msg_controllen = CMSG_SPACE(nfds * sizeof(int))};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+	CHECK(nfds > 0 && nfds <= NOTIFY_STORE_MAX);
+	if (n->fd < 0 || n->address_size == 0)
+		return false;
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(nfds * sizeof(int));
+	memcpy(CMSG_DATA(c), fds, nfds * sizeof(int));
+	return sendmsg(n->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0;
+}
+
+void notify_unstore(struct notify *n)
+{
+	say_state(n, "FDSTOREREMOVE=1\nFDNAME=" NOTIFY_STORED_NAME);
 }
 
 void notify_failed(struct notify *n, const char *why)

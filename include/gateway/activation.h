@@ -15,6 +15,7 @@ struct config_places;
 enum activation_kind {
 	ACTIVATION_UNIX, /* a listening Unix stream socket */
 	ACTIVATION_TCP,  /* a listening TCP socket */
+	ACTIVATION_CLIENT, /* a connection that the process before this one has stored */
 	ACTIVATION_OTHER,
 };
 
@@ -30,6 +31,7 @@ struct activation_socket {
 };
 
 struct activation {
+	bool stores; /* the manager that passed them keeps connections for the next start as well, or does not say */
 	size_t n;
 	struct activation_socket *sockets; /* owned; the order is the manager's */
 };
@@ -40,9 +42,9 @@ struct activation {
 /*
  * Takes what was passed to this process, and the variables that say so out of the environment; all of it is CLOEXEC and
  * non-blocking. Once, before any descriptor is opened (process_harden may come first). 0, or a negative errno: -EBADF when the
- * variables promise what is not there.
+ * variables promise what is not there. A connection of the name `stored_name` is a stored one.
  */
-MUST_CHECK int activation_take(struct activation *a);
+MUST_CHECK int activation_take(struct activation *a, const char *stored_name);
 /* Closes what it has. */
 void activation_fini(struct activation *a);
 
@@ -64,6 +66,9 @@ MUST_CHECK int activation_unix(struct activation *a, const char *name, const cha
  */
 MUST_CHECK int activation_tcp(struct activation *a, const char *name, uint16_t port, struct loopback *out, char *why,
 			      size_t why_size);
+
+/* The next stored connection, now the caller's (CLOEXEC, non-blocking); -1: no more. */
+int activation_take_client(struct activation *a);
 
 /* Closes what no listener wanted, and warns of each: who connects there waits for nobody. */
 void activation_close_unwanted(struct activation *a);

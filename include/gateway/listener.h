@@ -29,6 +29,9 @@ const char *listener_where(const struct listener *l);
 /* TCP: the socket to ask by whose a peer is (sock_diag), borrowed; -1 for a Unix socket. */
 int listener_diag(const struct listener *l);
 
+/* Whether a connection was accepted on this very address. */
+bool listener_accepted(const struct listener *l, int fd);
+
 /* Whether a configuration entry means this very socket, so that a reload may keep it. */
 bool listener_same(const struct listener *l, const struct config_listener *config);
 

@@ -390,6 +390,29 @@ def test_l15_another_program_under_load():
     assert not load.refused, load.refused[:5]
 
 
+def test_a_restart_keeps_idle_connections():
+    """They wait in systemd's store; a stop for good closes them."""
+    idle = [Connection() for _ in range(150)]
+
+    def ask_all():
+        for c in idle:
+            c.request("GET", "/gateway/v1/health")
+            assert c.getresponse().read() and c.sock, "closed"
+    ask_all()
+    for _ in range(3):
+        before = pid()
+        restart()
+        assert pid() != before
+        ask_all()
+    wait_for("systemd keeps no copies", lambda: show("stacygated.service", "NFileDescriptorStore") == ["0"])
+    run("systemctl", "stop", "stacygated.service")
+    for c in idle:
+        c.sock.settimeout(DEADLINE)
+        assert c.sock.recv(1) == b""
+        c.close()
+    run("systemctl", "start", "stacygated.service")
+
+
 def test_exposure_of_the_running_service():
     output = run("systemd-analyze", "security", "--no-pager", "stacygated.service")
     figure = float(re.search(r"Overall exposure level for \S+: ([0-9.]+)", output).group(1))

@@ -100,9 +100,6 @@ class Manager:
         self.pid = os.fork()
         if self.pid == 0:
             self.become(command, passed)
-        for _, fd in self.stored:
-            os.close(fd)
-        self.stored = []
         if wait:
             self.expect("READY=1")
 
@@ -112,10 +109,11 @@ class Manager:
             log = os.open(self.path("log"), os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            high = [os.dup2(fd, 500 + i, True) for i, (_, fd) in enumerate(passed)]
+            base = max([3 + len(passed), *(fd + 1 for _, fd in passed)])
+            high = [os.dup2(fd, base + i, True) for i, (_, fd) in enumerate(passed)]
             for i, fd in enumerate(high):
                 os.dup2(fd, 3 + i, True)
-            os.closerange(3 + len(high), 500 + len(high) + 16)
+            os.closerange(3 + len(high), base + len(high) + 16)
             os.execve(command[0], command, self.environment(os.getpid(), [name for name, _ in passed]))
         finally:
             os._exit(126)
@@ -142,6 +140,7 @@ class Manager:
         self.signal(signal.SIGTERM)
         self.collect()
         code = self.wait()
+        self.collect()
         assert code == 0, (code, self.log()[-4000:])
 
     # --- what it says ---
@@ -161,6 +160,8 @@ class Manager:
         fields = dict(line.split("=", 1) for line in text.splitlines())
         if fields.get("FDSTORE") == "1":
             self.stored += [(fields.get("FDNAME", "stored"), fd) for fd in fds]
+        elif fields.get("FDSTOREREMOVE") == "1":
+            self.forget(fields["FDNAME"])
         else:
             assert not fds, text
         self.said.append(text)
@@ -171,6 +172,12 @@ class Manager:
         end = time.monotonic() + seconds
         while self.receive(end - time.monotonic()) is not None:
             continue
+
+    def forget(self, name):
+        """The stored descriptors of that name; until then both have them, as with systemd."""
+        for _, fd in [entry for entry in self.stored if entry[0] == name]:
+            os.close(fd)
+        self.stored = [entry for entry in self.stored if entry[0] != name]
 
     def expect(self, start, seconds=DEADLINE):
         """Waits for a message that begins so, since the last start or expect; gives it."""

@@ -120,7 +120,7 @@ static void by_path_and_name(void)
 	EXPECT(pass_unix("first", SOCK_STREAM, true) == 3);
 	EXPECT(pass_unix("second", SOCK_STREAM, true) == 4);
 	say(2, "b:a");
-	EXPECT(activation_take(&a) == 0);
+	EXPECT(activation_take(&a, "client") == 0);
 	EXPECT(!getenv("LISTEN_PID") && !getenv("LISTEN_FDS") && !getenv("LISTEN_FDNAMES"));
 	EXPECT(a.n == 2);
 	EXPECT(fcntl(3, F_GETFD) == FD_CLOEXEC);
@@ -147,27 +147,27 @@ static void variables(void)
 	static const struct {
 		const char *pid, *count;
 	} bad[] = {{"1", "1"}, {"x", "1"}, {"", "1"}, {NULL, "x"}, {NULL, "-1"}, {NULL, "0"}, {NULL, "99999999999999999999"},
-		   {NULL, "4097"}};
+		   {NULL, "65537"}};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		say(1, NULL);
 		if (bad[i].pid)
 			setenv("LISTEN_PID", bad[i].pid, 1);
 		setenv("LISTEN_FDS", bad[i].count, 1);
-		EXPECT(activation_take(&a) == 0);
+		EXPECT(activation_take(&a, "client") == 0);
 		EXPECT(a.n == 0);
 		EXPECT(!getenv("LISTEN_FDS"));
 	}
 	EXPECT(pass_unix("s", SOCK_STREAM, true) == 3);
 	EXPECT(pass_unix("t", SOCK_STREAM, true) == 4);
 	say(2, "one");
-	EXPECT(activation_take(&a) == 0);
+	EXPECT(activation_take(&a, "client") == 0);
 	EXPECT(strcmp(a.sockets[0].name, "one") == 0);
 	EXPECT(strcmp(a.sockets[1].name, "unknown") == 0);
 	activation_fini(&a);
 	EXPECT(fcntl(3, F_GETFD) == -1);
 	say(1, NULL);
-	EXPECT(activation_take(&a) == -EBADF);
+	EXPECT(activation_take(&a, "client") == -EBADF);
 }
 
 Test(activation, variables)
@@ -187,7 +187,7 @@ static void kinds(void)
 	EXPECT(pass_unix("wanted", SOCK_STREAM, true) == 5);
 	EXPECT(pass_unix("stray", SOCK_STREAM, true) == 6);
 	say(4, "datagram:silent:wanted:stray");
-	EXPECT(activation_take(&a) == 0);
+	EXPECT(activation_take(&a, "client") == 0);
 	EXPECT(activation_unix(&a, "datagram", "/x", &path, why, sizeof(why)) == -EINVAL);
 	EXPECT(activation_unix(&a, "silent", "/x", &path, why, sizeof(why)) == -EINVAL);
 	fd = activation_unix(&a, "wanted", "/x", &path, why, sizeof(why));
@@ -203,6 +203,41 @@ static void kinds(void)
 Test(activation, kinds)
 {
 	in_child(kinds);
+}
+
+/* A connection of the stored name is one; a listener or a datagram socket of that name is not, nor is another's connection. */
+static void stored(void)
+{
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	int pair[2], fd;
+
+	EXPECT(pass_unix("client", SOCK_STREAM, true) == 3);
+	EXPECT(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && pair[0] == 4 && pair[1] == 5);
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", scratch_path(&scratch, "client"));
+	EXPECT((fd = socket(AF_UNIX, SOCK_STREAM, 0)) == 6 && connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0);
+	EXPECT(socket(AF_UNIX, SOCK_STREAM, 0) == 7);
+	say(5, "client:client:other:client:client");
+	EXPECT(activation_take(&a, "client") == 0);
+	EXPECT(a.stores);
+	EXPECT(a.sockets[0].kind == ACTIVATION_UNIX && a.sockets[2].kind == ACTIVATION_OTHER);
+	EXPECT(activation_take_client(&a) == 4);
+	EXPECT(activation_take_client(&a) == 6);
+	EXPECT(activation_take_client(&a) == -1);
+	EXPECT(fcntl(4, F_GETFD) == FD_CLOEXEC && (fcntl(4, F_GETFL) & O_NONBLOCK));
+	activation_fini(&a);
+	EXPECT(fcntl(4, F_GETFD) != -1 && fcntl(6, F_GETFD) != -1);
+	/* A manager that says that it stores nothing. */
+	close_range(3, ~0U, 0);
+	EXPECT(unlink(at.sun_path) == 0 && pass_unix("client", SOCK_STREAM, true) == 3);
+	say(1, "host");
+	setenv("FDSTORE", "0", 1);
+	EXPECT(activation_take(&a, "client") == 0);
+	EXPECT(!a.stores);
+}
+
+Test(activation, stored)
+{
+	in_child(stored);
 }
 
 /* A port wants both loopback addresses, and no other. */
@@ -222,7 +257,7 @@ static void ports(void)
 	EXPECT(six == 4);
 	EXPECT(pass_tcp(false, INADDR_ANY, &other) == 5);
 	say(3, "web:web:all");
-	EXPECT(activation_take(&a) == 0);
+	EXPECT(activation_take(&a, "client") == 0);
 	EXPECT(activation_tcp(&a, "x", port, &doors, why, sizeof(why)) == 0);
 	EXPECT(doors.fds[0] > 5 && doors.fds[1] > 5 && doors.diag >= 0 && doors.port == port);
 	loopback_close(&doors);
@@ -252,7 +287,7 @@ static void offer(void)
 	EXPECT(pass_unix("u", SOCK_STREAM, true) == 5);
 	EXPECT(pass_unix("datagram", SOCK_DGRAM, false) == 6);
 	say(4, "host:both:both:datagram");
-	EXPECT(activation_take(&a) == 0);
+	EXPECT(activation_take(&a, "client") == 0);
 	EXPECT(activation_offer(&a, &places) == 0);
 	EXPECT(places.npassed == 3);
 	EXPECT(config_complete(c, &places, why, sizeof(why)) == 0);

@@ -202,6 +202,43 @@ Test(notify, status)
 	cr_expect_str_eq(heard(), "STATUS=three");
 }
 
+/* Connections go to the manager as copies, and are taken back by their name; without a manager nothing is taken. */
+Test(notify, store)
+{
+	char text[256];
+	int fds[8], pair[2];
+	size_t nfds = 8;
+	ssize_t n;
+
+	notify = notify_new();
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	cr_expect(!notify_store(notify, pair, 2));
+	notify_unstore(notify);
+	notify_unwatch(notify);
+	notify_free(notify);
+	be_manager(scratch_path(&scratch, "notify"));
+	setenv("FDSTORE", "64", 1);
+	notify = notify_new();
+	cr_expect_null(getenv("FDSTORE"));
+	notify_ready(notify);
+	cr_expect_str_eq(heard(), "READY=1");
+	cr_expect(notify_store(notify, pair, 2));
+	n = fd_recv(manager, text, sizeof(text) - 1, fds, &nfds);
+	cr_assert_gt(n, 0);
+	text[n] = '\0';
+	cr_expect_str_eq(text, "FDSTORE=1\nFDNAME=client");
+	cr_assert_eq(nfds, 2);
+	close(pair[0]);
+	close(pair[1]);
+	/* They are the same connection. */
+	cr_expect_eq(send(fds[0], "x", 1, 0), 1);
+	cr_expect_eq(recv(fds[1], text, 1, MSG_DONTWAIT), 1);
+	close(fds[0]);
+	close(fds[1]);
+	notify_unstore(notify);
+	cr_expect_str_eq(heard(), "FDSTOREREMOVE=1\nFDNAME=client");
+}
+
 static bool has_stopping(void *arg)
 {
 	const char *text;

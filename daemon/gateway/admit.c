@@ -12,12 +12,14 @@ int admit_shared_init(struct admit_shared *s, struct loop *loop)
 {
 	s->shared_vm_said = false;
 	vm_watch_init(&s->vm_watch, loop);
+	feed_init(&s->feed, loop, &s->ownership);
 	return ownership_init(&s->ownership, loop);
 }
 
 void admit_shared_fini(struct admit_shared *s)
 {
 	vm_watch_fini(&s->vm_watch);
+	feed_fini(&s->feed);
 	ownership_fini(&s->ownership);
 }
 
@@ -51,6 +53,8 @@ static void on_owner(struct ownership_wait *w, enum owner_answer answer, unsigne
 {
 	struct admit *a = CONTAINER_OF(w, struct admit, owner_wait);
 
+	if (answer != OWNER_UNKNOWN)
+		feed_want(&a->shared->feed, &a->asker);
 	if (answer == OWNER_SAME)
 		tell(a, ADMIT_YES);
 	else if (answer == OWNER_UNKNOWN)
@@ -67,8 +71,10 @@ static enum admit_verdict ask_owner(struct admit *a)
 		return ADMIT_YES;
 	switch (ownership_known(&a->shared->ownership, &a->asker, id)) {
 	case OWNER_SAME:
+		feed_want(&a->shared->feed, &a->asker);
 		return ADMIT_YES;
 	case OWNER_OTHER:
+		feed_want(&a->shared->feed, &a->asker);
 		return refuse_unknown(a);
 	case OWNER_UNKNOWN:
 	case OWNER_GONE:

@@ -33,15 +33,21 @@ void answer_add_common(struct buf *head, const struct client *c, const char *req
 		http_write_header(head, STR("X-Request-ID"), str_from(request_id));
 	if (lines)
 		buf_add_cstr(head, lines);
+	answer_add_connection(head, c, keep);
+}
+
+void answer_add_connection(struct buf *head, const struct client *c, bool keep)
+{
 	if (!keep)
 		http_write_header(head, STR("Connection"), STR("close"));
 	else if (client_minor(c) == 0)
 		http_write_header(head, STR("Connection"), STR("keep-alive"));
 }
 
-void answer_send(const struct answer_to *to, unsigned status, struct buf *head, struct str body)
+bool answer_send(const struct answer_to *to, unsigned status, struct buf *head, struct str body)
 {
 	bool keep = client_may_keep_alive(to->client);
+	bool sent;
 
 	if (status != 204) /* RFC 9110 8.6 */
 		http_write_header_u64(head, STR("Content-Length"), body.n);
@@ -49,10 +55,12 @@ void answer_send(const struct answer_to *to, unsigned status, struct buf *head, 
 	http_write_end(head);
 	if (head->failed) {
 		client_cut(to->client, CLIENT_END_NO_MEMORY);
-		return;
+		return false;
 	}
 	client_send(to->client, buf_str(head), to->head_only ? str_of(NULL, 0) : body);
+	sent = !client_is_broken(to->client);
 	client_finish(to->client, keep);
+	return sent;
 }
 
 static void send_answer(const struct answer_to *to, unsigned status, struct buf *head, struct buf *body)

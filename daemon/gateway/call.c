@@ -162,7 +162,7 @@ static void send_whole(struct call *c, struct buf *head, struct str body, unsign
 	const struct answer_to to = answer_to(c);
 
 	c->bytes_down = body.n;
-	answer_send(&to, status, head, body);
+	c->unheard = !answer_send(&to, status, head, body);
 	end(c, status, upstream_status);
 }
 

@@ -541,6 +541,11 @@ bool client_send(struct client *c, struct str a, struct str b)
 	return !w->congested;
 }
 
+bool client_is_broken(const struct client *c)
+{
+	return c->state == CLIENT_CLOSED || !c->work || c->work->broken;
+}
+
 /* --- requests ---------------------------------------------------------------------------------------------------------- */
 
 static void begin_flush(struct client *c, enum client_end end)
@@ -978,7 +983,10 @@ static void on_deadline(struct deadline *d)
 
 	switch (c->state) {
 	case CLIENT_IDLE:
-		client_close(c, CLIENT_END_IDLE);
+		if (c->events->may_stay_idle && c->events->may_stay_idle(c->arg))
+			set_deadline(c);
+		else
+			client_close(c, CLIENT_END_IDLE);
 		return;
 	case CLIENT_HEAD:
 		c->end = CLIENT_END_HEAD_TIMEOUT;

@@ -136,6 +136,11 @@ struct config *config_new(void)
 		.client_body_idle_ms = 30000,
 		.idle_client_ms = 300000,
 	};
+	c->leases = (struct config_leases){
+		.ttl_ms = CONFIG_LEASES_TTL_MS,
+		.extend_ms = CONFIG_LEASES_EXTEND_MS,
+		.grace_ms = CONFIG_LEASES_GRACE_MS,
+	};
 	return c;
 }
 
@@ -224,6 +229,8 @@ void config_unref(struct config *c)
 		config_names_fini(&c->listeners[i].hosts);
 		config_names_fini(&c->listeners[i].origins);
 	}
+	free(c->preview.url);
+	free(c->preview.host);
 	for (size_t i = 0; i < c->nupstreams; i++) {
 		free(c->upstreams[i].name);
 		free(c->upstreams[i].url);
@@ -792,6 +799,10 @@ static void dump_rule(const struct config *c, const struct config_rule *r, struc
 	dump_limits(&r->limits, out);
 	if (r->spawn_defaults)
 		buf_addf(out, "    spawn_defaults: %s\n", r->spawn_defaults);
+	if (r->keep_alive_ms) {
+		dump_duration(out, "    keep_alive", r->keep_alive_ms);
+		buf_add_char(out, '\n');
+	}
 	if (r->heartbeat_ms) {
 		dump_duration(out, "    heartbeat", r->heartbeat_ms);
 		buf_add_char(out, '\n');
@@ -806,6 +817,14 @@ static void dump_bounds(const struct config_bounds *b, struct buf *out)
 	dump_duration(out, "client_head", b->client_head_ms);
 	dump_duration(out, ", client_body_idle", b->client_body_idle_ms);
 	dump_duration(out, ", idle_client", b->idle_client_ms);
+	buf_add_cstr(out, " }\n");
+}
+
+static void dump_leases(const struct config_leases *l, struct buf *out)
+{
+	dump_duration(out, "leases: { ttl", l->ttl_ms);
+	dump_duration(out, ", extend", l->extend_ms);
+	dump_duration(out, ", grace", l->grace_ms);
 	buf_add_cstr(out, " }\n");
 }
 
@@ -909,7 +928,13 @@ void config_dump(const struct config *c, struct buf *out)
 	buf_add_cstr(out, "clients:\n");
 	for (size_t i = 0; i < c->nrules; i++)
 		dump_rule(c, &c->rules[i], out);
+	if (c->preview.url) {
+		buf_add_cstr(out, "preview: { url: ");
+		dump_text(out, c->preview.url);
+		buf_add_cstr(out, " }\n");
+	}
 	dump_bounds(&c->bounds, out);
+	dump_leases(&c->leases, out);
 	dump_log(c, out);
 }
 

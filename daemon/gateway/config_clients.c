@@ -226,6 +226,7 @@ struct rule_names {
 	yaml_node_t *limits;
 	yaml_node_t *spawn_defaults;
 	yaml_node_t *heartbeat;
+	yaml_node_t *keep_alive;
 };
 
 static void find_upstream(struct reader *r, yaml_node_t *rule, yaml_node_t *node, size_t *out)
@@ -371,6 +372,17 @@ static void read_grants(struct reader *r, const struct rule_names *names, struct
 	config_limits_read(r, rule, names->limits, names->spawn_defaults);
 }
 
+/* The limits are known. */
+static void read_keep_alive(struct reader *r, yaml_node_t *node, struct config_rule *rule)
+{
+	static const struct reader_field field = {"keep_alive", reader_duration, 0, 1000, READER_DAY_MS};
+
+	reader_duration(r, node, &rule->keep_alive_ms, &field);
+	if (rule->limits.max_ttl_ms && rule->keep_alive_ms > rule->limits.max_ttl_ms)
+		reader_fault(r, node,
+			     "keep_alive is longer than limits.max_ttl, which no sandbox of this rule may have");
+}
+
 static void read_rule(struct reader *r, yaml_node_t *node, struct config_rule *rule)
 {
 	static const struct reader_field fields[] = {
@@ -386,6 +398,7 @@ static void read_rule(struct reader *r, yaml_node_t *node, struct config_rule *r
 		{"limits", reader_keep_node, offsetof(struct rule_names, limits), 0, 0},
 		{"spawn_defaults", reader_keep_node, offsetof(struct rule_names, spawn_defaults), 0, 0},
 		{"heartbeat", reader_keep_node, offsetof(struct rule_names, heartbeat), 0, 0},
+		{"keep_alive", reader_keep_node, offsetof(struct rule_names, keep_alive), 0, 0},
 	};
 	static const struct reader_field match_field = {"match", read_match, 0, 0, 0};
 	static const struct reader_field heartbeat_field = {"heartbeat", reader_duration, 0, 100, READER_DAY_MS};
@@ -409,6 +422,8 @@ static void read_rule(struct reader *r, yaml_node_t *node, struct config_rule *r
 	if (names.heartbeat)
 		reader_duration(r, names.heartbeat, &rule->heartbeat_ms, &heartbeat_field);
 	read_grants(r, &names, rule);
+	if (names.keep_alive)
+		read_keep_alive(r, names.keep_alive, rule);
 }
 
 void config_clients_read(struct reader *r, yaml_node_t *node)

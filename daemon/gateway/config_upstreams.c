@@ -72,6 +72,21 @@ static bool split_authority(struct str authority, uint16_t default_port, struct 
 	return true;
 }
 
+/* What an http:// or https:// URL of a host says; false when it is none. */
+static bool split_url(struct str url, enum config_scheme *scheme, struct str *host, uint16_t *port)
+{
+	bool tls = str_starts(url, STR("https://"));
+	struct str authority;
+
+	if (!tls && !str_starts(url, STR("http://")))
+		return false;
+	authority = str_of(url.p + 7 + tls, url.n - 7 - tls);
+	if (str_ends(authority, STR("/")))
+		authority.n--;
+	*scheme = tls ? CONFIG_HTTPS : CONFIG_HTTP;
+	return split_authority(authority, tls ? 443 : 80, host, port);
+}
+
 static void read_url(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
 {
 	struct config_upstream *u = to;
@@ -92,15 +107,13 @@ static void read_url(struct reader *r, yaml_node_t *node, void *to, const struct
 				     UNIX_SOCKET_PATH_MAX);
 	} else if (str_starts(url, STR("http://")) || str_starts(url, STR("https://"))) {
 		bool tls = url.p[4] == 's';
-		struct str authority = str_of(url.p + 7 + tls, url.n - 7 - tls);
-		if (str_ends(authority, STR("/")))
-			authority.n--;
-		u->scheme = tls ? CONFIG_HTTPS : CONFIG_HTTP;
-		if (split_authority(authority, tls ? 443 : 80, &host, &u->port))
+		if (split_url(url, &u->scheme, &host, &u->port)) {
 			u->host = reader_copy(r, host);
-		else
+			u->is_loopback = host_is_loopback(host);
+		} else {
 			reader_fault(r, node, "url is \"%s\", expected %s://HOST:PORT without user, path or query",
 				     u->url ? u->url : "", tls ? "https" : "http");
+		}
 	} else {
 		reader_fault(r, node,
 			     "url is \"%s\", expected local, unix:///PATH, http://HOST:PORT or https://HOST:PORT",
@@ -280,12 +293,12 @@ static void read_upstream(struct reader *r, yaml_node_t *node, struct config_ups
 	plaintext = reader_lookup(r, node, "allow_plaintext");
 	if (!reader_lookup(r, node, "url"))
 		reader_fault(r, node, "the upstream has no url");
-	if (u->scheme == CONFIG_HTTP && u->host && !host_is_loopback(str_from(u->host)) && !u->allow_plaintext)
+	if (u->scheme == CONFIG_HTTP && u->host && !u->is_loopback && !u->allow_plaintext)
 		reader_fault(r, reader_lookup(r, node, "url"),
 			     "http:// to %s carries the key in clear: write allow_plaintext: true "
 			     "if that is meant",
 			     u->host);
-	if (u->allow_plaintext && (u->scheme != CONFIG_HTTP || !u->host || host_is_loopback(str_from(u->host))))
+	if (u->allow_plaintext && (u->scheme != CONFIG_HTTP || !u->host || u->is_loopback))
 		reader_fault(r, plaintext, "allow_plaintext has no effect here: it is for http:// to other hosts");
 	check_ways(r, node, u);
 	if (u->pool.max_per_identity > u->pool.max_connections || u->pool.min_idle > u->pool.max_connections)
@@ -318,4 +331,30 @@ void config_upstreams_read(struct reader *r, yaml_node_t *node, void *to, const 
 	}
 	if (c->nupstreams == 0)
 		reader_fault(r, node, "upstreams is empty: leave it out for the embedded server");
+}
+
+/* --- previews ------------------------------------------------------------------------------------------------------- */
+
+static void read_preview_url(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
+{
+	struct config_preview *p = to;
+	struct str host;
+
+	if (reader_is_null(node) || !reader_expect_text(r, node, f->key))
+		return; /* written without a value: by DNS */
+	p->url = reader_copy(r, reader_scalar(node));
+	if (split_url(reader_scalar(node), &p->scheme, &host, &p->port))
+		p->host = reader_copy(r, host);
+	else
+		reader_fault(r, node, "url is \"%s\", expected http://HOST:PORT or https://HOST:PORT",
+			     p->url ? p->url : "");
+}
+
+void config_preview_read(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
+{
+	static const struct reader_field fields[] = {
+		{"url", read_preview_url, 0, 0, 0},
+	};
+
+	reader_mapping(r, node, fields, READER_FIELDS(fields), to, f->key);
 }

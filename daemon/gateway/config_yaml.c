@@ -48,6 +48,22 @@ static void read_bounds(struct reader *r, yaml_node_t *node, void *to, const str
 	reader_mapping(r, node, fields, READER_FIELDS(fields), to, f->key);
 }
 
+static void read_leases(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
+{
+	static const struct reader_field fields[] = {
+		READER_DURATION(config_leases, ttl, 300, READER_DAY_MS),
+		READER_DURATION(config_leases, extend, 100, READER_DAY_MS),
+		READER_DURATION(config_leases, grace, 100, READER_DAY_MS),
+	};
+	const struct config_leases *l = to;
+
+	reader_mapping(r, node, fields, READER_FIELDS(fields), to, f->key);
+	if (l->ttl_ms / 3 < l->extend_ms)
+		reader_fault(r, node,
+			     "leases.ttl is shorter than three times leases.extend: one extend that fails would lose "
+			     "sandboxes");
+}
+
 /* shared_vm speaks of rules under isolation: owner only. */
 static void check_shared_vm(struct reader *r)
 {
@@ -119,8 +135,10 @@ static void read_root(struct reader *r, yaml_node_t *root)
 		{"upstreams", config_upstreams_read, 0, 0, 0},
 		{"credentials", config_credentials_read, 0, 0, 0},
 		{"clients", reader_skip, 0, 0, 0}, /* read last: they name the others */
+		{"preview", config_preview_read, offsetof(struct config, preview), 0, 0},
 		{"log", config_log_read, 0, 0, 0},
 		{"bounds", read_bounds, offsetof(struct config, bounds), 0, 0},
+		{"leases", read_leases, offsetof(struct config, leases), 0, 0},
 	};
 	yaml_node_t *clients;
 

@@ -9,8 +9,10 @@
 #include "gateway/answer.h"
 #include "gateway/client.h"
 #include "gateway/config.h"
+#include "gateway/feed.h"
 #include "gateway/identity.h"
 #include "gateway/keyring.h"
+#include "gateway/lease.h"
 #include "gateway/logs.h"
 #include "gateway/openapi.h"
 #include "gateway/snapshot.h"
@@ -258,6 +260,23 @@ static void write_requests(const struct request *r, struct json_writer *w)
 	json_object_end(w);
 }
 
+static void write_leases(const struct lease_shared *s, struct json_writer *w)
+{
+	struct lease_counters c = lease_counters(s);
+
+	json_object_begin(w, "leases");
+	json_uint(w, "present", lease_count(s));
+	json_uint(w, "made", c.made);
+	json_uint(w, "restored", c.restored);
+	json_uint(w, "released", c.released);
+	json_uint(w, "destroyed", c.destroyed);
+	json_uint(w, "gone", c.gone);
+	json_uint(w, "lost", c.lost);
+	json_uint(w, "extends", c.extends);
+	json_uint(w, "extends_failed", c.extends_failed);
+	json_object_end(w);
+}
+
 static void write_unclaimed(const struct spawn_shared *s, struct json_writer *w)
 {
 	json_object_begin(w, "unclaimed_spawns");
@@ -299,6 +318,20 @@ static void write_pool(const struct upstream *u, struct json_writer *w)
 	json_object_end(w);
 }
 
+static void write_feed(const struct feed *f, const struct upstream *u, struct json_writer *w)
+{
+	struct feed_status s = feed_status(f, u);
+
+	json_object_begin(w, "events");
+	json_bool(w, "connected", s.connected);
+	json_uint(w, "reconnects", s.counts.reconnects);
+	json_uint(w, "subscribers", s.subscribers);
+	json_uint(w, "events", s.counts.events);
+	json_uint(w, "dropped", s.counts.dropped);
+	json_uint(w, "overflowed", s.counts.overflowed);
+	json_object_end(w);
+}
+
 static unsigned answer_status(const struct request *r)
 {
 	const struct config *config = snapshot_config(r->snapshot);
@@ -313,6 +346,8 @@ static unsigned answer_status(const struct request *r)
 	if (!r->caller->rule->admin)
 		write_shared_vm(r, &w, r->caller->rule->upstream);
 	spawn_write_list(r->stats->spawns, r->caller->user_id, &w, "spawns");
+	lease_write_list(r->stats->leases, snapshot_upstream(r->snapshot, r->caller->rule->upstream),
+			 r->caller->user_id, &w, "leases");
 	json_object_end(&w);
 	if (r->caller->rule->admin) {
 		json_bool(&w, "draining", r->stats->draining);
@@ -325,11 +360,13 @@ static unsigned answer_status(const struct request *r)
 		write_requests(r, &w);
 		write_unclaimed(r->stats->spawns, &w);
 		spawn_write_list(r->stats->spawns, NULL, &w, "spawns");
+		write_leases(r->stats->leases, &w);
 		json_array_begin(&w, "upstreams");
 		for (size_t i = 0; i < config->nupstreams; i++) {
 			json_object_begin(&w, NULL);
 			write_upstream_health(r, &w, i);
 			write_pool(snapshot_upstream(r->snapshot, i), &w);
+			write_feed(r->stats->feed, snapshot_upstream(r->snapshot, i), &w);
 			json_object_end(&w);
 		}
 		json_array_end(&w);
@@ -355,11 +392,8 @@ static const struct {
 	struct str path;
 	unsigned (*answer)(const struct request *r); /* the status */
 } routes[] = {
-	{{"/health", 7}, answer_health},
-	{{"/ready", 6}, answer_ready},
-	{{"/whoami", 7}, answer_whoami},
-	{{"/status", 7}, answer_status},
-	{{"/openapi.json", 13}, answer_openapi},
+	{{"/health", 7}, answer_health}, {{"/ready", 6}, answer_ready},           {{"/whoami", 7}, answer_whoami},
+	{{"/status", 7}, answer_status}, {{"/openapi.json", 13}, answer_openapi},
 };
 
 unsigned control_answer(const struct answer_to *to, enum http_method method, struct str rest,

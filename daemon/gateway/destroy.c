@@ -16,6 +16,7 @@
 enum {
 	FIRST_PAUSE_MS = 250,
 	LONGEST_PAUSE_MS = 10000,
+	NO_END_MS = 86400000, /* while a try is under way: a timer that is set can be set anew without memory */
 	BODY_MAX_BYTES = 65536,
 };
 
@@ -53,12 +54,16 @@ static void finish(struct destroy *d, bool gone, const char *why)
 	destroy_free(d);
 }
 
+static int set_pause(struct destroy *d, uint64_t ms)
+{
+	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+
+	return event_add(d->pause, &tv);
+}
+
 static void pause(struct destroy *d)
 {
-	struct timeval tv = {.tv_sec = (time_t)(d->pause_ms / 1000),
-			     .tv_usec = (suseconds_t)(d->pause_ms % 1000) * 1000};
-
-	event_add(d->pause, &tv);
+	set_pause(d, d->pause_ms);
 	d->pause_ms = d->pause_ms * 2 > LONGEST_PAUSE_MS ? LONGEST_PAUSE_MS : d->pause_ms * 2;
 }
 
@@ -104,7 +109,8 @@ static void on_pause_over(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (try(d))
+	set_pause(d, NO_END_MS);
+	if (!d->fetch && try(d))
 		pause(d);
 }
 
@@ -121,7 +127,7 @@ int destroy_start(struct loop *loop, const struct destroy_case *c, struct destro
 	d->give_up_at_ms = clock_ms() + c->span_ms;
 	memcpy(d->id, c->id, strlen(c->id) + 1);
 	d->pause = evtimer_new(loop_base(loop), on_pause_over, d);
-	if (fetch_caller_copy(&d->caller, &c->caller) || !d->pause || try(d)) {
+	if (fetch_caller_copy(&d->caller, &c->caller) || !d->pause || set_pause(d, NO_END_MS) || try(d)) {
 		destroy_free(d);
 		return -ENOMEM;
 	}

@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -69,6 +70,7 @@ struct dial {
 	void *ssl;           /* borrowed from libcurl; OpenSSL's handle, once it is used past libcurl */
 	bool pending;        /* with ssl: the last dial_recv left something in it */
 	bool drained;        /* the last dial_recv took all that had come */
+	bool near;           /* with no_near: an address was excluded */
 	bool in_multi;
 	bool reported;
 	struct deferred starved;       /* fails it for want of memory */
@@ -309,6 +311,8 @@ static void report(struct dial *dial, CURLcode code)
 
 	if (dial->is_unix && outcome == DIAL_REFUSED)
 		explain_unix(dial);
+	if (dial->near && outcome == DIAL_REFUSED)
+		outcome = DIAL_NEAR;
 	const char *why = dial->error[0] ? dial->error : curl_easy_strerror(code);
 
 	dial->reported = true;
@@ -406,6 +410,44 @@ static int on_socket_open(void *arg, curl_socket_t fd, curlsocktype purpose)
 	return evutil_make_socket_closeonexec(fd) == 0 ? CURL_SOCKOPT_OK : CURL_SOCKOPT_ERROR;
 }
 
+static bool is_near_v4(uint32_t address)
+{
+	return address >> 24 == 127 || address >> 24 == 0 || address >> 16 == 0xa9fe;
+}
+
+/* RFC 1122 3.2.1.3, RFC 3927 2.1, RFC 4291 2.5: of this machine, or of its links. An IPv4 address may be written in IPv6. */
+static bool is_near(const struct sockaddr *sa)
+{
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+	const unsigned char *a = v6.sin6_addr.s6_addr;
+
+	if (sa->sa_family == AF_INET) {
+		memcpy(&v4, sa, sizeof(v4));
+		return is_near_v4(ntohl(v4.sin_addr.s_addr));
+	}
+	if (sa->sa_family != AF_INET6)
+		return true;
+	memcpy(&v6, sa, sizeof(v6));
+	if (IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr) || IN6_IS_ADDR_V4COMPAT(&v6.sin6_addr))
+		return is_near_v4((uint32_t)a[12] << 24 | (uint32_t)a[13] << 16 | (uint32_t)a[14] << 8 | a[15]);
+	return IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr) || IN6_IS_ADDR_UNSPECIFIED(&v6.sin6_addr) ||
+	       IN6_IS_ADDR_LINKLOCAL(&v6.sin6_addr);
+}
+
+/* For no_near: asked with each address of a name, before anything is sent there. */
+static curl_socket_t open_far_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct dial *dial = arg;
+
+	(void)purpose;
+	if (is_near(&address->addr)) {
+		dial->near = true;
+		return CURL_SOCKET_BAD;
+	}
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 /*
  * The authorities as they were read. libcurl's GnuTLS takes files only, so it gets one that exists nowhere else and lives
  * as long as the dial.
@@ -455,6 +497,10 @@ static bool set_options(struct dial *dial, const struct dial_target *target)
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
 	SET(CURLOPT_SOCKOPTFUNCTION, on_socket_open);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)target->timeout_ms);
+	if (target->no_near) {
+		SET(CURLOPT_OPENSOCKETFUNCTION, open_far_socket);
+		SET(CURLOPT_OPENSOCKETDATA, dial);
+	}
 	if (target->unix_path)
 		SET(CURLOPT_UNIX_SOCKET_PATH, target->unix_path);
 	if (dial->tls) {

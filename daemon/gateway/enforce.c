@@ -18,7 +18,6 @@
 #include "common/loop.h"
 #include "gateway/body.h"
 #include "gateway/config.h"
-#include "gateway/event_filter.h"
 #include "gateway/fetch.h"
 #include "gateway/list_filter.h"
 #include "gateway/route.h"
@@ -34,7 +33,6 @@ enum enforce_kind {
 	ENFORCE_BODY,    /* the body is judged, the answer passes */
 	ENFORCE_SANDBOX, /* it names a sandbox; its body may be judged too */
 	ENFORCE_LIST,
-	ENFORCE_EVENTS,
 };
 
 struct enforce {
@@ -50,7 +48,6 @@ struct enforce {
 	unsigned clamped; /* bits of body.h */
 	/* The rest is used by few requests. */
 	struct list_filter *list;    /* owned; ENFORCE_LIST */
-	struct event_filter *events; /* owned; ENFORCE_EVENTS */
 };
 
 int enforce_shared_init(struct enforce_shared *s, struct loop *loop)
@@ -167,19 +164,13 @@ static enum exchange_use judge_sandbox_answer(struct enforce *e, unsigned status
 
 static enum exchange_use begin_filter(struct enforce *e)
 {
-	const struct fetch_caller asker = asker_of(e);
-
-	if (e->kind == ENFORCE_LIST) {
-		e->list = calloc(1, sizeof(*e->list));
-		if (e->list)
-			list_filter_init(e->list, e->c.user_id);
-	} else {
-		e->events = event_filter_new(&e->shared->admit.ownership, &asker, e->exchange);
+	e->list = calloc(1, sizeof(*e->list));
+	if (!e->list) {
+		exchange_refuse(e->exchange, 503, "out of memory");
+		return EXCHANGE_REFUSED;
 	}
-	if (e->list || e->events)
-		return EXCHANGE_FILTER;
-	exchange_refuse(e->exchange, 503, "out of memory");
-	return EXCHANGE_REFUSED;
+	list_filter_init(e->list, e->c.user_id);
+	return EXCHANGE_FILTER;
 }
 
 static enum exchange_use on_head(void *arg, const struct http_head *head, struct buf *extra)
@@ -198,7 +189,6 @@ static enum exchange_use on_head(void *arg, const struct http_head *head, struct
 	case ENFORCE_SANDBOX:
 		return judge_sandbox_answer(e, head->status);
 	case ENFORCE_LIST:
-	case ENFORCE_EVENTS:
 		if (head->status == 200)
 			return begin_filter(e);
 		/* An error speaks of the request; anything else might hold a part of what everybody has. */
@@ -210,24 +200,16 @@ static enum exchange_use on_head(void *arg, const struct http_head *head, struct
 	return EXCHANGE_PASS;
 }
 
-static enum exchange_filtered filter_list(struct enforce *e, struct str data, bool last, struct buf *out)
+static bool on_data(void *arg, struct str data, bool last, struct buf *out)
 {
+	struct enforce *e = arg;
 	int rc = list_filter_feed(e->list, data, out);
 
 	if (rc == 0 && last)
 		rc = list_filter_end(e->list, out);
 	if (last)
 		e->shared->list_skipped += list_filter_skipped(e->list);
-	return rc ? EXCHANGE_FILTER_BAD : EXCHANGE_FILTER_MORE;
-}
-
-static enum exchange_filtered on_data(void *arg, struct str data, bool last, struct buf *out)
-{
-	struct enforce *e = arg;
-
-	if (e->kind == ENFORCE_LIST)
-		return filter_list(e, data, last, out);
-	return event_filter_feed(e->events, data, out, &e->shared->events_dropped);
+	return rc == 0;
 }
 
 static const struct exchange_shape shape = {
@@ -276,8 +258,6 @@ static bool kind_of(const struct enforce_case *c, bool isolated, bool judged, en
 		*kind = ENFORCE_SANDBOX;
 	else if (isolated && route->id == ROUTE_LIST)
 		*kind = ENFORCE_LIST;
-	else if (isolated && route->id == ROUTE_EVENTS_STREAM)
-		*kind = ENFORCE_EVENTS;
 	else if (judged)
 		*kind = ENFORCE_BODY;
 	else
@@ -308,9 +288,7 @@ void enforce_free(struct enforce *e)
 		if (e->list)
 			list_filter_fini(e->list);
 		free(e->list);
-		event_filter_free(e->events);
 		e->list = NULL;
-		e->events = NULL;
 	}
 	if (s->nidle == IDLE_MAX) {
 		free(e);

@@ -136,6 +136,7 @@ struct exchange {
 	enum down_framing down;
 	bool response_paused;    /* the client does not take it fast enough */
 	bool client_keeps;       /* said so in the head sent to the client */
+	bool preview;            /* nothing of ours is added to either head */
 	bool websocket;          /* the request asks for the switch to it */
 	bool client_ended;       /* TUNNEL: the client sends nothing more */
 	bool server_ended;       /* TUNNEL: the server sends nothing more, and the client was told */
@@ -158,8 +159,6 @@ struct exchange {
 	void *shape_arg;
 	enum exchange_use use;                /* of the response body */
 	bool hides_length;                    /* the answer to a HEAD of what is filtered */
-	bool held;                            /* on_data waits for exchange_resume */
-	bool held_last;                       /* and had seen the end */
 	const struct exchange_events *events; /* borrowed */
 	void *arg;
 	unsigned long long id; /* the client's, for traces */
@@ -650,9 +649,19 @@ static void write_framing(struct exchange *e, const struct http_head *head, stru
 
 static void begin_response_head(const struct exchange *e, const struct http_head *head, bool websocket, struct buf *out)
 {
-	const struct rewrite_response r = {head, websocket, e->used[KEY_ORDINARY], e->used[KEY_ADMIN]};
+	const struct rewrite_response r = {head, websocket, e->used[KEY_ORDINARY], e->used[KEY_ADMIN], e->preview};
 
 	rewrite_response_head(&r, out);
+}
+
+/* What every answer has; a sandbox's own has none of it but how the connection goes on. */
+static void end_response_head(const struct exchange *e, bool keep, struct buf *out)
+{
+	if (e->preview)
+		answer_add_connection(out, e->client, keep);
+	else
+		answer_add_common(out, e->client, e->request_id, keep);
+	http_write_end(out);
 }
 
 /* The head for the client: the upstream's, with our framing and ours behind it. */
@@ -662,8 +671,7 @@ static void write_response_head(struct exchange *e, const struct http_head *head
 	buf_add_str(out, extra);
 	write_framing(e, head, out);
 	e->client_keeps = client_may_keep_alive(e->client) && e->down != DOWN_PLAIN && e->body_done;
-	answer_add_common(out, e->client, e->request_id, e->client_keeps);
-	http_write_end(out);
+	end_response_head(e, e->client_keeps, out);
 }
 
 /* Both messages are over, or the response is and the request can no longer matter. */
@@ -778,25 +786,16 @@ static bool send_down(struct exchange *e, struct str head, struct str wire, cons
 	return more;
 }
 
-/* Passes on what the filter lets through; returns how parsing has ended as far as the client is to know. */
-static enum http_result filter_down(struct exchange *e, struct str head, struct str data, bool last)
+/* Passes on what the filter lets through; false when the rest cannot pass. */
+static bool filter_down(struct exchange *e, struct str head, struct str data, bool last)
 {
 	struct buf out = BUF_EMPTY;
-	enum exchange_filtered rc = e->shape->on_data(e->shape_arg, data, last, &out);
+	bool ok = e->shape->on_data(e->shape_arg, data, last, &out) && !out.failed;
 
-	e->held = rc == EXCHANGE_FILTER_HOLD;
-	e->held_last = last;
-	if (out.failed)
-		rc = EXCHANGE_FILTER_BAD;
-	if ((rc != EXCHANGE_FILTER_BAD || head.n) &&
-	    !send_down(e, head, str_of(NULL, 0), &out, last && rc == EXCHANGE_FILTER_MORE))
-		rc = EXCHANGE_FILTER_BAD;
+	if (ok || head.n)
+		ok = send_down(e, head, str_of(NULL, 0), &out, last && ok) && ok;
 	buf_fini(&out);
-	if (rc == EXCHANGE_FILTER_BAD)
-		return HTTP_BAD;
-	if (e->held)
-		pause_response(e);
-	return last && !e->held ? HTTP_DONE : HTTP_MORE;
+	return ok;
 }
 
 /* After body bytes were passed on. */
@@ -888,7 +887,7 @@ static void relay(struct exchange *e, struct str head, const char *p, size_t n)
 	if (data.failed)
 		rc = HTTP_BAD;
 	else if (e->use == EXCHANGE_FILTER)
-		rc = rc == HTTP_BAD ? rc : filter_down(e, head, buf_str(&data), rc == HTTP_DONE);
+		rc = rc != HTTP_BAD && filter_down(e, head, buf_str(&data), rc == HTTP_DONE) ? rc : HTTP_BAD;
 	else if (!send_down(e, head, str_of(p, used), &data, rc == HTTP_DONE))
 		rc = HTTP_BAD;
 	buf_fini(&data);
@@ -963,8 +962,7 @@ static void begin_tunnel(struct exchange *e, const struct http_head *head, const
 
 	e->report.status = e->report.upstream_status = head->status;
 	begin_response_head(e, head, true, &out);
-	answer_add_common(&out, e->client, e->request_id, true);
-	http_write_end(&out);
+	end_response_head(e, true, &out);
 	if (out.failed) {
 		buf_fini(&out);
 		fail(e, EXCHANGE_END_NO_MEMORY, 503, "out of memory");
@@ -1174,20 +1172,9 @@ void exchange_drained(struct exchange *e)
 {
 	if (e->state != EXCHANGE_BODY && e->state != EXCHANGE_TUNNEL)
 		return;
-	e->response_paused = e->held;
-	if (e->held)
-		return;
+	e->response_paused = false;
 	set_body_deadline(e);
 	upstream_conn_pause_read(e->conn, false);
-}
-
-void exchange_resume(struct exchange *e)
-{
-	if (e->state != EXCHANGE_BODY || !e->held)
-		return;
-	e->response_paused = false;
-	upstream_conn_pause_read(e->conn, false);
-	after_relay(e, filter_down(e, str_of(NULL, 0), str_of(NULL, 0), e->held_last));
 }
 
 void exchange_gone(struct exchange *e)
@@ -1225,7 +1212,7 @@ static int write_request_head(struct exchange *e, const struct exchange_grant *g
 		.websocket = e->websocket,
 	};
 
-	return rewrite_request_head(&r, &e->up);
+	return e->preview ? rewrite_preview_head(&r, &e->up) : rewrite_request_head(&r, &e->up);
 }
 
 /* Says how the body is framed, unless it is to be gathered first. */
@@ -1296,6 +1283,7 @@ int exchange_new(struct loop *loop, struct client *client, const struct exchange
 	take_key(e, KEY_ORDINARY, grant->key);
 	take_key(e, KEY_ADMIN, grant->admin_key);
 	e->websocket = head->upgrade_websocket && head->method == METHOD_GET && !e->has_body && !request->no_upgrade;
+	e->preview = request->preview;
 	e->heartbeat_ms = grant->heartbeat_ms;
 	e->user_id = grant->user_id;
 	e->body_done = !e->has_body;
@@ -1331,6 +1319,15 @@ void exchange_start(struct exchange *e)
 		client_end_means_gone(e->client);
 	if (e->state == EXCHANGE_LEASE)
 		loop_defer(e->loop, &e->lease);
+}
+
+bool exchange_take_way(struct exchange *e, struct upstream *way, const char *host)
+{
+	CHECK(e->preview && !e->started);
+	upstream_unref(e->upstream);
+	e->upstream = upstream_ref(way);
+	rewrite_preview_host(&e->up, host);
+	return !e->up.failed;
 }
 
 void exchange_hold_body(struct exchange *e)

@@ -62,6 +62,7 @@ struct fetch {
 	struct upstream_conn *conn; /* owned lease, in ANSWER */
 	enum fetch_state state;
 	char *user_id;       /* owned */
+	bool own_place;      /* in the pool */
 	struct key *key;     /* owned reference; NULL: none */
 	struct secret *used; /* owned reference; the value of it in `request`; NULL: none */
 	struct buf request;  /* holds the key */
@@ -74,7 +75,8 @@ struct fetch {
 	enum upstream_wait wait;      /* bounds the response head */
 	enum upstream_wait body_wait; /* bounds the pauses of the body */
 	bool repeated;                /* or may not be */
-	struct buf received;          /* unfinished head, or the body so far */
+	bool urgent;
+	struct buf received; /* unfinished head, or the body so far */
 	size_t max_bytes;
 	struct http_parser parser;
 	bool in_body; /* the response head is complete */
@@ -280,7 +282,9 @@ static void begin_lease(struct fetch *f, bool fresh)
 	struct upstream_conn *c;
 	const char *why;
 
-	f->ticket.identity = f->user_id;
+	/* No caller has an empty user id. */
+	f->ticket.identity = f->urgent ? UPSTREAM_URGENT_IDENTITY : f->own_place ? "" : f->user_id;
+	f->ticket.urgent = f->urgent;
 	f->ticket.on_lease = on_lease;
 	f->ticket.on_failure = on_lease_failed;
 	switch (upstream_lease(f->upstream, &f->ticket, fresh, &c)) {
@@ -464,9 +468,11 @@ static struct fetch *fetch_new(struct loop *loop, const struct fetch_request *r)
 	f->loop = loop;
 	f->upstream = upstream_ref(r->caller.upstream);
 	f->max_bytes = r->max_bytes;
+	f->urgent = r->urgent;
 	f->wait = r->wait;
 	f->body_wait = UPSTREAM_WAIT_BODY;
 	f->keep_head = r->keep_head;
+	f->own_place = r->own_place;
 	f->on_head = r->on_head;
 	f->on_data = r->on_data;
 	f->on_done = r->on_done;

@@ -23,6 +23,8 @@
 #include "gateway/front_text.h"
 #include "gateway/guard.h"
 #include "gateway/identity.h"
+#include "gateway/keep_alive.h"
+#include "gateway/lease.h"
 #include "gateway/limiter.h"
 #include "gateway/logs.h"
 #include "gateway/names.h"
@@ -134,12 +136,22 @@ static void on_closed(void *arg, enum client_end end)
 	front_drop_request(f);
 	log_closed(f, end);
 	list_remove(&f->link);
+	lease_connection_closed(s->leases, client_id(f->client), end != CLIENT_END_DONE && end != CLIENT_END_GONE);
 	count_out(s, f->uid);
 	front_free(f);
 	tell_if_idle(s);
 }
 
+/* A connection that a lease hangs on may be silent as long as its client likes. */
+static bool may_stay_idle(void *arg)
+{
+	const struct front *f = arg;
+
+	return lease_holds_connection(f->shared->leases, client_id(f->client));
+}
+
 static const struct client_events client_events = {
+	.may_stay_idle = may_stay_idle,
 	.may_begin = front_may_begin,
 	.on_request = front_on_request,
 	.on_body = front_on_body,
@@ -217,7 +229,14 @@ void front_accept(struct front_shared *s, int fd, const char *listener, int diag
 	log_connected(f);
 }
 
-int front_shared_init(struct front_shared *s, struct loop *loop, struct names *names)
+static void on_sandbox_gone(void *arg, const struct upstream *u, struct str id)
+{
+	struct front_shared *s = arg;
+
+	lease_sandbox_gone(s->leases, u, id);
+}
+
+int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *dialer, struct names *names)
 {
 	memset(s, 0, sizeof(*s));
 	s->loop = loop;
@@ -228,25 +247,37 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct names *n
 	list_init(&s->texts);
 	client_shared_init(&s->clients, loop);
 	gather_shared_init(&s->gather, loop);
+	preview_ways_init(&s->previews, loop, dialer);
 	s->stats.spawns = &s->spawns;
 	s->stats.vm_watch = &s->enforce.admit.vm_watch;
+	s->stats.feed = &s->enforce.admit.feed;
 	s->ends = front_request_ends();
 	s->limiter = limiter_new();
 	spawn_shared_init(&s->spawns, loop, s->limiter, &s->enforce.admit.ownership);
 	s->spawns.on_quiet = tell_if_idle;
 	s->spawns.arg = s;
 	s->keys = spawn_keys_new(loop, &s->spawns);
-	return enforce_shared_init(&s->enforce, loop) || !s->limiter || !s->keys ? -ENOMEM : 0;
+	if (enforce_shared_init(&s->enforce, loop) || !s->limiter || !s->keys)
+		return -ENOMEM;
+	if (lease_shared_new(loop, &s->enforce.admit.ownership, &s->leases))
+		return -ENOMEM;
+	s->stats.leases = s->leases;
+	s->enforce.admit.ownership.on_gone = on_sandbox_gone;
+	s->enforce.admit.ownership.arg = s;
+	return keep_alive_new(loop, &s->uses);
 }
 
 void front_shared_fini(struct front_shared *s)
 {
+	keep_alive_free(s->uses);
+	lease_shared_free(s->leases);
 	spawn_keys_free(s->keys);
 	spawn_shared_fini(&s->spawns);
 	snapshot_unref(s->snapshot);
 	client_shared_fini(&s->clients);
 	gather_shared_fini(&s->gather);
 	enforce_shared_fini(&s->enforce);
+	preview_ways_fini(&s->previews);
 	limiter_free(s->limiter);
 }
 
@@ -269,8 +300,10 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 	s->clients.body_deadlines.span_ms = b->client_body_idle_ms;
 	s->clients.idle_deadlines.span_ms = b->idle_client_ms;
 	s->clients.body_max_bytes = b->body_bytes;
+	lease_use_config(s->leases, &snapshot_config(snapshot)->leases);
 	if (old)
 		end_what_is_revoked(s);
+	feed_use_snapshot(&s->enforce.admit.feed, snapshot);
 }
 
 void front_recall(struct front_shared *s, struct str key, struct str value)
@@ -279,6 +312,8 @@ void front_recall(struct front_shared *s, struct str key, struct str value)
 		spawn_recall(&s->spawns, key, value);
 	else if (str_starts(key, STR(SPAWN_KEYS_JOURNAL_PREFIX)))
 		spawn_keys_recall(s->keys, key, value);
+	else if (str_starts(key, STR(LEASE_JOURNAL_PREFIX)))
+		lease_recall(s->leases, key, value);
 	else
 		log_warn("the journal has a record that nobody knows: %.*s", STR_ARG(key));
 }
@@ -289,6 +324,7 @@ void front_restore(struct front_shared *s, struct journal *journal)
 	spawn_keys_use_journal(s->keys, journal);
 	spawn_keys_restore(s->keys, s->snapshot);
 	spawn_restore(&s->spawns, s->snapshot);
+	lease_restore(s->leases, journal, s->snapshot);
 }
 
 void front_local_restarted(struct front_shared *s)

@@ -15,15 +15,23 @@
 #include "gateway/config.h"
 #include "gateway/enforce.h"
 #include "gateway/exchange.h"
+#include "gateway/feed_call.h"
 #include "gateway/front_state.h"
 #include "gateway/guard.h"
+#include "gateway/keep_alive.h"
 #include "gateway/keyring.h"
+#include "gateway/lease.h"
+#include "gateway/lease_call.h"
 #include "gateway/limiter.h"
 #include "gateway/logs.h"
 #include "gateway/owner_query.h"
 #include "gateway/policy.h"
+#include "gateway/preview.h"
+#include "gateway/preview_host.h"
+#include "gateway/preview_url.h"
 #include "gateway/prune.h"
 #include "gateway/route.h"
+#include "gateway/run.h"
 #include "gateway/snapshot.h"
 #include "gateway/spawn_call.h"
 #include "gateway/target.h"
@@ -52,6 +60,7 @@ static void refuse(struct front *f, unsigned status, const char *fmt, ...)
 }
 
 #define NOT_LOADED_TEXT  "credential not loaded: it could not be read yet (/gateway/v1/health says why)"
+#define MANY_HOPS_TEXT   "the Connection header names more than anybody means"
 #define BAD_TIMEOUT_TEXT "Stacygate-Timeout must be a duration from 1ms to 24h, such as 60s"
 
 /* Stacygate-Timeout in milliseconds, 0 without one. False when it is none that can be kept. */
@@ -112,6 +121,31 @@ static enum enforce_verdict begin_enforce(struct front *f, const struct http_hea
 	return enforce_new(&f->shared->enforce, &c, request, &f->now->enforce);
 }
 
+/* A request for a sandbox uses it; one that extends or destroys it has his way. Leased ones are kept by their leases. */
+static void note_use(struct front *f, const struct route *route)
+{
+	const struct fetch_caller caller = {snapshot_upstream(f->snapshot, f->rule->upstream),
+					    snapshot_key(f->snapshot, f->rule), f->user_id, NULL};
+	bool isolated = f->rule->isolation == CONFIG_ISOLATION_OWNER;
+	uint64_t keep_ms = f->rule->keep_alive_ms;
+	struct lease *lease;
+
+	if (route->owner != ROUTE_OWNER_ID)
+		return;
+	lease = lease_find(f->shared->leases, caller.upstream, route->sandbox);
+	if (lease && route->id == ROUTE_EXTEND)
+		lease_disturbed(lease);
+	if (lease || !keep_ms)
+		return;
+	/* One that is not known to be his is not looked at for this: he can make up any id. */
+	if (isolated && ownership_known(&f->shared->enforce.admit.ownership, &caller, route->sandbox) != OWNER_SAME)
+		return;
+	if (route->id == ROUTE_EXTEND || route->id == ROUTE_DESTROY)
+		keep_alive_yield(f->shared->uses, caller.upstream, route->sandbox, keep_ms);
+	else
+		keep_alive_touch(f->shared->uses, &caller, route->sandbox, isolated, keep_ms);
+}
+
 static void begin_exchange(struct front *f, const struct http_head *head, const struct target *target,
 			   const struct route *route)
 {
@@ -154,7 +188,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		refuse(f, 503, "out of memory");
 		return;
 	}
-	if (head->upgrade_websocket || route->id == ROUTE_EVENTS_STREAM)
+	if (head->upgrade_websocket)
 		front_set_text(&f->now->open_ended, str_dup(target->path));
 	switch (begin_enforce(f, head, route, &request)) {
 	case ENFORCE_PLAIN:
@@ -170,6 +204,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		refuse(f, 503, "out of memory");
 		return;
 	}
+	note_use(f, route);
 	rc = exchange_new(f->shared->loop, f->client, &grant, &request, &f->shared->ends->exchange, f, &f->exchange);
 	if (rc == 0) {
 		if (f->now->enforce)
@@ -181,7 +216,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 	enforce_free(f->now->enforce);
 	f->now->enforce = NULL;
 	if (rc == -E2BIG)
-		refuse(f, 400, "the Connection header names more than anybody means");
+		refuse(f, 400, MANY_HOPS_TEXT);
 	else
 		refuse(f, 503, "out of memory");
 }
@@ -291,22 +326,56 @@ static int new_prune(struct front *f, const struct call_case *c, struct call **o
 	return prune_call_new(c, out);
 }
 
+static int new_feed(struct front *f, const struct call_case *c, struct call **out)
+{
+	front_set_text(&f->now->open_ended, str_dup(c->target->path));
+	return f->now->open_ended ? feed_call_new(c, out) : -ENOMEM;
+}
+
+static int new_preview_url(struct front *f, const struct call_case *c, struct call **out)
+{
+	(void)f;
+	return preview_url_call_new(c, out);
+}
+
 static int new_spawn(struct front *f, const struct call_case *c, struct call **out)
 {
-	const struct spawn_services services = {&f->shared->spawns, f->shared->keys};
+	const struct spawn_services services = {&f->shared->spawns, f->shared->keys, f->shared->leases};
 
 	return spawn_call_new(&services, c, out);
+}
+
+static int new_lease(struct front *f, const struct call_case *c, struct call **out)
+{
+	return lease_call_new(f->shared->leases, c, out);
+}
+
+static int new_run(struct front *f, const struct call_case *c, struct call **out)
+{
+	const struct run_services services = {&f->shared->spawns, f->shared->leases};
+
+	return run_call_new(&services, c, out);
 }
 
 /* Which routes are answered by a call; NULL: this one is not. */
 static new_call *call_of(const struct front *f, const struct route *route)
 {
 	switch ((int)route->id) {
+	case ROUTE_RUN_ONCE:
+		return new_run;
+	case ROUTE_PREVIEW_URL:
+		return new_preview_url;
 	case ROUTE_SPAWN:
 	case ROUTE_TEMPLATE_SPAWN:
 		return new_spawn;
+	case ROUTE_LEASES:
+	case ROUTE_LEASE_RENEW:
+	case ROUTE_LEASE_RELEASE:
+		return new_lease;
 	case ROUTE_PRUNE_ALL:
 		return f->rule->isolation == CONFIG_ISOLATION_OWNER ? new_prune : NULL;
+	case ROUTE_EVENTS_STREAM:
+		return f->now->method == METHOD_GET ? new_feed : NULL;
 	default:
 		return NULL;
 	}
@@ -340,12 +409,103 @@ static void begin_call(struct front *f, const struct http_head *head, const stru
 		gather_init(&r->gather, &f->shared->gather, &f->uid->bodies_bytes, f->shared->ends->on_slow_body);
 }
 
+/* Whether it is known whose requests these are; refuses it otherwise. */
+static bool know_caller(struct front *f)
+{
+	if (f->user_id_state == USER_ID_UNKNOWN)
+		refuse(f, 503, "the name service does not answer, so it is not known who is calling");
+	else if (f->user_id_state != USER_ID_GOOD)
+		refuse(f, 403, "rule \"%s\": user_id comes out empty, too long or unusable for this caller",
+		       f->rule->name);
+	else if (!f->user_id)
+		refuse(f, 503, "out of memory");
+	return f->user_id_state == USER_ID_GOOD && f->user_id;
+}
+
+/* --- previews ---------------------------------------------------------------------------------------------------------------- */
+
+/* It goes by the pool of its way, in nobody's name; the server's own is what it is made with. */
+static void begin_preview(struct front *f, const struct http_head *head, struct str target, const struct route *route,
+			  const struct preview_host *host)
+{
+	const struct config *c = snapshot_config(f->snapshot);
+	const struct preview_case what = {
+		.admit = &f->shared->enforce.admit,
+		.ways = &f->shared->previews,
+		.config = c,
+		.rule = f->rule,
+		.caller = {snapshot_upstream(f->snapshot, f->rule->upstream), snapshot_key(f->snapshot, f->rule),
+			   f->user_id, f->now->request_id},
+		.host = host,
+	};
+	const struct exchange_grant grant = {.upstream = what.caller.upstream, .user_id = f->user_id};
+	struct exchange_request request = {
+		.head = head,
+		.target = target,
+		.route = route,
+		.request_id = f->now->request_id,
+		.preview = true,
+	};
+	int rc;
+
+	if (!read_timeout(head, &request.timeout_ms)) {
+		refuse(f, 400, BAD_TIMEOUT_TEXT);
+		return;
+	}
+	f->now->preview = preview_new(&what);
+	if (!f->now->preview) {
+		refuse(f, 503, "out of memory");
+		return;
+	}
+	if (head->upgrade_websocket)
+		front_set_text(&f->now->open_ended, strdup(host->id));
+	rc = exchange_new(f->shared->loop, f->client, &grant, &request, &f->shared->ends->exchange, f, &f->exchange);
+	if (rc == 0)
+		preview_start(f->now->preview, f->exchange);
+	else if (rc == -E2BIG)
+		refuse(f, 400, MANY_HOPS_TEXT);
+	else
+		refuse(f, 503, "out of memory");
+}
+
+/* Path, method and headers are the sandbox program's own: nothing is judged but who asks for whose sandbox, and from where. */
+static void judge_preview(struct front *f, const struct http_head *head, const struct preview_host *host)
+{
+	struct route route = route_of_preview(str_from(host->id));
+	struct policy_refusal refusal;
+	struct guard_ruling ruling = {0};
+	struct target target;
+	const char *why;
+	unsigned status;
+
+	note_route(f, &route);
+	if (f->peer.over_tcp)
+		ruling = guard_judge_preview(config_find_listener(snapshot_config(f->snapshot), f->listener), head,
+					     host->id);
+	status = target_parse_foreign(head->target, head->host, &target, &why);
+	if (ruling.status)
+		refuse(f, ruling.status, "%s", ruling.why);
+	else if (status)
+		refuse(f, status, "%s", why);
+	else if (!policy_allows(f->rule, f->user_id ? f->user_id : "", head->method, &route, STR("/"), &refusal))
+		refuse(f, 403, "%s", refusal.text);
+	else if (!know_caller(f))
+		return;
+	else if (host->port == 0)
+		refuse(f, 400, "the port in the name of a preview is a number from 1 to 65535");
+	else if (route.sandbox_bad)
+		refuse(f, 404, ADMIT_NOT_FOUND_TEXT, STR_ARG(head->host));
+	else if (take_request(f))
+		begin_preview(f, head, target.origin, &route, host);
+}
+
 /* Decides what becomes of a request. */
 void front_judge(struct front *f, const struct http_head *head)
 {
 	struct target target;
 	struct route route;
 	struct policy_refusal refusal;
+	struct preview_host preview;
 	new_call *make;
 	const char *why;
 	unsigned status;
@@ -353,6 +513,10 @@ void front_judge(struct front *f, const struct http_head *head)
 	if (!f->rule) {
 		/* One text for everybody: it must not tell which rules there are. */
 		refuse(f, 403, "no client rule admits this caller");
+		return;
+	}
+	if (preview_host_parse(head->host, &preview)) {
+		judge_preview(f, head, &preview);
 		return;
 	}
 	if (f->peer.over_tcp && !pass_guard(f, head))
@@ -372,13 +536,8 @@ void front_judge(struct front *f, const struct http_head *head)
 	} else if (route.place == ROUTE_GATEWAY && !make) {
 		f->now->pending = PENDING_CONTROL;
 		front_set_text(&f->now->pending_text, str_dup(route.rest));
-	} else if (f->user_id_state == USER_ID_UNKNOWN) {
-		refuse(f, 503, "the name service does not answer, so it is not known who is calling");
-	} else if (f->user_id_state != USER_ID_GOOD) {
-		refuse(f, 403, "rule \"%s\": user_id comes out empty, too long or unusable for this caller",
-		       f->rule->name);
-	} else if (!f->user_id) {
-		refuse(f, 503, "out of memory");
+	} else if (!know_caller(f)) {
+		return;
 	} else if (route.sandbox_bad) {
 		refuse(f, 404, ADMIT_NOT_FOUND_TEXT, STR_ARG(route.sandbox));
 	} else if (route.read_whole && head->framing == HTTP_BODY_LENGTH && head->content_length > GATHER_MAX_BYTES) {

@@ -15,6 +15,7 @@
 #include "gateway/front_state.h"
 #include "gateway/limiter.h"
 #include "gateway/logs.h"
+#include "gateway/preview.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
 
@@ -131,8 +132,10 @@ void front_drop_request(struct front *f)
 	call_free(r->call);
 	gather_fini(&r->gather);
 	enforce_free(r->enforce);
+	preview_free(r->preview);
 	r->call = NULL;
 	r->enforce = NULL;
+	r->preview = NULL;
 	front_set_text(&r->pending_text, NULL);
 	front_set_text(&r->open_ended, NULL);
 	front_set_text(&r->path, NULL);

@@ -164,7 +164,7 @@ static bool is_still_admitted(struct front *f)
 	char user_id[POLICY_USER_ID_MAX_BYTES + 1];
 	struct policy_refusal refusal;
 	struct str path = str_from(f->now->open_ended);
-	struct route route = route_of(METHOD_GET, path);
+	struct route route = f->now->preview ? route_of_preview(path) : route_of(METHOD_GET, path);
 	const struct config_rule *rule;
 	enum user_id_state state;
 

@@ -739,7 +739,7 @@ static bool build_loop(struct gateway *g)
 	if (!g->timer)
 		return start_failed(g, "timer", strerror(ENOMEM));
 	g->fronts_made = true;
-	if (front_shared_init(&g->fronts, g->loop, g->names))
+	if (front_shared_init(&g->fronts, g->loop, g->dialer, g->names))
 		return start_failed(g, "tables", strerror(ENOMEM));
 	g->fronts.logs = g->logs;
 	g->fronts.stats.logs = g->logs;

@@ -13,6 +13,7 @@
 #include "common/http_parse.h"
 #include "common/http_write.h"
 #include "gateway/config.h"
+#include "gateway/preview_host.h"
 
 static bool is_named(const struct config_names *names, struct str text)
 {
@@ -20,22 +21,6 @@ static bool is_named(const struct config_names *names, struct str text)
 		if (str_eq_nocase(str_from(names->names[i]), text))
 			return true;
 	return false;
-}
-
-bool guard_is_preview_host(struct str host)
-{
-	struct str rest = browser_host_name(host);
-	size_t n = 0;
-
-	while (n < rest.n && rest.p[n] >= '0' && rest.p[n] <= '9')
-		n++;
-	rest = str_of(rest.p + n, rest.n - n);
-	if (n == 0 || rest.n < 4 || !str_eq_nocase(str_of(rest.p, 4), STR("-sb-")))
-		return false;
-	rest = str_of(rest.p + 4, rest.n - 4);
-	for (n = 0; n < rest.n && str_hex_value(rest.p[n]) >= 0; n++)
-		;
-	return n > 0 && n + 1 < rest.n && rest.p[n] == '.';
 }
 
 /* Whether the origin is http:// and the very Host of the request: a page that this gateway itself has served. */
@@ -49,13 +34,37 @@ static struct guard_ruling refuse(unsigned status, const char *why)
 	return (struct guard_ruling){.status = status, .why = why};
 }
 
+/* Whether the origin is a page of a preview of that sandbox. */
+static bool is_of_sandbox(struct str origin, const char *id)
+{
+	struct preview_host page;
+
+	return str_starts(origin, STR("http://")) && preview_host_parse(str_of(origin.p + 7, origin.n - 7), &page) &&
+	       page.port && page.id[0] && strcmp(page.id, id) == 0;
+}
+
+struct guard_ruling guard_judge_preview(const struct config_listener *l, const struct http_head *head,
+					const char *sandbox)
+{
+	struct guard_ruling ruling = {0};
+	struct str origin;
+
+	if (!l)
+		return refuse(421, "this listener is no longer in the configuration");
+	if (!browser_origin(head, &origin))
+		return refuse(403, "more than one Origin, or an empty one");
+	if (origin.n && !is_of_sandbox(origin, sandbox) && !is_named(&l->origins, origin))
+		return refuse(403, "another web page may not use a preview (listen: origins)");
+	if (origin.n == 0 && browser_is_from_elsewhere(head) && !browser_is_navigation(head))
+		return refuse(403, "another web page may not use a preview (Sec-Fetch-Site)");
+	return ruling;
+}
+
 struct guard_ruling guard_judge(const struct config_listener *l, const struct http_head *head)
 {
 	struct guard_ruling ruling = {0};
 	struct str origin;
 
-	if (guard_is_preview_host(head->host))
-		return refuse(421, "this version has no preview traffic on a TCP listener");
 	if (!l || !is_named(&l->hosts, browser_host_name(head->host)))
 		return refuse(421, "Host is not among the names of this listener (listen: hosts)");
 	if (!browser_origin(head, &origin))

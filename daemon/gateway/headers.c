@@ -52,6 +52,31 @@ static const struct str response_drops[] = {
 	{"trailer", 7},           {"transfer-encoding", 17}, {"upgrade", 7},         {"x-request-id", 12},
 };
 
+static const struct str preview_request_drops[] = {
+	{"connection", 10}, /* hop by hop; framing and Host are written anew */
+	{"content-length", 14},
+	{"expect", 6}, /* answered here */
+	{"host", 4},
+	{"keep-alive", 10},
+	{"proxy-connection", 16},
+	{"stacygate-*", 11},
+	{"te", 2},
+	{"trailer", 7},
+	{"transfer-encoding", 17},
+	{"upgrade", 7},
+	{"x-admin-api-key", 15},
+	{"x-api-key", 9},
+	{"x-tenant-id", 11},
+	{"x-user-id", 9},
+	{"x-worker-*", 10},
+};
+
+static const struct str preview_response_drops[] = {
+	{"connection", 10},        {"content-length", 14}, {"keep-alive", 10},
+	{"proxy-connection", 16},  {"stacygate-*", 11},    {"te", 2},
+	{"transfer-encoding", 17}, {"upgrade", 7},
+};
+
 /* A list of patterns, and where those of each first letter begin. */
 struct drops {
 	const struct str *patterns; /* borrowed */
@@ -68,6 +93,8 @@ struct drops {
 
 static struct drops request = DROPS(request_drops);
 static struct drops response = DROPS(response_drops);
+static struct drops preview_request = DROPS(preview_request_drops);
+static struct drops preview_response = DROPS(preview_response_drops);
 
 /* Whether c is this byte of a pattern; most are the same as written. */
 static bool is_same(char c, char pattern)
@@ -171,4 +198,14 @@ bool headers_pass_request(struct str name, const struct headers_hop *hop)
 bool headers_pass_response(struct str name, const struct headers_hop *hop)
 {
 	return !listed(name, &response) && !is_hop(name, hop);
+}
+
+bool headers_pass_preview_request(struct str name, const struct headers_hop *hop)
+{
+	return !listed(name, &preview_request) && !is_hop(name, hop);
+}
+
+bool headers_pass_preview_response(struct str name, const struct headers_hop *hop)
+{
+	return !listed(name, &preview_response) && !is_hop(name, hop);
 }

@@ -8,7 +8,8 @@
 #include "gateway/elements.h"
 
 enum {
-	MEMORY_PAUSE_MS = 1000 /* before another try when there was no memory */
+	MEMORY_PAUSE_MS = 1000, /* before another try when there was no memory */
+	NO_END_MS = 86400000,   /* when nothing is to be read: a timer that is set can be set anew without memory */
 };
 
 struct list_poll {
@@ -19,19 +20,20 @@ struct list_poll {
 	bool bad;                              /* this round's text is no list */
 	bool again;                            /* hurried while a round was under way */
 	bool *freed;                           /* set when it is freed within on_round; NULL outside */
-	struct event *pause;                   /* owned */
+	struct event *pause;                   /* owned; always set */
+	bool waits;                            /* its end begins a round */
 	const struct list_poll_events *events; /* borrowed */
 	void *arg;
 };
 
 static void begin_round(struct list_poll *p);
 
-static void wait_for(struct list_poll *p, uint64_t ms)
+static int wait_for(struct list_poll *p, uint64_t ms)
 {
 	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
 
-	if (ms)
-		event_add(p->pause, &tv);
+	p->waits = ms != NO_END_MS;
+	return event_add(p->pause, &tv);
 }
 
 static void end_round(struct list_poll *p, bool complete)
@@ -48,7 +50,7 @@ static void end_round(struct list_poll *p, bool complete)
 	if (p->again)
 		begin_round(p);
 	else
-		wait_for(p, ms);
+		wait_for(p, ms ? ms : NO_END_MS);
 }
 
 static void on_element(void *arg, struct str element)
@@ -89,7 +91,7 @@ static void begin_round(struct list_poll *p)
 
 	p->again = false;
 	p->bad = false;
-	event_del(p->pause);
+	wait_for(p, NO_END_MS);
 	elements_init(&p->elements, on_element, p);
 	if (fetch_start(p->loop, &request, &p->fetch)) {
 		elements_fini(&p->elements);
@@ -99,9 +101,14 @@ static void begin_round(struct list_poll *p)
 
 static void on_pause_over(evutil_socket_t fd, short what, void *arg)
 {
+	struct list_poll *p = arg;
+
 	(void)fd;
 	(void)what;
-	begin_round(arg);
+	if (p->waits)
+		begin_round(p);
+	else
+		wait_for(p, NO_END_MS);
 }
 
 void list_poll_hurry(struct list_poll *p)
@@ -128,7 +135,7 @@ struct list_poll *list_poll_new(struct loop *loop, const struct fetch_caller *ca
 	p->events = events;
 	p->arg = arg;
 	p->pause = evtimer_new(loop_base(loop), on_pause_over, p);
-	if (fetch_caller_copy(&p->caller, caller) == 0 && p->pause)
+	if (fetch_caller_copy(&p->caller, caller) == 0 && p->pause && wait_for(p, NO_END_MS) == 0)
 		return p;
 	list_poll_free(p);
 	return NULL;

@@ -44,6 +44,9 @@ static void on_spawned(void *arg, const struct spawn_result *r)
 	struct maker *m = arg;
 
 	if (r->status == 201) {
+		/* Whose it is, is remembered. */
+		if (m->c->rule->isolation == CONFIG_ISOLATION_OWNER)
+			feed_want(&m->c->admit->feed, &m->c->caller);
 		m->on_made(m, r);
 		return;
 	}

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/owner.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/list.h"
 
 enum {
-	TEXT_MAX_BYTES = 128
+	TEXT_MAX_BYTES = 128,
+	DOMAIN_MAX_BYTES = 253,
 };
 
 struct owner_entry {
@@ -19,7 +19,9 @@ struct owner_entry {
 	bool gone;
 	unsigned char id_bytes;
 	unsigned char owner_bytes;
-	char text[]; /* the id, then the owner */
+	unsigned char domain_bytes;
+	uint64_t seen_ms; /* when its record was seen; 0: only whose it is */
+	char text[];      /* the id, then the owner, then the preview domain */
 };
 
 struct owner_table {
@@ -98,51 +100,117 @@ void owner_table_free(struct owner_table *t)
 	free(t);
 }
 
+static void touch(struct owner_table *t, struct owner_entry *e)
+{
+	if (t->recent.next == &e->recent)
+		return;
+	list_remove(&e->recent);
+	list_add_head(&t->recent, &e->recent);
+}
+
 enum owner_answer owner_ask(struct owner_table *t, uint64_t realm, struct str id, struct str asker)
 {
 	struct owner_entry *e = *find(t, realm, id, hash_of(realm, id));
 
 	if (!e)
 		return OWNER_UNKNOWN;
-	if (t->recent.next != &e->recent) {
-		list_remove(&e->recent);
-		list_add_head(&t->recent, &e->recent);
-	}
+	touch(t, e);
 	if (e->owner_bytes == 0 || !str_eq(str_of(e->text + e->id_bytes, e->owner_bytes), asker))
 		return OWNER_OTHER;
 	return e->gone ? OWNER_GONE : OWNER_SAME;
 }
 
-void owner_learn(struct owner_table *t, uint64_t realm, struct str id, struct str owner)
+static void add_text(char **to, struct str text)
 {
-	uint32_t hash = hash_of(realm, id);
-	struct owner_entry **at = find(t, realm, id, hash);
-	struct owner_entry *e;
+	if (text.n)
+		memcpy(*to, text.p, text.n);
+	*to += text.n;
+}
 
-	if (*at)
-		forget(t, at);
-	if (id.n > TEXT_MAX_BYTES || owner.n > TEXT_MAX_BYTES)
-		return;
-	e = calloc(1, sizeof(*e) + id.n + owner.n);
+/* NULL without memory. */
+static struct owner_entry *make_entry(struct str id, struct str owner, struct str domain)
+{
+	struct owner_entry *e = calloc(1, sizeof(*e) + id.n + owner.n + domain.n);
+	char *at;
+
 	if (!e)
-		return;
-	e->realm = realm;
-	e->hash = hash;
+		return NULL;
 	e->id_bytes = (unsigned char)id.n;
 	e->owner_bytes = (unsigned char)owner.n;
-	if (id.n)
-		memcpy(e->text, id.p, id.n);
-	if (owner.n)
-		memcpy(e->text + id.n, owner.p, owner.n);
+	e->domain_bytes = (unsigned char)domain.n;
+	at = e->text;
+	add_text(&at, id);
+	add_text(&at, owner);
+	add_text(&at, domain);
+	return e;
+}
+
+static void insert(struct owner_table *t, struct owner_entry *e)
+{
+	struct owner_entry **at;
+
 	while (t->count >= t->max) {
 		struct owner_entry *oldest = CONTAINER_OF(t->recent.prev, struct owner_entry, recent);
 		forget(t, find(t, oldest->realm, id_of(oldest), oldest->hash));
 	}
-	at = &t->buckets[hash & t->mask];
+	at = &t->buckets[e->hash & t->mask];
 	e->next = *at;
 	*at = e;
 	list_add_head(&t->recent, &e->recent);
 	t->count++;
+}
+
+static struct str domain_of(const struct owner_entry *e)
+{
+	return str_of(e->text + e->id_bytes + e->owner_bytes, e->domain_bytes);
+}
+
+/* In place of what was known of it. */
+static void learn(struct owner_table *t, uint64_t realm, struct str id, struct str owner, struct str domain,
+		  uint64_t seen_ms)
+{
+	uint32_t hash = hash_of(realm, id);
+	struct owner_entry **at = find(t, realm, id, hash);
+	bool fits = id.n <= TEXT_MAX_BYTES && owner.n <= TEXT_MAX_BYTES && domain.n <= DOMAIN_MAX_BYTES;
+	struct owner_entry *e = fits ? make_entry(id, owner, domain) : NULL;
+
+	/* Only now: the domain may be the old entry's. */
+	if (*at)
+		forget(t, at);
+	if (!e)
+		return;
+	e->realm = realm;
+	e->hash = hash;
+	e->seen_ms = seen_ms;
+	insert(t, e);
+}
+
+void owner_learn(struct owner_table *t, uint64_t realm, struct str id, struct str owner)
+{
+	const struct owner_entry *e = *find(t, realm, id, hash_of(realm, id));
+
+	if (e && !e->gone)
+		learn(t, realm, id, owner, domain_of(e), e->seen_ms);
+	else
+		learn(t, realm, id, owner, STR(""), 0);
+}
+
+void owner_learn_record(struct owner_table *t, uint64_t realm, struct str id, struct str owner, struct str domain,
+			uint64_t now_ms)
+{
+	learn(t, realm, id, owner, domain, now_ms);
+}
+
+bool owner_domain(struct owner_table *t, uint64_t realm, struct str id, struct str *domain, uint64_t *seen_ms)
+{
+	struct owner_entry *e = *find(t, realm, id, hash_of(realm, id));
+
+	if (!e || e->gone || e->seen_ms == 0)
+		return false;
+	touch(t, e);
+	*domain = domain_of(e);
+	*seen_ms = e->seen_ms;
+	return true;
 }
 
 void owner_gone(struct owner_table *t, uint64_t realm, struct str id)
@@ -156,4 +224,21 @@ void owner_gone(struct owner_table *t, uint64_t realm, struct str id)
 size_t owner_table_count(const struct owner_table *t)
 {
 	return t->count;
+}
+
+void owner_forget(struct owner_table *t, uint64_t realm, struct str id)
+{
+	struct owner_entry **at = find(t, realm, id, hash_of(realm, id));
+
+	if (*at)
+		forget(t, at);
+}
+
+void owner_forget_realm(struct owner_table *t, uint64_t realm)
+{
+	LIST_FOREACH_SAFE (n, &t->recent) {
+		struct owner_entry *e = CONTAINER_OF(n, struct owner_entry, recent);
+		if (e->realm == realm && !e->gone)
+			forget(t, find(t, realm, id_of(e), e->hash));
+	}
 }

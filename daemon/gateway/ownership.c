@@ -69,20 +69,39 @@ enum owner_answer ownership_known(struct ownership *o, const struct fetch_caller
 	return owner_ask(o->table, upstream_serial(asker->upstream), id, str_from(asker->user_id));
 }
 
-void ownership_learn(struct ownership *o, const struct upstream *u, struct str id, struct str owner)
+/* A monotonic time that is never 0. */
+static uint64_t now_of(const struct ownership *o)
 {
-	owner_learn(o->table, upstream_serial(u), id, owner);
+	return loop_now_ms(o->loop) + 1;
+}
+
+void ownership_learn_doc(struct ownership *o, const struct upstream *u, const struct sandbox_doc *doc)
+{
+	owner_learn_record(o->table, upstream_serial(u), str_from(doc->id), str_from(doc->owner),
+			   str_from(doc->preview_domain), now_of(o));
+}
+
+bool ownership_domain(struct ownership *o, const struct upstream *u, struct str id, struct str *domain,
+		      uint64_t *age_ms)
+{
+	uint64_t seen_ms;
+
+	if (!owner_domain(o->table, upstream_serial(u), id, domain, &seen_ms))
+		return false;
+	*age_ms = now_of(o) - seen_ms;
+	return true;
 }
 
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id)
 {
 	owner_gone(o->table, upstream_serial(u), id);
+	if (o->on_gone)
+		o->on_gone(o->arg, u, id);
 }
 
 /* --- looking -------------------------------------------------------------------------------------------------------- */
 
-/* A 404 of the API, not one of something in between. */
-static bool is_api_not_found(const struct fetch_answer *a)
+bool ownership_is_not_found(const struct fetch_answer *a)
 {
 	json_t *body = a->status == 404 ? json_loadb(a->body.n ? a->body.p : "", a->body.n, 0, NULL) : NULL;
 	const char *code = json_string_value(json_object_get(body, "code"));
@@ -103,12 +122,12 @@ static enum owner_answer judge(struct look_up *l, const struct fetch_answer *a, 
 		*why = a->why;
 		return OWNER_UNKNOWN;
 	}
-	if (is_api_not_found(a)) {
+	if (ownership_is_not_found(a)) {
 		ownership_gone(o, l->upstream, str_from(l->id));
 		return OWNER_OTHER;
 	}
 	if (a->status == 200 && sandbox_doc_parse(a->body, &doc) == 0 && strcmp(doc.id, l->id) == 0) {
-		ownership_learn(o, l->upstream, str_from(l->id), str_from(doc.owner));
+		ownership_learn_doc(o, l->upstream, &doc);
 		return doc.owner[0] && strcmp(doc.owner, l->user_id) == 0 ? OWNER_SAME : OWNER_OTHER;
 	}
 	*status = a->status == 429 || a->status == 503 ? 503 : a->status == 504 ? 504 : 502;
@@ -212,4 +231,14 @@ void ownership_cancel(struct ownership_wait *w)
 	/* One that is just telling its askers ends by itself. */
 	if (list_empty(&l->waits) && l->fetch)
 		look_up_free(l);
+}
+
+void ownership_forget(struct ownership *o, const struct upstream *u, struct str id)
+{
+	owner_forget(o->table, upstream_serial(u), id);
+}
+
+void ownership_forget_upstream(struct ownership *o, const struct upstream *u)
+{
+	owner_forget_realm(o->table, upstream_serial(u));
 }

@@ -194,6 +194,31 @@ int peer_read_traits(int fd, struct identity *id)
 	return rc;
 }
 
+int peer_open_process(int fd, const struct identity *id)
+{
+	char path[32];
+	bool certain;
+	int pidfd, dir;
+
+	if (id->over_tcp || id->pid <= 0)
+		return -EACCES;
+	pidfd = open_peer(fd, id->pid, &certain);
+	if (pidfd < 0)
+		return pidfd == -EINVAL ? -ESRCH : pidfd;
+	if (!lives(pidfd)) {
+		close(pidfd);
+		return -ESRCH;
+	}
+	if (certain)
+		return pidfd;
+	snprintf(path, sizeof(path), "/proc/%d", (int)id->pid);
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0 || !is_of_user(dir, id->uid) || !lives(pidfd))
+		fd_close(&pidfd);
+	fd_close(&dir);
+	return pidfd < 0 ? -EACCES : pidfd;
+}
+
 /* --- what this process may know ----------------------------------------------------------------------------------------- */
 
 /* Whether ids mean here what they mean to the kernel: one line that maps every id to itself. */

@@ -78,6 +78,42 @@ int rewrite_request_head(const struct rewrite_request *r, struct buf *out)
 	return 0;
 }
 
+int rewrite_preview_head(const struct rewrite_request *r, struct buf *out)
+{
+	const struct http_head *head = r->head;
+	struct headers_hop hop;
+
+	if (headers_hop_collect(head, &hop))
+		return -E2BIG;
+	(void)buf_reserve(out, ROOM_BYTES);
+	http_write_request_line(out, head->method_text, r->target);
+	for (size_t i = 0; i < head->nheaders; i++)
+		if (headers_pass_preview_request(head->headers[i].name, &hop))
+			http_write_header(out, head->headers[i].name, head->headers[i].value);
+	http_write_header(out, STR("Connection"), r->websocket ? STR("Upgrade") : STR("close"));
+	if (r->websocket)
+		http_write_header(out, STR("Upgrade"), STR("websocket"));
+	return 0;
+}
+
+void rewrite_preview_host(struct buf *request, const char *host)
+{
+	struct str all = buf_str(request);
+	const char *end = all.n ? memmem(all.p, all.n, "\r\n", 2) : NULL;
+	struct buf out = BUF_EMPTY;
+	size_t line;
+
+	if (!end)
+		return;
+	line = (size_t)(end - all.p) + 2;
+	(void)buf_reserve(&out, ROOM_BYTES);
+	buf_add(&out, all.p, line);
+	http_write_header(&out, STR("Host"), str_from(host));
+	buf_add(&out, all.p + line, all.n - line);
+	buf_fini(request);
+	*request = out;
+}
+
 /*
  * Found by its line: a client's own is never copied, and no value of a header holds a line break, so there is one, and it is
  * in the head.
@@ -145,7 +181,8 @@ void rewrite_response_head(const struct rewrite_response *r, struct buf *out)
 	if (headers_hop_collect(head, &hop))
 		hop.n = 0; /* more names than anybody means; none of the fixed ones passes in any case */
 	for (size_t i = 0; i < head->nheaders; i++)
-		if (headers_pass_response(head->headers[i].name, &hop) &&
+		if ((r->preview ? headers_pass_preview_response(head->headers[i].name, &hop)
+				: headers_pass_response(head->headers[i].name, &hop)) &&
 		    !shows_key(r, shortest, head->headers[i].value) && !shows_key(r, shortest, head->headers[i].name))
 			http_write_header(out, head->headers[i].name, head->headers[i].value);
 	if (r->websocket) {

@@ -134,9 +134,9 @@ static const struct route_row gateway[] = {
 	ROW(1, GET,    "/gateway/v1/metrics",                       METRICS, ALL,   YES,  ID_OTHER, ),
 	ROW(4, GET,    "/gateway/v1/sandboxes/{id}/preview/{port}", PREVIEW, ID,    YES,  PREVIEW_URL, ),
 	ROW(1, POST,   "/gateway/v1/run",                           RUN,     NEW,   NO,   RUN_ONCE, SPAWNS),
-	ROW(1, GET,    "/gateway/v1/leases",                        OWN,     ALL,   YES,  ID_OTHER, ),
-	ROW(2, PUT,    "/gateway/v1/leases/{id}",                   OWN,     ID,    IDEM, ID_OTHER, ),
-	ROW(2, DELETE, "/gateway/v1/leases/{id}",                   OWN,     ID,    YES,  ID_OTHER, ),
+	ROW(1, GET,    "/gateway/v1/leases",                        OWN,     ALL,   YES,  LEASES, ),
+	ROW(2, PUT,    "/gateway/v1/leases/{id}",                   OWN,     ID,    IDEM, LEASE_RENEW, WHOLE),
+	ROW(2, DELETE, "/gateway/v1/leases/{id}",                   OWN,     ID,    YES,  LEASE_RELEASE, ),
 	ROW(1, DELETE, "/gateway/v1/cache",                         OPERATE, NONE,  YES,  ID_OTHER, ),
 	ROW(1, POST,   "/gateway/v1/reload",                        OPERATE, NONE,  IDEM, ID_OTHER, ),
 	ROW(1, PUT,    "/gateway/v1/log",                           OPERATE, NONE,  IDEM, ID_OTHER, ),
@@ -264,6 +264,19 @@ struct route route_of(enum http_method method, struct str path)
 	r.rest.n -= slash;
 	find_row(&r, method, slash, prefix);
 	return r;
+}
+
+struct route route_of_preview(struct str sandbox)
+{
+	return (struct route){
+		.place = ROUTE_GATEWAY,
+		.id = ROUTE_ID_OTHER,
+		.class = ROUTE_PREVIEW,
+		.owner = ROUTE_OWNER_ID,
+		.template = "{port}-{id}.{domain}",
+		.sandbox = sandbox,
+		.sandbox_bad = !str_is_id(sandbox, SANDBOX_ID_MAX_BYTES),
+	};
 }
 
 const struct route_row *route_rows(enum route_place place, size_t *n)

@@ -15,6 +15,7 @@
  * DESTROYING  nobody wants the sandbox
  * TOMBSTONE   no list has shown it in time; should one do so after all, it is destroyed
  *
+ * One that the journal tells of comes from WAITING to WATCHED, KEPT or TOMBSTONE; each ends at once with what it was for.
  * A client that waits is told at the end of SENT, or of WATCHED; when the spawn's own timeout has passed he is told that, and
  * the spawn goes on without him. What is known of a sandbox is dropped from the journal when the client has it.
  */
@@ -77,6 +78,8 @@ enum {
 	POLL_TOMBSTONES_MS = 300000, /* when nothing but tombstones are looked for */
 	DESTROY_SPAN_MS = 600000,
 	TIMEOUT_DEFAULT_MS = 300000, /* where timeouts.spawn sets none */
+	NO_END_MS = 86400000,        /* a timer that is set for no reason; a set one can be set again without memory */
+	LANES_IDLE_MAX = 32,         /* of upstreams that are gone after a reload, or not used now */
 };
 
 /* The turns at one server. */
@@ -86,6 +89,7 @@ struct spawn_lane {
 	uint64_t serial;             /* of the upstream */
 	struct spawn_turns turns;
 	struct deferred run; /* gives turns that have become free */
+	bool running;        /* within that */
 };
 
 /* One list that is read for all who look for a token with one key. */
@@ -93,6 +97,8 @@ struct spawn_poll {
 	struct list link;            /* on spawn_shared.polls */
 	struct spawn_shared *shared; /* borrowed */
 	struct list_poll *poll;      /* owned */
+	size_t users;                /* spawns that look for their token in it, or may come to */
+	bool reading;                /* a round is under way, and frees it at its end when nobody uses it */
 	uint64_t pause_ms;           /* before the next round */
 };
 
@@ -107,7 +113,7 @@ struct spawn {
 	struct buf lines;             /* WAITING: header lines that are sent */
 	struct buf body;              /* WAITING: what is sent */
 	struct fetch *fetch;          /* owned; SENT */
-	struct spawn_poll *poll;      /* borrowed; WATCHED and TOMBSTONE */
+	struct spawn_poll *poll;      /* one of its users; from SENT on, so that looking never lacks memory */
 	struct destroy *destroy;      /* owned; DESTROYING */
 	struct event *timer;          /* owned; what the state has to end by */
 	struct limiter_owner *limits; /* a spawn of his is taken, which holds it; NULL: it is not counted */
@@ -135,7 +141,7 @@ struct recalled {
 
 static void move(struct spawn *p, enum spawn_state to);
 static void begin_destroying(struct spawn *p);
-static void stop_polling(struct spawn *p);
+static void leave_poll(struct spawn *p);
 
 const struct sm *spawn_sm(void)
 {
@@ -171,16 +177,17 @@ static void journal_key(const struct spawn *p, char out[sizeof(SPAWN_JOURNAL_PRE
 	memcpy(out + sizeof(SPAWN_JOURNAL_PREFIX) - 1, p->token, SPAWN_TOKEN_BYTES + 1);
 }
 
-/* What it would be taken up from. */
-static void write_record(const struct spawn *p)
+/* What it would be taken up from. 0, or as journal_put. */
+static int write_record(const struct spawn *p)
 {
 	char key[sizeof(SPAWN_JOURNAL_PREFIX) + SPAWN_TOKEN_BYTES];
 	const struct config_upstream *u = upstream_config(p->caller.upstream);
 	struct buf value = BUF_EMPTY;
 	struct json_writer w = json_writer(&value);
+	int rc;
 
 	if (!p->shared->journal)
-		return;
+		return 0;
 	journal_key(p, key);
 	json_object_begin(&w, NULL);
 	json_cstr(&w, "state", state_names[p->state]);
@@ -196,9 +203,11 @@ static void write_record(const struct spawn *p)
 	if (p->id[0])
 		json_cstr(&w, "id", p->id);
 	json_object_end(&w);
-	if (value.failed || journal_put(p->shared->journal, str_from(key), buf_str(&value)))
+	rc = value.failed ? -ENOMEM : journal_put(p->shared->journal, str_from(key), buf_str(&value));
+	if (rc)
 		log_debug("spawn %s: its record could not be written", p->token);
 	buf_fini(&value);
+	return rc;
 }
 
 static void drop_record(const struct spawn *p)
@@ -214,11 +223,12 @@ static void drop_record(const struct spawn *p)
 
 /* --- life ------------------------------------------------------------------------------------------------------------------ */
 
-static void set_timer(struct spawn *p, uint64_t ms)
+/* Always set from spawn_new on: setting it anew needs no memory then. */
+static int set_timer(struct spawn *p, uint64_t ms)
 {
 	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
 
-	event_add(p->timer, &tv);
+	return event_add(p->timer, &tv);
 }
 
 /* Until that wall time, but not longer than `most`: clocks are set back. */
@@ -232,7 +242,7 @@ static void set_timer_until(struct spawn *p, int64_t until_wall_ms, uint64_t mos
 /* Whether a stop of the daemon waits for it: what the next start can do as well need not be waited for. */
 static bool is_busy(const struct spawn *p)
 {
-	return !p->on_done && (p->state == SPAWN_SENT || p->state == SPAWN_DESTROYING);
+	return !p->on_done && !p->shared->abandoned && (p->state == SPAWN_SENT || p->state == SPAWN_DESTROYING);
 }
 
 static bool is_unclaimed(enum spawn_state state, bool waited_for)
@@ -267,7 +277,9 @@ static void run_lane(struct deferred *d)
 {
 	struct spawn_lane *lane = CONTAINER_OF(d, struct spawn_lane, run);
 
+	lane->running = true;
 	spawn_turns_run(&lane->turns, clock_ms());
+	lane->running = false;
 }
 
 static void give_turn_back(struct spawn *p)
@@ -285,11 +297,11 @@ static void spawn_free(struct spawn *p)
 	bool was = is_unclaimed(p->state, p->on_done != NULL);
 
 	p->on_done = NULL;
-	p->state = SPAWN_ENDED;
+	p->state = sm_move(&sm, 0, p->state, SPAWN_ENDED);
 	count(p, was);
 	list_remove(&p->link);
 	give_turn_back(p);
-	stop_polling(p);
+	leave_poll(p);
 	fetch_cancel(p->fetch);
 	destroy_cancel(p->destroy);
 	if (p->timer)
@@ -318,13 +330,11 @@ static void move(struct spawn *p, enum spawn_state to)
 	if (p->state == SPAWN_TOMBSTONE)
 		p->shared->tombstones--;
 	p->state = sm_move(&sm, 0, p->state, to);
-	event_del(p->timer);
+	set_timer(p, NO_END_MS);
 	if (to == SPAWN_TOMBSTONE)
 		p->shared->tombstones++;
 	if (to != SPAWN_SENT)
 		give_turn_back(p);
-	if (to == SPAWN_KEPT || to == SPAWN_DESTROYING)
-		stop_polling(p);
 	/* What exists is in the list that is counted; what never came counts for nobody. */
 	if (to == SPAWN_KEPT || to == SPAWN_DESTROYING || to == SPAWN_TOMBSTONE)
 		give_back_limits(p);
@@ -342,6 +352,15 @@ static void detach(struct spawn *p)
 
 /* --- telling ---------------------------------------------------------------------------------------------------------------- */
 
+/* Whoever has its Idempotency-Key and does not wait has nothing to come back to. */
+static void forget_key(const struct spawn *p)
+{
+	struct spawn_shared *s = p->shared;
+
+	if (p->keep && !p->on_done && s->on_kept)
+		s->on_kept(s->kept_arg, p->token, "");
+}
+
 /* The client gets an error, and the spawn is no longer his. */
 static void tell_failure(struct spawn *p, unsigned status, const char *why)
 {
@@ -355,6 +374,19 @@ static void tell_failure(struct spawn *p, unsigned status, const char *why)
 	on_done(arg, &r);
 }
 
+/* The same, and nothing is to be known of it any more: it is gone when the client is told. */
+static void end_for_nothing(struct spawn *p, unsigned status, const char *why)
+{
+	const struct spawn_result r = {.fail_status = status, .why = why};
+	void (*on_done)(void *arg, const struct spawn_result *r) = p->on_done;
+	void *arg = p->arg;
+
+	forget_key(p);
+	finish(p);
+	if (on_done)
+		on_done(arg, &r);
+}
+
 /* The sandbox is there. */
 static void use_sandbox(struct spawn *p, struct str head, struct str body, const struct sandbox_doc *doc)
 {
@@ -362,8 +394,9 @@ static void use_sandbox(struct spawn *p, struct str head, struct str body, const
 	struct spawn_result r = {.status = 201, .head = head, .body = body, .doc = *doc};
 
 	memcpy(p->id, doc->id, sizeof(p->id));
-	ownership_learn(s->ownership, p->caller.upstream, str_from(doc->id),
-			str_from(doc->owner[0] ? doc->owner : p->caller.user_id));
+	if (!r.doc.owner[0])
+		snprintf(r.doc.owner, sizeof(r.doc.owner), "%s", p->caller.user_id);
+	ownership_learn_doc(s->ownership, p->caller.upstream, &r.doc);
 	if (p->on_done) {
 		/* Whoever waits calls spawn_taken or spawn_leave from within. */
 		p->on_done(p->arg, &r);
@@ -374,6 +407,11 @@ static void use_sandbox(struct spawn *p, struct str head, struct str body, const
 
 /* --- looking for tokens -------------------------------------------------------------------------------------------------- */
 
+static bool is_looked_for(const struct spawn *p)
+{
+	return p->state == SPAWN_WATCHED || p->state == SPAWN_TOMBSTONE;
+}
+
 static void on_sandbox(void *arg, const struct sandbox_doc *doc, struct str json)
 {
 	struct spawn_poll *poll = arg;
@@ -383,19 +421,25 @@ static void on_sandbox(void *arg, const struct sandbox_doc *doc, struct str json
 		return;
 	LIST_FOREACH_SAFE (n, &poll->shared->spawns) {
 		struct spawn *p = CONTAINER_OF(n, struct spawn, link);
-		if (p->poll != poll || strcmp(p->token, doc->token) != 0)
+		if (p->poll != poll || !is_looked_for(p) || strcmp(p->token, doc->token) != 0)
 			continue;
 		log_info("upstream %s: sandbox %s of a spawn whose answer was lost is there",
 			 upstream_name(p->caller.upstream), doc->id);
 		if (p->on_done)
 			poll->shared->counters.found++;
-		stop_polling(p);
 		buf_add_str(&body, json);
 		buf_add_char(&body, '\n');
 		use_sandbox(p, STR(CREATED_HEAD), body.failed ? json : buf_str(&body), doc);
 		buf_fini(&body);
 		return;
 	}
+}
+
+static void poll_free(struct spawn_poll *poll)
+{
+	list_remove(&poll->link);
+	list_poll_free(poll->poll);
+	free(poll);
 }
 
 static uint64_t on_round(void *arg, bool complete)
@@ -405,17 +449,18 @@ static uint64_t on_round(void *arg, bool complete)
 	bool any = false;
 
 	(void)complete;
-	LIST_FOREACH (n, &poll->shared->spawns) {
-		const struct spawn *p = CONTAINER_OF(n, struct spawn, link);
-		any = any || p->poll == poll;
-		watched = watched || (p->poll == poll && p->state == SPAWN_WATCHED);
-	}
-	if (!any) {
-		list_remove(&poll->link);
-		list_poll_free(poll->poll);
-		free(poll);
+	if (poll->users == 0) {
+		poll_free(poll);
 		return 0;
 	}
+	LIST_FOREACH (n, &poll->shared->spawns) {
+		const struct spawn *p = CONTAINER_OF(n, struct spawn, link);
+		any = any || (p->poll == poll && is_looked_for(p));
+		watched = watched || (p->poll == poll && p->state == SPAWN_WATCHED);
+	}
+	poll->reading = any;
+	if (!any)
+		return 0;
 	if (!watched)
 		return POLL_TOMBSTONES_MS;
 	poll->pause_ms = poll->pause_ms * 2 > POLL_LONGEST_MS ? POLL_LONGEST_MS : poll->pause_ms * 2;
@@ -448,20 +493,30 @@ static struct spawn_poll *find_poll(struct spawn_shared *s, const struct fetch_c
 	return poll;
 }
 
-static void begin_polling(struct spawn *p, bool now)
+static int join_poll(struct spawn *p)
 {
 	p->poll = find_poll(p->shared, &p->caller);
 	if (!p->poll)
-		return;
-	p->poll->pause_ms = POLL_FIRST_MS;
-	if (now)
-		list_poll_hurry(p->poll->poll);
+		return -ENOMEM;
+	p->poll->users++;
+	return 0;
 }
 
-/* The poll itself goes when its round ends without anybody. */
-static void stop_polling(struct spawn *p)
+static void leave_poll(struct spawn *p)
 {
+	struct spawn_poll *poll = p->poll;
+
 	p->poll = NULL;
+	if (poll && --poll->users == 0 && !poll->reading)
+		poll_free(poll);
+}
+
+/* Its list is read now, and again and again while anybody is looked for. */
+static void look_for(struct spawn *p)
+{
+	p->poll->pause_ms = POLL_FIRST_MS;
+	p->poll->reading = true;
+	list_poll_hurry(p->poll->poll);
 }
 
 /* --- what ends a state ------------------------------------------------------------------------------------------------------ */
@@ -470,9 +525,8 @@ static void bury(struct spawn *p)
 {
 	struct spawn_shared *s = p->shared;
 
-	s->counters.lost++;
-	if (s->on_kept && p->keep)
-		s->on_kept(s->kept_arg, p->token, "");
+	s->counters.lost += p->state == SPAWN_WATCHED;
+	forget_key(p);
 	if (s->tombstones >= SPAWN_TOMBSTONES_MAX) {
 		LIST_FOREACH (n, &s->spawns) {
 			struct spawn *oldest = CONTAINER_OF(n, struct spawn, link);
@@ -487,6 +541,13 @@ static void bury(struct spawn *p)
 	p->until_wall_ms = p->sent_wall_ms + SPAWN_TOMBSTONE_MS;
 	set_timer_until(p, p->until_wall_ms, SPAWN_TOMBSTONE_MS);
 	write_record(p);
+	look_for(p);
+}
+
+/* Nobody waits: it is looked for until then. */
+static void watch_on(struct spawn *p)
+{
+	set_timer_until(p, p->until_wall_ms, timeout_of(p->caller.upstream) + SPAWN_WATCH_MS);
 }
 
 static void watch(struct spawn *p)
@@ -494,12 +555,12 @@ static void watch(struct spawn *p)
 	move(p, SPAWN_WATCHED);
 	p->until_wall_ms = p->sent_wall_ms + (int64_t)timeout_of(p->caller.upstream) + SPAWN_WATCH_MS;
 	write_record(p);
-	begin_polling(p, true);
+	look_for(p);
 	if (p->on_done) {
 		uint64_t now = clock_ms();
 		set_timer(p, p->deadline_ms > now ? p->deadline_ms - now : 0);
 	} else {
-		set_timer_until(p, p->until_wall_ms, timeout_of(p->caller.upstream) + SPAWN_WATCH_MS);
+		watch_on(p);
 	}
 }
 
@@ -511,15 +572,17 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	switch (p->state) {
 	case SPAWN_WAITING:
-		tell_failure(p, 503, "the spawn did not have its turn in time: too many are waiting");
-		finish(p);
+		end_for_nothing(p, 503, "the spawn did not have its turn in time: too many are waiting");
 		return;
 	case SPAWN_WATCHED:
 		if (p->on_done) {
+			/* Before the client is told: another may take it over from within. */
+			watch_on(p);
 			tell_failure(p, 504,
-				     "did not answer the spawn, and no list shows its sandbox; should it appear, it is "
-				     "destroyed");
-			set_timer_until(p, p->until_wall_ms, timeout_of(p->caller.upstream) + SPAWN_WATCH_MS);
+				     p->keep ? "did not answer the spawn, and no list shows its sandbox; should it "
+					       "appear, it is kept for a while for a retry with the same key"
+					     : "did not answer the spawn, and no list shows its sandbox; should it "
+					       "appear, it is destroyed");
 			return;
 		}
 		log_warn("upstream %s: a spawn whose answer was lost made no sandbox that a list shows (token %s)",
@@ -527,8 +590,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		bury(p);
 		return;
 	case SPAWN_KEPT:
-		if (p->shared->on_kept)
-			p->shared->on_kept(p->shared->kept_arg, p->token, "");
+		forget_key(p);
 		begin_destroying(p);
 		return;
 	case SPAWN_TOMBSTONE:
@@ -536,6 +598,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		return;
 	case SPAWN_SENT:
 	case SPAWN_DESTROYING:
+		set_timer(p, NO_END_MS);
+		return;
 	case SPAWN_ENDED:
 	case SPAWN_STATES:
 		return;
@@ -586,6 +650,8 @@ static void keep(struct spawn *p)
 		move(p, SPAWN_KEPT);
 		p->until_wall_ms = wall_ms() + (int64_t)ms;
 	}
+	fetch_cancel(p->fetch);
+	p->fetch = NULL;
 	write_record(p);
 	set_timer_until(p, p->until_wall_ms, SPAWN_KEPT_MAX_MS);
 	if (p->shared->on_kept)
@@ -612,7 +678,7 @@ void spawn_leave(struct spawn *p)
 	else if (p->id[0] && p->state != SPAWN_DESTROYING)
 		begin_destroying(p);
 	else if (p->state == SPAWN_WATCHED)
-		set_timer_until(p, p->until_wall_ms, timeout_of(p->caller.upstream) + SPAWN_WATCH_MS);
+		watch_on(p);
 }
 
 void spawn_taken(struct spawn *p)
@@ -629,11 +695,8 @@ static void pass_answer(struct spawn *p, const struct fetch_answer *a)
 	void (*on_done)(void *arg, const struct spawn_result *r) = p->on_done;
 	void *arg = p->arg;
 
-	if (!on_done) {
-		p->shared->counters.nothing++;
-		if (p->keep && p->shared->on_kept)
-			p->shared->on_kept(p->shared->kept_arg, p->token, "");
-	}
+	p->shared->counters.nothing += on_done == NULL;
+	forget_key(p);
 	finish(p);
 	if (on_done)
 		on_done(arg, &r);
@@ -651,8 +714,6 @@ static void on_answer(void *arg, const struct fetch_answer *a)
 {
 	struct spawn *p = arg;
 	struct sandbox_doc doc;
-	unsigned status;
-	char why[160];
 
 	p->fetch = NULL;
 	if (a->sent) {
@@ -666,10 +727,7 @@ static void on_answer(void *arg, const struct fetch_answer *a)
 	} else if (a->sent) {
 		lose_answer(p, a);
 	} else {
-		status = fetch_end_status(a->end);
-		snprintf(why, sizeof(why), "%s", a->why);
-		tell_failure(p, status, why);
-		finish(p);
+		end_for_nothing(p, fetch_end_status(a->end), a->why);
 	}
 }
 
@@ -691,16 +749,47 @@ static void on_turn(struct spawn_turn *t)
 
 	move(p, SPAWN_SENT);
 	p->sent_wall_ms = wall_ms();
+	p->deadline_ms = clock_ms() + timeout_of(p->caller.upstream);
 	p->until_wall_ms = p->sent_wall_ms + (int64_t)timeout_of(p->caller.upstream) + SPAWN_WATCH_MS;
-	write_record(p);
-	if (fetch_start(p->shared->loop, &request, &p->fetch)) {
-		tell_failure(p, 503, "out of memory");
-		finish(p);
+	/* All that looking for it may need is there before it is sent. */
+	if (join_poll(p) || write_record(p) == -ENOMEM || fetch_start(p->shared->loop, &request, &p->fetch)) {
+		end_for_nothing(p, 503, "out of memory");
 		return;
 	}
 	p->shared->counters.sent++;
 	buf_fini(&p->lines);
 	buf_fini(&p->body);
+}
+
+static void lane_free(struct spawn_lane *lane)
+{
+	list_remove(&lane->link);
+	deferred_cancel(&lane->run);
+	spawn_turns_fini(&lane->turns);
+	free(lane);
+}
+
+static bool lane_is_idle(const struct spawn_lane *lane)
+{
+	return !lane->running && spawn_turns_are_idle(&lane->turns);
+}
+
+/* Each reload that changes an upstream makes a lane: those that nobody waits in go, the oldest first. */
+static void drop_idle_lanes(struct spawn_shared *s)
+{
+	size_t idle = 0;
+
+	LIST_FOREACH (n, &s->lanes)
+		idle += lane_is_idle(CONTAINER_OF(n, struct spawn_lane, link));
+	LIST_FOREACH_SAFE (n, &s->lanes) {
+		struct spawn_lane *lane = CONTAINER_OF(n, struct spawn_lane, link);
+		if (idle <= LANES_IDLE_MAX)
+			return;
+		if (!lane_is_idle(lane))
+			continue;
+		lane_free(lane);
+		idle--;
+	}
 }
 
 static struct spawn_lane *find_lane(struct spawn_shared *s, const struct upstream *u)
@@ -713,6 +802,7 @@ static struct spawn_lane *find_lane(struct spawn_shared *s, const struct upstrea
 		if (lane->serial == upstream_serial(u))
 			return lane;
 	}
+	drop_idle_lanes(s);
 	lane = calloc(1, sizeof(*lane));
 	if (!lane)
 		return NULL;
@@ -737,7 +827,8 @@ static struct spawn *spawn_new(struct spawn_shared *s, const struct fetch_caller
 	spawn_turn_init(&p->turn, on_turn);
 	p->credential = credential ? strdup(credential) : NULL;
 	p->timer = evtimer_new(loop_base(s->loop), on_timer, p);
-	if (fetch_caller_copy(&p->caller, caller) == 0 && (p->credential || !credential) && p->timer) {
+	if (fetch_caller_copy(&p->caller, caller) == 0 && (p->credential || !credential) && p->timer &&
+	    set_timer(p, NO_END_MS) == 0) {
 		list_add_tail(&s->spawns, &p->link);
 		return p;
 	}
@@ -817,14 +908,12 @@ static void on_looked_again(void *arg, const struct fetch_answer *a)
 	    strcmp(doc.id, p->id) == 0) {
 		use_sandbox(p, STR(CREATED_HEAD), a->body, &doc);
 	} else if (a->end == FETCH_DONE && a->status == 404) {
-		tell_failure(p, 409, "the sandbox that this Idempotency-Key made is gone");
-		if (p->shared->on_kept)
-			p->shared->on_kept(p->shared->kept_arg, p->token, "");
-		finish(p);
+		end_for_nothing(p, 409, "the sandbox that this Idempotency-Key made is gone");
 	} else {
+		/* Before the client is told: another may take it over from within. */
+		keep(p);
 		tell_failure(p, a->end == FETCH_DONE ? 502 : fetch_end_status(a->end),
 			     "did not show the sandbox that this Idempotency-Key made");
-		keep(p);
 	}
 }
 
@@ -842,7 +931,7 @@ static int look_again(struct spawn *p)
 		.arg = p,
 	};
 
-	event_del(p->timer);
+	set_timer(p, NO_END_MS);
 	if (fetch_start(p->shared->loop, &request, &p->fetch) == 0)
 		return 0;
 	detach(p);
@@ -867,7 +956,7 @@ int spawn_rejoin(struct spawn_shared *s, const char *token, void (*on_done)(void
 	if (p->state == SPAWN_KEPT)
 		return look_again(p);
 	if (p->state == SPAWN_WATCHED) {
-		begin_polling(p, true);
+		look_for(p);
 		set_timer(p, timeout_of(p->caller.upstream));
 	}
 	return 0;
@@ -899,45 +988,48 @@ void spawn_shared_fini(struct spawn_shared *s)
 	s->on_quiet = NULL;
 	LIST_FOREACH_SAFE (n, &s->spawns)
 		spawn_free(CONTAINER_OF(n, struct spawn, link));
-	LIST_FOREACH_SAFE (n, &s->polls) {
-		struct spawn_poll *poll = CONTAINER_OF(n, struct spawn_poll, link);
-		list_poll_free(poll->poll);
-		free(poll);
-	}
-	LIST_FOREACH_SAFE (n, &s->lanes) {
-		struct spawn_lane *lane = CONTAINER_OF(n, struct spawn_lane, link);
-		deferred_cancel(&lane->run);
-		spawn_turns_fini(&lane->turns);
-		free(lane);
-	}
+	LIST_FOREACH_SAFE (n, &s->polls)
+		poll_free(CONTAINER_OF(n, struct spawn_poll, link));
+	LIST_FOREACH_SAFE (n, &s->lanes)
+		lane_free(CONTAINER_OF(n, struct spawn_lane, link));
 	LIST_FOREACH_SAFE (n, &s->recalled)
 		recalled_free(CONTAINER_OF(n, struct recalled, link));
 }
 
+static struct spawn *find_gone_with_local(const struct spawn_shared *s)
+{
+	LIST_FOREACH (n, &s->spawns) {
+		struct spawn *p = CONTAINER_OF(n, struct spawn, link);
+		if (upstream_config(p->caller.upstream)->scheme == CONFIG_LOCAL &&
+		    (p->state == SPAWN_WATCHED || p->state == SPAWN_TOMBSTONE || p->state == SPAWN_KEPT))
+			return p;
+	}
+	return NULL;
+}
+
 void spawn_local_restarted(struct spawn_shared *s)
 {
-	LIST_FOREACH_SAFE (n, &s->spawns) {
-		struct spawn *p = CONTAINER_OF(n, struct spawn, link);
-		if (upstream_config(p->caller.upstream)->scheme != CONFIG_LOCAL ||
-		    (p->state != SPAWN_WATCHED && p->state != SPAWN_TOMBSTONE && p->state != SPAWN_KEPT))
-			continue;
-		tell_failure(p, 502, "the embedded server was started anew while it made the sandbox");
-		if (p->keep && s->on_kept)
-			s->on_kept(s->kept_arg, p->token, "");
-		finish(p);
-	}
+	struct spawn *p;
+
+	/* From the start each time: whoever is told may start and leave others. */
+	while ((p = find_gone_with_local(s)))
+		end_for_nothing(p, 502, "the embedded server was started anew while it made the sandbox");
 }
 
 void spawn_abandon(struct spawn_shared *s)
 {
-	size_t n = 0;
+	bool was_busy = s->busy != 0;
 
-	LIST_FOREACH (node, &s->spawns) {
-		const struct spawn *p = CONTAINER_OF(node, struct spawn, link);
-		n += is_unclaimed(p->state, p->on_done != NULL);
-	}
-	if (n)
-		log_warn("%zu spawns that nobody waits for are left to the next start", n);
+	if (s->abandoned)
+		return;
+	s->abandoned = true;
+	if (s->unclaimed)
+		log_warn("%zu spawns that nobody waits for are left to the next start", s->unclaimed);
+	LIST_FOREACH (n, &s->spawns)
+		CONTAINER_OF(n, struct spawn, link)->counted_busy = false;
+	s->busy = 0;
+	if (was_busy && s->on_quiet)
+		s->on_quiet(s->arg);
 }
 
 /* --- after a restart ---------------------------------------------------------------------------------------------------------- */
@@ -975,11 +1067,12 @@ static bool resolve(const json_t *record, const struct snapshot *snapshot, struc
 			     json_string_value(json_object_get(record, "credential")), &out->upstream, &out->key);
 }
 
-static enum spawn_state state_of(const char *name)
+/* One that was to be destroyed is looked for, which finds it again. */
+static enum spawn_state state_of(const char *name, const char *id)
 {
 	if (strcmp(name, state_names[SPAWN_TOMBSTONE]) == 0)
 		return SPAWN_TOMBSTONE;
-	return strcmp(name, state_names[SPAWN_KEPT]) == 0 ? SPAWN_KEPT : SPAWN_WATCHED;
+	return id[0] && strcmp(name, state_names[SPAWN_KEPT]) == 0 ? SPAWN_KEPT : SPAWN_WATCHED;
 }
 
 /* What is watched counts as his until it is known to have come to nothing. */
@@ -1001,11 +1094,15 @@ static void take_up(struct spawn_shared *s, const struct recalled *r, const json
 		    const struct fetch_caller *caller)
 {
 	struct spawn *p = spawn_new(s, caller, json_string_value(json_object_get(record, "credential")));
-	enum spawn_state state = state_of(text_of(record, "state"));
 	const char *id = text_of(record, "id");
+	enum spawn_state state;
 
-	if (!p)
+	if (!p || join_poll(p)) {
+		if (p)
+			spawn_free(p);
+		log_warn("out of memory: a spawn of before the start (token %s) is left to the next one", r->token);
 		return;
+	}
 	memcpy(p->token, r->token, sizeof(p->token));
 	p->sent_wall_ms = json_integer_value(json_object_get(record, "sent"));
 	p->until_wall_ms = json_integer_value(json_object_get(record, "until"));
@@ -1013,6 +1110,7 @@ static void take_up(struct spawn_shared *s, const struct recalled *r, const json
 	p->keep_ms = (uint64_t)json_integer_value(json_object_get(record, "keep_ms"));
 	if (sandbox_doc_id_is_good(str_from(id)))
 		memcpy(p->id, id, strlen(id) + 1);
+	state = state_of(text_of(record, "state"), p->id);
 	s->counters.restored++;
 	if (state == SPAWN_WATCHED)
 		take_limits(p);
@@ -1021,10 +1119,26 @@ static void take_up(struct spawn_shared *s, const struct recalled *r, const json
 		keep(p);
 		return;
 	}
-	set_timer_until(p, p->until_wall_ms, SPAWN_TOMBSTONE_MS);
-	/* One that was found and was to be destroyed: its list shows it again. */
 	p->id[0] = '\0';
-	begin_polling(p, true);
+	if (state == SPAWN_WATCHED)
+		watch_on(p);
+	else
+		set_timer_until(p, p->until_wall_ms, SPAWN_TOMBSTONE_MS);
+	look_for(p);
+}
+
+/* Upstream or credential may be configured again; but not for ever. */
+static void leave_record(struct spawn_shared *s, const struct recalled *r, const json_t *record)
+{
+	int64_t sent = json_integer_value(json_object_get(record, "sent"));
+	char key[sizeof(SPAWN_JOURNAL_PREFIX) + SPAWN_TOKEN_BYTES];
+
+	log_warn("a spawn of before the start (token %s) cannot be looked for: its upstream or credential is no longer "
+		 "configured",
+		 r->token);
+	snprintf(key, sizeof(key), SPAWN_JOURNAL_PREFIX "%s", r->token);
+	if (s->journal && wall_ms() - sent > SPAWN_TOMBSTONE_MS && journal_drop(s->journal, str_from(key)))
+		log_debug("spawn %s: its record could not be dropped", r->token);
 }
 
 void spawn_restore(struct spawn_shared *s, const struct snapshot *snapshot)
@@ -1037,10 +1151,7 @@ void spawn_restore(struct spawn_shared *s, const struct snapshot *snapshot)
 		if (resolve(record, snapshot, &caller))
 			take_up(s, r, record, &caller);
 		else
-			log_warn("a spawn of before the start (token %s) cannot be looked for: its upstream or "
-				 "credential "
-				 "is no longer configured",
-				 r->token);
+			leave_record(s, r, record);
 		json_decref(record);
 		recalled_free(r);
 	}

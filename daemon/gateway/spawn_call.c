@@ -12,6 +12,8 @@
 #include "common/http_write.h"
 #include "gateway/body.h"
 #include "gateway/config.h"
+#include "gateway/lease.h"
+#include "gateway/lease_call.h"
 #include "gateway/maker.h"
 #include "gateway/rewrite.h"
 #include "gateway/route.h"
@@ -27,14 +29,22 @@ struct spawn_call {
 	struct call call;
 	struct spawn_services services;
 	struct maker maker;
-	char *template;           /* owned; name of the template as it stands in the path; NULL: none */
-	struct buf lines;         /* the client's header lines that pass */
-	const char *bad;          /* literal; why a header is refused; NULL: none is */
+	char *template;   /* owned; name of the template as it stands in the path; NULL: none */
+	struct buf lines; /* the client's header lines that pass */
+	const char *bad;  /* literal; why a header is refused; NULL: none is */
+	bool leased;      /* Stacygate-Lease: */
+	struct lease_spec spec;
+	char *lease_text;         /* owned; as it was written; NULL: none */
+	struct lease *lease;      /* owned until it is bound to the sandbox; NULL then */
 	char *key;                /* owned; Idempotency-Key; NULL: none */
 	struct spawn_key *record; /* borrowed; while this request runs the key */
 	struct spawn_key_wait wait;
 	struct spawn *joined; /* owned; what another request with the key had left; NULL: none */
 	struct fetch *look;   /* owned; at the sandbox that the key has made */
+	struct buf kept_head; /* the answer as it was given; empty: the sandbox's record stands for it */
+	struct buf kept_body;
+	bool given; /* a client is answered with the sandbox: it is his when that has reached him */
+	bool shared; /* and others were answered with it before */
 };
 
 static struct spawn_call *self_of(struct call *c)
@@ -42,12 +52,27 @@ static struct spawn_call *self_of(struct call *c)
 	return CONTAINER_OF(c, struct spawn_call, call);
 }
 
+/* What was answered is the client's; what was answered to nobody is left like anything that nobody waits for. */
+static void hand_over(struct spawn_call *s)
+{
+	struct spawn *joined = s->joined;
+
+	if (!s->given || (s->call.unheard && !s->shared))
+		return;
+	s->joined = NULL;
+	if (joined)
+		spawn_taken(joined);
+	maker_taken(&s->maker);
+}
+
 static void on_free(struct call *c)
 {
 	struct spawn_call *s = self_of(c);
 	struct spawn_key *record = s->record;
-	struct spawn *joined = s->joined;
+	struct spawn *joined;
 
+	hand_over(s);
+	joined = s->joined;
 	s->record = NULL;
 	s->joined = NULL;
 	call_fini(c);
@@ -58,7 +83,11 @@ static void on_free(struct call *c)
 		spawn_leave(joined);
 	if (record)
 		spawn_key_left(record);
+	lease_free(s->lease);
 	buf_fini(&s->lines);
+	buf_fini(&s->kept_head);
+	buf_fini(&s->kept_body);
+	free(s->lease_text);
 	free(s->template);
 	free(s->key);
 	free(s);
@@ -84,16 +113,13 @@ static void answer(struct spawn_call *s, unsigned status, struct str head, struc
 static void give(struct spawn_call *s, const struct spawn_result *r)
 {
 	struct spawn_key *record = s->record;
-	struct spawn *joined = s->joined;
 
 	s->record = NULL;
-	s->joined = NULL;
+	if (s->lease)
+		lease_bind(&s->lease, str_from(r->doc.id), s->maker.ttl_ms);
 	if (record)
-		spawn_key_made(record, r);
-	if (joined)
-		spawn_taken(joined);
-	else
-		maker_taken(&s->maker);
+		s->shared = spawn_key_made(record, r);
+	s->given = true;
 	answer(s, r->status, r->head, r->body);
 }
 
@@ -137,6 +163,7 @@ static void make(struct spawn_call *s)
 		.lines = buf_str(&s->lines),
 		.body = s->call.body,
 		.template = s->template ? str_from(s->template) : STR(""),
+		.lease_ttl_ms = s->leased ? lease_ttl_ms(s->services.leases) : 0,
 		.keep = s->record != NULL,
 	};
 
@@ -169,6 +196,7 @@ static void on_other_answer(struct spawn_key_wait *w, const struct spawn_result 
 static void on_joined(void *arg, const struct spawn_result *r)
 {
 	struct spawn_call *s = arg;
+	char why[320];
 
 	if (r->status == 201) {
 		give(s, r);
@@ -179,16 +207,8 @@ static void on_joined(void *arg, const struct spawn_result *r)
 		on_answered(&s->maker, r);
 		return;
 	}
-	/* What is kept at the server is still the key's. */
-	if (s->record && r->fail_status != 409) {
-		struct spawn_key *record = s->record;
-		s->record = NULL;
-		spawn_key_left(record);
-	}
-	if (s->record)
-		refuse(s, r->fail_status, r->why);
-	else
-		call_refuse_upstream(&s->call, r->fail_status, r->why);
+	snprintf(why, sizeof(why), "upstream %s: %s", upstream_name(s->call.c.caller.upstream), r->why);
+	refuse(s, r->fail_status, r->fail_status == 409 ? r->why : why);
 }
 
 static void on_looked(void *arg, const struct fetch_answer *a)
@@ -196,17 +216,19 @@ static void on_looked(void *arg, const struct fetch_answer *a)
 	struct spawn_call *s = arg;
 
 	s->look = NULL;
-	if (a->end != FETCH_DONE)
+	if (a->end == FETCH_DONE && a->status == 404)
+		call_refuse(&s->call, 409, "the sandbox that this Idempotency-Key made is gone");
+	else if (s->kept_head.len)
+		answer(s, 201, buf_str(&s->kept_head), buf_str(&s->kept_body));
+	else if (a->end != FETCH_DONE)
 		call_refuse_upstream(&s->call, fetch_end_status(a->end), a->why);
 	else if (a->status == 200)
 		answer(s, 201, STR("HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n"), a->body);
-	else if (a->status == 404)
-		call_refuse(&s->call, 409, "the sandbox that this Idempotency-Key made is gone");
 	else
 		call_relay(&s->call, a, NULL);
 }
 
-/* The key has made its sandbox before. */
+/* The key has made its sandbox before: the same answer, unless it is gone. */
 static void answer_again(struct spawn_call *s, const struct spawn_key *record)
 {
 	struct str head;
@@ -214,8 +236,10 @@ static void answer_again(struct spawn_call *s, const struct spawn_key *record)
 	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
 
 	if (spawn_key_answer(record, &head, &body)) {
-		answer(s, 201, head, body);
-		return;
+		buf_add_str(&s->kept_head, head);
+		buf_add_str(&s->kept_body, body);
+		if (s->kept_head.failed || s->kept_body.failed)
+			buf_fini(&s->kept_head);
 	}
 	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s", spawn_key_sandbox(record));
 	const struct fetch_request request = {
@@ -251,7 +275,8 @@ static void rejoin(struct spawn_call *s)
 static void claim(struct spawn_call *s)
 {
 	const struct call_case *c = &s->call.c;
-	uint64_t hash = spawn_keys_hash(s->template ? str_from(s->template) : STR(""), s->call.body);
+	uint64_t hash = spawn_keys_hash(s->template ? str_from(s->template) : STR(""), s->call.body,
+					s->lease_text ? str_from(s->lease_text) : STR(""));
 	struct spawn_key *record = NULL;
 	enum spawn_key_claim what = spawn_keys_claim(s->services.keys, &c->caller, c->credential, str_from(s->key),
 						     hash, &s->wait, &record);
@@ -287,6 +312,17 @@ static void claim(struct spawn_call *s)
 
 /* --- the beginning --------------------------------------------------------------------------------------------------------------- */
 
+/* Holds on to the life that the sandbox is tied to, before there is one. */
+static bool take_lease(struct spawn_call *s)
+{
+	struct lease_refusal refusal;
+
+	if (lease_call_take(s->services.leases, &s->call.c, &s->spec, &s->lease, &refusal) == 0)
+		return true;
+	call_refuse(&s->call, refusal.status, "%s", refusal.why);
+	return false;
+}
+
 static void on_request(struct call *c, struct str body)
 {
 	struct spawn_call *s = self_of(c);
@@ -294,6 +330,8 @@ static void on_request(struct call *c, struct str body)
 	(void)body;
 	if (s->bad)
 		call_refuse(c, 400, "%s", s->bad);
+	else if (s->leased && !take_lease(s))
+		return;
 	else if (s->key)
 		claim(s);
 	else
@@ -305,7 +343,16 @@ static const struct call_ops ops = {.on_request = on_request, .on_free = on_free
 static int read_headers(struct spawn_call *s, const struct call_case *what)
 {
 	const struct http_header *key = http_head_find(what->head, STR("idempotency-key"));
+	const struct http_header *lease = http_head_find(what->head, STR("stacygate-lease"));
 
+	if (lease) {
+		s->leased = true;
+		s->lease_text = str_dup(lease->value);
+		if (!s->lease_text)
+			return -ENOMEM;
+		if (!lease_spec_parse(lease->value, &s->spec, &s->bad))
+			return 0;
+	}
 	if (rewrite_request_lines(what->head, &s->lines))
 		s->bad = "the Connection header names more than anybody means";
 	if (s->lines.failed)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A record is made by the first request with its key. It is running while a request runs it or the spawn is under way or kept
- * without one; done when a client was given the sandbox. Only what made a sandbox is remembered; whatever else was answered
- * frees the key.
+ * A record is made by the first request with its key. It is running while a request runs it or the spawn is under way, looked
+ * for or kept without one; done when a client was given the sandbox. Only what made a sandbox is remembered; whatever else was
+ * answered frees the key, once nothing of the spawn can appear any more.
  */
 #include "gateway/spawn_keys.h"
 
@@ -41,6 +41,7 @@ struct spawn_key {
 	uint64_t body_hash;
 	bool runner;  /* a request runs it */
 	bool sending; /* and has sent it, or may have */
+	uint64_t swept; /* the last sweep that has looked at it */
 	int64_t made_wall_ms;
 	char token[SPAWN_TOKEN_BYTES + 1];
 	char id[SANDBOX_DOC_ID_MAX_BYTES + 1]; /* done: of the sandbox */
@@ -61,8 +62,9 @@ struct spawn_keys {
 	size_t count;
 	struct event *sweep; /* owned */
 	struct fetch *look;  /* owned; the sweep's look at a sandbox */
-	uint64_t looked_at;  /* hash of the record that is looked at */
-	size_t at;           /* the sweep's bucket */
+	char looked_at[SPAWN_TOKEN_BYTES + 1]; /* token of the record that is looked at */
+	size_t at;                             /* the sweep's bucket */
+	uint64_t sweeps;                       /* how many have begun */
 	struct list recalled;
 	struct list buckets[BUCKETS]; /* struct spawn_key */
 };
@@ -78,9 +80,9 @@ static uint64_t add_hash(uint64_t hash, struct str s)
 	return hash;
 }
 
-uint64_t spawn_keys_hash(struct str route, struct str body)
+uint64_t spawn_keys_hash(struct str template, struct str body, struct str lease)
 {
-	return add_hash(add_hash(HASH_START, route), body);
+	return add_hash(add_hash(add_hash(HASH_START, template), body), lease);
 }
 
 static uint64_t hash_of(const struct fetch_caller *caller, struct str key)
@@ -106,12 +108,13 @@ bool spawn_key_is_good(struct str key)
 /* --- the journal -------------------------------------------------------------------------------------------------------------- */
 
 enum {
-	JOURNAL_KEY_BYTES = sizeof(SPAWN_KEYS_JOURNAL_PREFIX) + 16
+	JOURNAL_KEY_BYTES = sizeof(SPAWN_KEYS_JOURNAL_PREFIX) + SPAWN_TOKEN_BYTES
 };
 
-static void journal_key(uint64_t hash, char out[JOURNAL_KEY_BYTES])
+/* The token is nobody's choice: two records never meet under one key. */
+static void journal_key(const char *token, char out[JOURNAL_KEY_BYTES])
 {
-	snprintf(out, JOURNAL_KEY_BYTES, SPAWN_KEYS_JOURNAL_PREFIX "%016" PRIx64, hash);
+	snprintf(out, JOURNAL_KEY_BYTES, SPAWN_KEYS_JOURNAL_PREFIX "%s", token);
 }
 
 static void write_record(const struct spawn_key *r)
@@ -124,7 +127,7 @@ static void write_record(const struct spawn_key *r)
 
 	if (!r->keys->journal)
 		return;
-	journal_key(r->hash, key);
+	journal_key(r->token, key);
 	snprintf(body_hash, sizeof(body_hash), "%016" PRIx64, r->body_hash);
 	json_object_begin(&w, NULL);
 	json_cstr(&w, "upstream", u->name);
@@ -155,14 +158,19 @@ static void record_free(struct spawn_key *r)
 	free(r);
 }
 
-/* The key is free again. */
-static void forget(struct spawn_key *r)
+static void drop_record(struct spawn_keys *k, const char *token)
 {
 	char key[JOURNAL_KEY_BYTES];
 
-	journal_key(r->hash, key);
-	if (r->keys->journal && r->token[0] && journal_drop(r->keys->journal, str_from(key)))
+	journal_key(token, key);
+	if (k->journal && token[0] && journal_drop(k->journal, str_from(key)))
 		log_debug("a record of an Idempotency-Key could not be dropped");
+}
+
+/* The key is free again. */
+static void forget(struct spawn_key *r)
+{
+	drop_record(r->keys, r->token);
 	r->keys->count--;
 	record_free(r);
 }
@@ -260,8 +268,12 @@ enum spawn_key_claim spawn_keys_claim(struct spawn_keys *k, const struct fetch_c
 	if (r->body_hash != body_hash)
 		return SPAWN_KEY_CONFLICT;
 	*out = r;
-	if (r->id[0])
+	if (r->id[0] && !spawn_is_known(k->spawns, r->token))
 		return SPAWN_KEY_DONE;
+	/* Its client was not there to be told, or the process before this one ended meanwhile: nobody has the sandbox. */
+	r->id[0] = '\0';
+	buf_reset(&r->head);
+	buf_reset(&r->body);
 	if (r->runner) {
 		list_add_tail(&r->waits, &wait->link);
 		return SPAWN_KEY_WAIT;
@@ -296,6 +308,8 @@ bool spawn_key_answer(const struct spawn_key *r, struct str *head, struct str *b
 
 void spawn_key_sending(struct spawn_key *r, const char *token)
 {
+	if (strcmp(r->token, token) != 0)
+		drop_record(r->keys, r->token);
 	memcpy(r->token, token, sizeof(r->token));
 	r->sending = true;
 	r->made_wall_ms = clock_wall_ns() / 1000000;
@@ -325,9 +339,10 @@ static void take_waits(struct spawn_key *r, struct list *out)
 	}
 }
 
-void spawn_key_made(struct spawn_key *r, const struct spawn_result *result)
+bool spawn_key_made(struct spawn_key *r, const struct spawn_result *result)
 {
 	struct list waits;
+	bool any;
 
 	r->runner = false;
 	memcpy(r->id, result->doc.id, sizeof(r->id));
@@ -340,7 +355,9 @@ void spawn_key_made(struct spawn_key *r, const struct spawn_result *result)
 	}
 	write_record(r);
 	take_waits(r, &waits);
+	any = !list_empty(&waits);
 	tell_waits(&waits, result);
+	return any;
 }
 
 void spawn_key_refused(struct spawn_key *r, const struct spawn_result *result)
@@ -348,7 +365,9 @@ void spawn_key_refused(struct spawn_key *r, const struct spawn_result *result)
 	struct list waits;
 
 	take_waits(r, &waits);
-	forget(r);
+	r->runner = false;
+	if (!spawn_is_known(r->keys->spawns, r->token))
+		forget(r);
 	tell_waits(&waits, result);
 }
 
@@ -375,35 +394,42 @@ static void on_kept(void *arg, const char *token, const char *id)
 	for (size_t i = 0; i < BUCKETS; i++)
 		LIST_FOREACH_SAFE (n, &k->buckets[i]) {
 			struct spawn_key *r = CONTAINER_OF(n, struct spawn_key, link);
-			if (!r->runner && !r->id[0] && strcmp(r->token, token) == 0)
+			if (!r->runner && strcmp(r->token, token) == 0)
 				forget(r);
 		}
 }
 
-static struct spawn_key *find_hash(struct spawn_keys *k, uint64_t hash)
+static struct spawn_key *find_token(struct spawn_keys *k, const char *token)
 {
-	LIST_FOREACH (n, bucket_of(k, hash))
-		if (CONTAINER_OF(n, struct spawn_key, link)->hash == hash)
-			return CONTAINER_OF(n, struct spawn_key, link);
+	for (size_t i = 0; i < BUCKETS; i++)
+		LIST_FOREACH (n, &k->buckets[i])
+			if (strcmp(CONTAINER_OF(n, struct spawn_key, link)->token, token) == 0)
+				return CONTAINER_OF(n, struct spawn_key, link);
 	return NULL;
 }
 
 static void sweep_on(struct spawn_keys *k);
 
-static void on_looked(void *arg, const struct fetch_answer *a)
-{
-	struct spawn_keys *k = arg;
-	struct spawn_key *r = find_hash(k, k->looked_at);
-
-	k->look = NULL;
-	if (r && a->end == FETCH_DONE && a->status == 404)
-		forget(r);
-	sweep_on(k);
-}
-
 static bool is_old(const struct spawn_key *r)
 {
 	return r->id[0] && clock_wall_ns() / 1000000 - r->made_wall_ms > SPAWN_KEYS_REMEMBERED_MS;
+}
+
+/* Nothing was made with it, and nothing is going to be: the process before this one ended before it was sent. */
+static bool is_empty(const struct spawn_key *r)
+{
+	return !r->runner && !r->id[0] && !spawn_is_known(r->keys->spawns, r->token);
+}
+
+static void on_looked(void *arg, const struct fetch_answer *a)
+{
+	struct spawn_keys *k = arg;
+	struct spawn_key *r = find_token(k, k->looked_at);
+
+	k->look = NULL;
+	if (r && is_old(r) && a->end == FETCH_DONE && a->status == 404)
+		forget(r);
+	sweep_on(k);
 }
 
 /* Whether the sandbox lives, asked of the server in its owner's name. */
@@ -420,22 +446,25 @@ static int look_at(struct spawn_keys *k, const struct spawn_key *r)
 		.arg = k,
 	};
 
-	k->looked_at = r->hash;
+	memcpy(k->looked_at, r->token, sizeof(k->looked_at));
 	return fetch_start(k->loop, &request, &k->look);
 }
 
-/* One after another, a bucket at a time; what is found alive is asked about again at the next sweep. */
+/* One after another; what is found alive is asked about again at the next sweep. */
 static void sweep_on(struct spawn_keys *k)
 {
 	for (; k->at < BUCKETS; k->at++)
-		LIST_FOREACH (n, &k->buckets[k->at]) {
-			const struct spawn_key *r = CONTAINER_OF(n, struct spawn_key, link);
-			if (!is_old(r))
+		LIST_FOREACH_SAFE (n, &k->buckets[k->at]) {
+			struct spawn_key *r = CONTAINER_OF(n, struct spawn_key, link);
+			if (is_empty(r)) {
+				forget(r);
 				continue;
-			k->at++;
-			if (look_at(k, r))
-				break;
-			return;
+			}
+			if (!is_old(r) || r->swept == k->sweeps)
+				continue;
+			r->swept = k->sweeps;
+			if (look_at(k, r) == 0)
+				return;
 		}
 }
 
@@ -448,6 +477,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 	if (k->look)
 		return;
 	k->at = 0;
+	k->sweeps++;
 	sweep_on(k);
 }
 
@@ -538,17 +568,24 @@ static void take_up(struct spawn_keys *k, const struct snapshot *snapshot, const
 	struct fetch_caller caller = {.user_id = text_of(record, "user")};
 	const char *token = text_of(record, "token");
 	const char *id = text_of(record, "id");
+	int64_t made = json_integer_value(json_object_get(record, "made"));
 	struct spawn_key *r;
 
-	if (!snapshot_find(snapshot, text_of(record, "upstream"), text_of(record, "url"), credential, &caller.upstream,
-			   &caller.key) ||
-	    !spawn_key_is_good(str_from(text_of(record, "key"))) || strlen(token) != SPAWN_TOKEN_BYTES)
+	if (strlen(token) != SPAWN_TOKEN_BYTES || !caller.user_id[0] ||
+	    !spawn_key_is_good(str_from(text_of(record, "key"))))
 		return;
+	if (!snapshot_find(snapshot, text_of(record, "upstream"), text_of(record, "url"), credential, &caller.upstream,
+			   &caller.key)) {
+		/* Upstream or credential may be configured again; but not for ever. */
+		if (clock_wall_ns() / 1000000 - made > SPAWN_KEYS_REMEMBERED_MS)
+			drop_record(k, token);
+		return;
+	}
 	r = add(k, &caller, credential, str_from(text_of(record, "key")));
 	if (!r)
 		return;
 	r->body_hash = strtoull(text_of(record, "body"), NULL, 16);
-	r->made_wall_ms = json_integer_value(json_object_get(record, "made"));
+	r->made_wall_ms = made;
 	memcpy(r->token, token, sizeof(r->token));
 	r->sending = true;
 	if (sandbox_doc_id_is_good(str_from(id)))

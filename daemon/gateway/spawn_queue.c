@@ -50,14 +50,26 @@ static bool is_present(const struct spawn_turns_owner *o)
 	return o->nwaiting || o->running;
 }
 
-/* Nobody waits or runs: what was used is forgotten, so that numbers stay small and old debts end. */
+bool spawn_turns_are_idle(const struct spawn_turns *q)
+{
+	return q->waiting == 0 && q->running == 0;
+}
+
+/*
+ * Forgets those who are away: who has no more time than a newcomer; the rest when there are too many, and when nobody waits or
+ * runs at all, so that numbers stay small and old debts end.
+ */
 static void forget(struct spawn_turns *q)
 {
+	bool idle = spawn_turns_are_idle(q);
 	size_t n = 0;
+
+	if (idle)
+		q->least_ms = 0;
 
 	LIST_FOREACH_SAFE (node, &q->owners) {
 		struct spawn_turns_owner *o = CONTAINER_OF(node, struct spawn_turns_owner, link);
-		if (!is_present(o) && (n > OWNERS_MAX || o->used_ms <= q->least_ms))
+		if (!is_present(o) && (idle || n >= OWNERS_MAX || o->used_ms <= q->least_ms))
 			owner_free(o);
 		else
 			n++;
@@ -84,14 +96,36 @@ static struct spawn_turns_owner *find_owner(struct spawn_turns *q, const char *n
 	return o;
 }
 
+/* So many of the turns one owner may have at a time. */
+static size_t share_of(const struct spawn_turns *q)
+{
+	return (q->max_running + 1) / 2;
+}
+
+static size_t above(size_t n, size_t bound)
+{
+	return n > bound ? n - bound : 0;
+}
+
+/* Whether one more of that owner may wait. Those whose turn is free, and comes with the next run, do not wait. */
+static bool has_place(const struct spawn_turns *q, const struct spawn_turns_owner *o)
+{
+	size_t free_turns = q->max_running - q->running;
+	size_t own_turns = above(share_of(q), o->running);
+	size_t own = above(o->nwaiting, own_turns < free_turns ? own_turns : free_turns);
+
+	if (q->waiting < free_turns && o->nwaiting < own_turns)
+		return true;
+	return above(q->waiting, free_turns) < q->max_waiting && own < (q->max_waiting + 3) / 4;
+}
+
 int spawn_turn_ask(struct spawn_turns *q, struct spawn_turn *t, const char *owner)
 {
 	struct spawn_turns_owner *o = find_owner(q, owner);
 
 	if (!o)
 		return -ENOMEM;
-	if (q->running >= (q->max_running + 1) / 2 &&
-	    (q->waiting >= q->max_waiting || o->nwaiting >= (q->max_waiting + 3) / 4)) {
+	if (!has_place(q, o)) {
 		if (!is_present(o) && o->used_ms <= q->least_ms)
 			owner_free(o);
 		return -EBUSY;
@@ -130,14 +164,17 @@ void spawn_turn_end(struct spawn_turn *t, uint64_t now_ms)
 	forget(q);
 }
 
-/* The owner that runs least, and of those the one that has used least; NULL when nobody may have a turn. */
+/*
+ * The owner that runs least, of those the one that has used least, of those the one whose turn was longest ago; NULL when nobody may
+ * have a turn.
+ */
 static struct spawn_turns_owner *next_owner(struct spawn_turns *q)
 {
 	struct spawn_turns_owner *best = NULL;
 
 	LIST_FOREACH (node, &q->owners) {
 		struct spawn_turns_owner *o = CONTAINER_OF(node, struct spawn_turns_owner, link);
-		if (o->nwaiting == 0 || o->running >= (q->max_running + 1) / 2)
+		if (o->nwaiting == 0 || o->running >= share_of(q))
 			continue;
 		if (!best || o->running < best->running || (o->running == best->running && o->used_ms < best->used_ms))
 			best = o;
@@ -160,6 +197,8 @@ void spawn_turns_run(struct spawn_turns *q, uint64_t now_ms)
 		o->running++;
 		q->running++;
 		q->served++;
+		list_remove(&o->link);
+		list_add_tail(&q->owners, &o->link);
 		t->running = true;
 		t->began_ms = now_ms;
 		if (o->used_ms > q->least_ms)

@@ -126,23 +126,45 @@ static unsigned cut_authority(struct str *text, struct str host, const char **wh
 	return 0;
 }
 
-unsigned target_parse(struct str text, struct str host, struct target *out, const char **why)
+/* Leaves the origin form; 0, or the status to answer. */
+static unsigned cut_form(struct str *text, struct str host, const char **why)
 {
-	const char *mark;
-
-	if (str_starts(text, STR("http://"))) {
-		unsigned status = cut_authority(&text, host, why);
+	if (str_starts(*text, STR("http://"))) {
+		unsigned status = cut_authority(text, host, why);
 		if (status)
 			return status;
 	}
-	if (text.p[0] != '/') {
-		*why = "the request target must begin with a slash";
-		return 400;
-	}
+	if (text->p[0] == '/')
+		return 0;
+	*why = "the request target must begin with a slash";
+	return 400;
+}
+
+static void split(struct str text, struct target *out)
+{
+	const char *mark = memchr(text.p, '?', text.n);
+
 	out->origin = text;
-	mark = memchr(text.p, '?', text.n);
 	out->path = mark ? str_of(text.p, (size_t)(mark - text.p)) : text;
 	out->query = mark ? str_of(mark + 1, text.n - out->path.n - 1) : str_of(NULL, 0);
+}
+
+unsigned target_parse(struct str text, struct str host, struct target *out, const char **why)
+{
+	unsigned status = cut_form(&text, host, why);
+
+	if (status)
+		return status;
+	split(text, out);
 	*why = check_path(out->path);
 	return *why ? 400 : 0;
+}
+
+unsigned target_parse_foreign(struct str text, struct str host, struct target *out, const char **why)
+{
+	unsigned status = str_eq(text, STR("*")) ? 0 : cut_form(&text, host, why);
+
+	if (status == 0)
+		split(text, out);
+	return status;
 }

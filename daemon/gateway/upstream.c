@@ -81,7 +81,7 @@ struct upstream {
 	uint64_t serial;
 	struct loop *loop;                 /* borrowed */
 	struct dialer *dialer;             /* borrowed */
-	struct config_upstream config;     /* own copy; only the values, name and url are owned copies below */
+	struct config_upstream config;     /* own copy; of what it points to only name and url, both owned */
 	char *name;                        /* owned */
 	char *url;                         /* owned; what libcurl dials */
 	char *unix_path;                   /* owned; NULL: TCP */
@@ -101,6 +101,7 @@ struct upstream {
 	size_t nleased;
 	size_t ndialling;
 	size_t nwaiting;
+	size_t nurgent; /* of them */
 	struct deadline_queue idle_deadlines;
 	struct deadline_queue wait_deadlines;
 	struct deadline_queue surplus_deadlines;
@@ -113,6 +114,8 @@ struct upstream {
 	struct upstream_owner *last; /* who was looked up last, kept for the next; or NULL */
 	unsigned failures;           /* dials that failed in a row */
 	bool circuit_open;
+	bool previews;       /* no connection is used twice, and no circuit opens */
+	bool far;            /* with previews: nothing near is dialled */
 	bool abandoned;      /* nobody holds a reference but its own connections */
 	unsigned circuit_ms; /* until the next try */
 	struct event *retry; /* owned; pending while the circuit is open and no dial is under way */
@@ -367,6 +370,7 @@ static void ticket_done(struct upstream_ticket *t)
 	list_remove(&t->link);
 	deadline_clear(&t->deadline);
 	t->upstream->nwaiting--;
+	t->upstream->nurgent -= t->urgent;
 	t->owner = NULL;
 	o->nwaiting--;
 	if (o->nwaiting == 0)
@@ -419,7 +423,7 @@ static void dial_failed(struct upstream *u, const char *why)
 	if (u->trouble[0] == '\0')
 		log_warn("upstream %s: cannot connect: %s", u->name, why);
 	snprintf(u->trouble, sizeof(u->trouble), "%s", why);
-	if (!u->circuit_open && ++u->failures >= CIRCUIT_FAILURES) {
+	if (!u->previews && !u->circuit_open && ++u->failures >= CIRCUIT_FAILURES) {
 		u->circuit_open = true;
 		u->circuit_ms = CIRCUIT_MIN_MS;
 		u->counters.circuit_opened++;
@@ -448,6 +452,9 @@ void upstream_recovered(struct upstream *u)
 	loop_defer(u->loop, &u->deliver);
 }
 
+#define NEAR_TEXT                                                                                                      \
+	"the preview's name stands for an address of this machine or its links: if that is meant, write preview.url"
+
 static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char *why)
 {
 	struct upstream_conn *c = arg;
@@ -466,6 +473,8 @@ static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char 
 		outcome = DIAL_FAILED;
 		why = "out of memory";
 	}
+	if (outcome == DIAL_NEAR)
+		why = NEAR_TEXT;
 	upstream_ref(u);
 	conn_close(c);
 	dial_failed(u, why);
@@ -487,6 +496,7 @@ static int conn_dial(struct upstream *u)
 		.cert_file = u->cert_file,
 		.key_file = u->key_file,
 		.proxy = u->proxy,
+		.no_near = u->far,
 		.share = u->share,
 		.timeout_ms = u->config.timeouts.connect_ms,
 	};
@@ -584,12 +594,20 @@ static size_t wanted(const struct upstream *u)
 	return n;
 }
 
+/* How many connections there may be now. */
+static size_t most_connections(const struct upstream *u)
+{
+	size_t extra = u->nurgent < UPSTREAM_URGENT_CONNECTIONS ? u->nurgent : UPSTREAM_URGENT_CONNECTIONS;
+
+	return u->config.pool.max_connections + extra;
+}
+
 /* Dials as many as are wanted and allowed. */
 static void dial_wanted(struct upstream *u)
 {
 	size_t want = u->circuit_open || u->abandoned ? 0 : wanted(u);
 
-	while (u->ndialling + u->nidle < want && connections(u) < u->config.pool.max_connections)
+	while (u->ndialling + u->nidle < want && connections(u) < most_connections(u))
 		if (conn_dial(u)) {
 			fail_next(u, UPSTREAM_NO_MEMORY, "out of memory");
 			return;
@@ -616,7 +634,10 @@ static void serve(struct upstream *u, struct upstream_ticket *t)
 		return;
 	/* Behind the others whose turn has not come. */
 	list_remove(&o->turn);
-	list_add_tail(&u->turns, &o->turn);
+	if (t->urgent)
+		list_add_head(&u->turns, &o->turn);
+	else
+		list_add_tail(&u->turns, &o->turn);
 	u->counters.waited++;
 	u->counters.waited_ms += clock_ms() - t->since_ms;
 	ticket_done(t);
@@ -702,7 +723,7 @@ static bool queue_is_full(const struct upstream *u, const struct upstream_owner 
 	const struct config_pool *p = &u->config.pool;
 	size_t own_room = p->max_per_identity > o->held ? p->max_per_identity - o->held : 0;
 
-	return u->nwaiting >= p->max_connections - u->nleased + p->max_waiting ||
+	return u->nwaiting + u->nleased >= p->max_connections + p->max_waiting ||
 	       o->nwaiting >= own_room + (p->max_waiting + 3) / 4;
 }
 
@@ -711,9 +732,12 @@ static void join_queue(struct upstream *u, struct upstream_ticket *t, struct ups
 	t->owner = o;
 	t->since_ms = clock_ms();
 	list_add_tail(&o->waiting, &t->link);
-	if (o->nwaiting++ == 0)
+	if (o->nwaiting++ == 0 && t->urgent)
+		list_add_head(&u->turns, &o->turn);
+	else if (o->nwaiting == 1)
 		list_add_tail(&u->turns, &o->turn);
 	u->nwaiting++;
+	u->nurgent += t->urgent;
 	deadline_set(&u->wait_deadlines, &t->deadline);
 	loop_defer(u->loop, &u->deliver);
 }
@@ -731,7 +755,7 @@ enum upstream_lease upstream_lease(struct upstream *u, struct upstream_ticket *t
 	*out = NULL;
 	if (!o)
 		return UPSTREAM_LEASE_NO_MEMORY;
-	if (!fresh && u->nwaiting == 0 && o->held < u->config.pool.max_per_identity) {
+	if (!fresh && (u->nwaiting == 0 || t->urgent) && o->held < u->config.pool.max_per_identity) {
 		*out = lease_idle(u, o, false);
 		if (*out)
 			return UPSTREAM_LEASE_NOW;
@@ -741,7 +765,7 @@ enum upstream_lease upstream_lease(struct upstream *u, struct upstream_ticket *t
 		owner_maybe_free(u, o);
 		return UPSTREAM_LEASE_DOWN;
 	}
-	if (queue_is_full(u, o)) {
+	if (!t->urgent && queue_is_full(u, o)) {
 		u->counters.refused++;
 		owner_maybe_free(u, o);
 		return UPSTREAM_LEASE_FULL;
@@ -844,7 +868,8 @@ void upstream_release(struct upstream_conn **conn, bool reusable)
 	CHECK(c->state == CONN_LEASED);
 	c->events = NULL;
 	c->arg = NULL;
-	if (!reusable) {
+	/* What was made for an urgent one beyond the bound goes with it. */
+	if (!reusable || c->upstream->previews || connections(c->upstream) > most_connections(c->upstream)) {
 		conn_close(c);
 		return;
 	}
@@ -935,15 +960,22 @@ struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const st
 	u->authority = make_authority(config);
 	/* Only the values are kept; what is owned elsewhere is not to be reached from here. */
 	u->config.name = u->name;
-	u->config.url = u->config.path = u->config.host = u->config.proxy = NULL;
+	u->config.url = strdup(config->url ? config->url : ""); /* a preview front has none */
+	u->config.path = u->config.host = u->config.proxy = NULL;
 	memset(&u->config.tls, 0, sizeof(u->config.tls));
 	u->retry = evtimer_new(loop_base(loop), on_retry, u);
-	if (!u->name || !u->authority || !prepare_dials(u, config, unix_path) || !u->retry) {
+	if (!u->name || !u->config.url || !u->authority || !prepare_dials(u, config, unix_path) || !u->retry) {
 		upstream_unref(u);
 		return NULL;
 	}
 	loop_defer(loop, &u->deliver); /* pool.min_idle */
 	return u;
+}
+
+void upstream_serve_previews(struct upstream *u, bool far)
+{
+	u->previews = true;
+	u->far = far;
 }
 
 struct upstream *upstream_ref(struct upstream *u)
@@ -977,6 +1009,7 @@ void upstream_unref(struct upstream *u)
 			deadline_queue_fini(&u->exchange_deadlines[i]);
 		if (u->retry)
 			event_free(u->retry);
+		free(u->config.url);
 		free(u->name);
 		free(u->url);
 		free(u->unix_path);
@@ -1013,6 +1046,11 @@ uint64_t upstream_serial(const struct upstream *u)
 const char *upstream_authority(const struct upstream *u)
 {
 	return u->authority;
+}
+
+const char *upstream_unix_path(const struct upstream *u)
+{
+	return u->unix_path;
 }
 
 const struct config_upstream *upstream_config(const struct upstream *u)

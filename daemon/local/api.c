@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * In the server's own order: the key, then OPTIONS, then the route. What fails here is answered at the head, before
- * any of the body is read.
+ * Preview traffic, told by its Host, passes without a key: it carries none. Then in the server's own order: the key,
+ * then OPTIONS, then the route. What fails here is answered at the head, before any of the body is read.
  */
 #include "local/api.h"
 
+#include <errno.h>
+
 #include "common/check.h"
+#include "local/api_events.h"
 #include "local/api_exec.h"
 #include "local/api_files.h"
 #include "local/api_sandbox.h"
 #include "local/api_system.h"
 #include "local/api_templates.h"
+#include "local/preview.h"
+#include "local/preview_host.h"
+#include "local/records.h"
 #include "local/templates.h"
 
 static const struct {
@@ -24,6 +30,7 @@ static const struct {
 	[ROUTE_SNAPSHOTS] = {api_system_snapshots, {2 << 20, 413}},
 	[ROUTE_SYSTEM_STATS] = {api_system_stats, {2 << 20, 413}},
 	[ROUTE_QUOTA_SUMMARY] = {api_system_quota_summary, {2 << 20, 413}},
+	[ROUTE_EVENTS] = {api_events_stream, {2 << 20, 413}},
 	[ROUTE_PROVIDERS] = {api_system_providers, {2 << 20, 413}},
 	[ROUTE_PROVIDERS_TEST] = {api_system_providers_test, {2 << 20, 413}},
 	[ROUTE_PROVIDER] = {api_system_provider, {2 << 20, 413}},
@@ -99,15 +106,19 @@ static bool is_from_a_web_page(const struct api *api, const struct conn *c)
 	return conn_header(c, STR("origin")).p || (host.p && !is_loopback_host(host));
 }
 
+/* False: answered. */
 static bool take_param(struct call *call, struct str param)
 {
 	char *to = buf_reserve(&call->param, param.n + 1);
-	ssize_t n = to ? route_decode_param(param, to) : -1;
+	ssize_t n = to ? route_decode_param(param, to) : -ENOMEM;
 
-	if (n < 0)
-		return false;
-	buf_commit(&call->param, (size_t)n);
-	return true;
+	if (n == -ENOMEM)
+		call_no_memory(call);
+	else if (n < 0)
+		call_error(call, CALL_BAD_REQUEST, "invalid escape in the path");
+	else
+		buf_commit(&call->param, (size_t)n);
+	return n >= 0;
 }
 
 static struct conn_body_limit begin_call(struct api *api, struct conn *c, const struct route_match *match)
@@ -118,17 +129,42 @@ static struct conn_body_limit begin_call(struct api *api, struct conn *c, const 
 		call_refuse(c, CALL_UNAVAILABLE, "out of memory");
 		return answered;
 	}
-	if (!take_param(call, match->param)) {
-		call_error(call, CALL_BAD_REQUEST, "invalid escape in the path");
+	if (!take_param(call, match->param))
 		return answered;
-	}
 	return handlers[match->route].limit;
+}
+
+/* Whether the request is for a program in a sandbox, and no business of the API's; then it is under way or answered. */
+static bool is_preview(struct api *api, struct conn *c)
+{
+	struct preview_host host;
+
+	/* A TCP port is reached by every local user and every web page; whose sandbox it is, a gateway must say. */
+	if (conn_is_tcp(c))
+		return false;
+	switch (preview_host_parse(conn_header(c, STR("host")), &host)) {
+	case PREVIEW_HOST_NONE:
+		return false;
+	case PREVIEW_HOST_BAD_PORT:
+		call_refuse(c, CALL_BAD_REQUEST, "invalid preview port");
+		return true;
+	case PREVIEW_HOST_OK:
+		if (api->stopping)
+			call_refuse(c, CALL_UNAVAILABLE, "the server is stopping");
+		else
+			preview_begin(api->previews, api->records, c, &host);
+		return true;
+	}
+	return false;
 }
 
 static struct conn_body_limit on_head(void *arg, struct conn *c)
 {
 	struct api *api = arg;
 	struct route_match match;
+
+	if (is_preview(api, c))
+		return answered;
 
 	if (!api_keys_admit(&api->keys, conn_header(c, STR("x-admin-api-key")), conn_header(c, STR("x-api-key")))) {
 		call_refuse(c, CALL_UNAUTHORIZED, "invalid or missing API key");
@@ -162,6 +198,26 @@ static void on_request(void *arg, struct conn *c)
 	(void)arg;
 	CHECK(call && handlers[call->route].handle);
 	handlers[call->route].handle(call);
+}
+
+static void on_destroyed(void *arg, const struct record *r)
+{
+	const struct api *api = arg;
+
+	events_tell(api->events, EVENTS_SANDBOX_DESTROYED, str_from(r->id), NULL);
+}
+
+static void on_gone(void *arg, struct record *r)
+{
+	(void)arg;
+	preview_drop_all(r);
+}
+
+void api_watch_records(struct api *api)
+{
+	static const struct records_watch watch = {.on_destroyed = on_destroyed, .on_gone = on_gone};
+
+	records_watch(api->records, &watch, api);
 }
 
 const struct conn_handler *api_handler(void)

@@ -8,6 +8,9 @@
  * output, or HEAD_MS after the start when there is none. Then a blank line, which every client skips, is sent when
  * nothing else was for the API's beat_ms.
  *
+ * Of a stream nothing but its end says that it is whole, and nothing the exit code. A client that asks for it by
+ * "Accept: application/x-ndjson; exit=1" gets a last record of its own.
+ *
  * The client's close, also of its sending side alone, kills the command's process group; the timeout does too, and is
  * answered on time whatever the command does.
  */
@@ -42,6 +45,8 @@ enum exec_state {
 struct exec {
 	struct call *call; /* borrowed */
 	enum exec_state state;
+	bool wants_exit; /* streamed: the last record tells the exit code */
+	bool told;       /* plain: those who listen to events know of its start, and not of its end */
 	uint64_t began_ns;
 	struct event *timeout;    /* owned; NULL without one */
 	struct event *beat;       /* owned; the head's timer, then the blank lines' */
@@ -49,12 +54,23 @@ struct exec {
 	struct utf8_tail tail[2]; /* streamed */
 };
 
+/* To those who listen to events, of a plain exec's end. */
+static void tell_fault(struct exec *x, enum events_type type, const char *text)
+{
+	const struct events_fault fault = {"exec", str_from(text)};
+
+	x->told = false;
+	events_tell(x->call->api->events, type, buf_str(&x->call->param), &fault);
+}
+
 static void on_exec_over(struct call *call)
 {
 	struct exec *x = call->state;
 
 	if (!x)
 		return;
+	if (x->told)
+		tell_fault(x, EVENTS_EXEC_FAILED, "exec: the answer was given up");
 	if (x->timeout)
 		event_free(x->timeout);
 	if (x->beat)
@@ -72,6 +88,8 @@ static void answer_result(struct exec *x, int exit_code)
 	struct json_writer w = json_writer(&body);
 	char duration[40];
 
+	x->told = false;
+	call_tell(x->call, EVENTS_EXEC_COMPLETED);
 	duration_format((int64_t)(clock_ns() - x->began_ns), duration);
 	json_object_begin(&w, NULL);
 	json_int(&w, "exit_code", exit_code);
@@ -87,8 +105,9 @@ static void collect(struct exec *x, unsigned stream, struct str piece)
 	struct buf *out = &x->output[stream];
 
 	if (out->len + piece.n > OUTPUT_MAX_BYTES) {
-		call_error(x->call, CALL_INTERNAL_ERROR,
-			   "exec: the output is larger than 16 MiB; use \"stream\": true");
+		x->told = false;
+		call_fail(x->call, CALL_INTERNAL_ERROR, EVENTS_EXEC_FAILED,
+			  "exec: the output is larger than 16 MiB; use \"stream\": true");
 		return;
 	}
 	buf_add_str(out, piece);
@@ -111,32 +130,61 @@ static void begin_stream(struct exec *x)
 	if (x->state != EXEC_WAITING)
 		return;
 	x->state = EXEC_STREAMING;
-	conn_begin(x->call->conn, 200, "application/x-ndjson", STR("Cache-Control: no-cache\r\n"), -1);
+	conn_begin(x->call->conn, 200, "application/x-ndjson",
+		   x->wants_exit ? STR("Cache-Control: no-cache\r\nStacygate-Exit: 1\r\n")
+				 : STR("Cache-Control: no-cache\r\n"),
+		   -1);
 	arm_beat(x);
 }
 
-/* One record. False: it was too much for the memory, and the call is over. */
-static bool send_record(struct exec *x, unsigned stream, struct str data)
+/* Sends a record and frees it. False: it was too much for the memory, and the call is over. */
+static bool send_line(struct exec *x, struct buf *line)
 {
 	struct call *call = x->call;
+	bool failed;
+
+	buf_add_char(line, '\n');
+	failed = line->failed;
+	if (failed) {
+		conn_abort(call->conn);
+		call_over(call);
+	} else if (conn_send(call->conn, buf_str(line)) && call->job) {
+		sandbox_job_pause(call->job, true);
+	}
+	buf_fini(line);
+	return !failed;
+}
+
+static bool send_record(struct exec *x, unsigned stream, struct str data)
+{
 	struct buf line = BUF_EMPTY;
 	struct json_writer w = json_writer(&line);
-	bool failed;
 
 	json_object_begin(&w, NULL);
 	json_cstr(&w, "stream", stream == 0 ? "stdout" : "stderr");
 	json_str(&w, "data", data);
 	json_object_end(&w);
-	buf_add_char(&line, '\n');
-	failed = line.failed;
-	if (failed) {
-		conn_abort(call->conn);
-		call_over(call);
-	} else if (conn_send(call->conn, buf_str(&line)) && call->job) {
-		sandbox_job_pause(call->job, true);
+	return send_line(x, &line);
+}
+
+/* The last record: the exit code, or why there is none. */
+static bool send_exit(struct exec *x, const struct job_result *result)
+{
+	struct buf line = BUF_EMPTY;
+	struct json_writer w = json_writer(&line);
+	char duration[40];
+
+	duration_format((int64_t)(clock_ns() - x->began_ns), duration);
+	json_object_begin(&w, NULL);
+	if (result->outcome == JOB_OK) {
+		json_int(&w, "exit_code", result->exit_code);
+	} else {
+		json_nothing(&w, "exit_code");
+		json_cstr(&w, "error", result->text ? result->text : "the sandbox is gone");
 	}
-	buf_fini(&line);
-	return !failed;
+	json_cstr(&w, "duration", duration);
+	json_object_end(&w);
+	return send_line(x, &line);
 }
 
 static bool send_piece(struct exec *x, unsigned stream, struct str piece)
@@ -163,7 +211,7 @@ static bool send_tails(struct exec *x)
 	return true;
 }
 
-static void end_stream(struct exec *x, const char *last_line)
+static void end_stream(struct exec *x, const char *last_line, const struct job_result *result)
 {
 	struct call *call = x->call;
 
@@ -171,6 +219,8 @@ static void end_stream(struct exec *x, const char *last_line)
 	if (!send_tails(x))
 		return;
 	if (*last_line && !send_record(x, 1, str_from(last_line)))
+		return;
+	if (x->wants_exit && !send_exit(x, result))
 		return;
 	conn_end(call->conn);
 	call_over(call);
@@ -191,6 +241,14 @@ static void on_data(void *arg, unsigned stream, const char *p, size_t n)
 	(void)send_piece(x, index, str_of(p, n));
 }
 
+static void fail_to_run(struct exec *x, const struct job_result *result)
+{
+	bool plain = x->state == EXEC_COLLECTING;
+
+	x->told = false;
+	call_job_failed(x->call, result, plain ? EVENTS_EXEC_FAILED : EVENTS_OPERATION_FAILED, "exec");
+}
+
 static void on_end(void *arg, const struct job_result *result)
 {
 	struct exec *x = arg;
@@ -198,13 +256,13 @@ static void on_end(void *arg, const struct job_result *result)
 
 	call->job = NULL;
 	if (x->state == EXEC_STREAMING)
-		end_stream(x, result->outcome == JOB_FAILED && result->text ? result->text : "");
-	else if (result->outcome != JOB_OK)
-		call_job_failed(call, result, "exec");
-	else if (x->state == EXEC_WAITING)
-		end_stream(x, "");
-	else
+		end_stream(x, result->outcome == JOB_FAILED && result->text ? result->text : "", result);
+	else if (result->outcome == JOB_OK && x->state == EXEC_WAITING)
+		end_stream(x, "", result);
+	else if (result->outcome == JOB_OK)
 		answer_result(x, result->exit_code);
+	else
+		fail_to_run(x, result);
 }
 
 /* The command had its time. Its job is dropped, which kills it; what it printed in a plain exec is discarded. */
@@ -212,6 +270,7 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg)
 {
 	struct exec *x = arg;
 	struct call *call = x->call;
+	const struct job_result killed = {.outcome = JOB_OK, .exit_code = -1};
 	struct buf line = BUF_EMPTY;
 
 	(void)fd;
@@ -219,12 +278,14 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg)
 	sandbox_job_cancel(call->job);
 	call->job = NULL;
 	if (x->state == EXEC_COLLECTING) {
-		call_error(call, CALL_TIMEOUT, "exec timeout: %.*s", STR_ARG(buf_str(&call->param)));
+		x->told = false;
+		call_fail(call, CALL_TIMEOUT, EVENTS_EXEC_TIMEOUT, "exec timeout: %.*s",
+			  STR_ARG(buf_str(&call->param)));
 		return;
 	}
 	buf_addf(&line, "exec timeout: %.*s", STR_ARG(buf_str(&call->param)));
 	buf_add_char(&line, '\0');
-	end_stream(x, line.failed ? "exec timeout" : buf_data(&line));
+	end_stream(x, line.failed ? "exec timeout" : buf_data(&line), &killed);
 	buf_fini(&line);
 }
 
@@ -329,13 +390,17 @@ static void start(struct call *call, struct record *r, const struct exec_command
 	}
 	x->call = call;
 	x->state = stream ? EXEC_WAITING : EXEC_COLLECTING;
+	x->wants_exit = stream && exec_wants_exit(conn_header(call->conn, STR("accept")));
 	x->began_ns = clock_ns();
 	if (!make_timers(x, timeout_ns)) {
 		call_no_memory(call);
 		return;
 	}
 	call->job = sandbox_exec(r->sandbox, &cmd->spec, &job_events, x);
-	(void)call_has_job(call);
+	if (!call_has_job(call) || stream)
+		return;
+	x->told = true;
+	call_tell(call, EVENTS_EXEC_STARTED);
 }
 
 /* False: answered. */

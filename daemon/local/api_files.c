@@ -41,10 +41,12 @@ static void on_simple_end(void *arg, const struct job_result *result)
 	const struct simple_words *words = call->state;
 
 	call->job = NULL;
+	if (result->outcome == JOB_OK && words == &write_words)
+		call_tell(call, EVENTS_FILE_WRITTEN);
 	if (result->outcome == JOB_OK)
 		call_status(call, words->done);
 	else
-		call_job_failed(call, result, words->prefix);
+		call_job_failed(call, result, EVENTS_OPERATION_FAILED, words->prefix);
 }
 
 static const struct job_events simple_events = {.on_end = on_simple_end};
@@ -183,6 +185,7 @@ void api_files_delete(struct call *call)
 struct reading {
 	struct call *call; /* borrowed */
 	bool begun;        /* the head is out */
+	uint64_t size;     /* bytes that it has, as the init says */
 	uint64_t left;     /* bytes still to come */
 };
 
@@ -200,7 +203,7 @@ static void on_read_drained(struct call *call)
 static void begin_read(struct reading *f, uint64_t bytes)
 {
 	f->begun = true;
-	f->left = bytes;
+	f->size = f->left = bytes;
 	conn_begin(f->call->conn, 200, "application/octet-stream", STR(""), (int64_t)bytes);
 }
 
@@ -223,6 +226,9 @@ static void on_read_data(void *arg, unsigned stream, const char *p, size_t n)
 	if (n > f->left)
 		n = (size_t)f->left;
 	f->left -= n;
+	/* The client may leave with the last byte, before the job ends. */
+	if (f->left == 0 && n)
+		call_tell(f->call, EVENTS_FILE_READ);
 	if (conn_send(f->call->conn, str_of(p, n)))
 		sandbox_job_pause(f->call->job, true);
 }
@@ -234,11 +240,13 @@ static void on_read_end(void *arg, const struct job_result *result)
 
 	call->job = NULL;
 	if (!f->begun && result->outcome != JOB_OK) {
-		call_job_failed(call, result, "reading file");
+		call_job_failed(call, result, EVENTS_OPERATION_FAILED, "reading file");
 		return;
 	}
 	if (!f->begun)
 		begin_read(f, 0);
+	if (f->size == 0)
+		call_tell(call, EVENTS_FILE_READ);
 	if (f->left)
 		conn_abort(call->conn);
 	else
@@ -413,7 +421,7 @@ static void on_listing_end(void *arg, const struct job_result *result)
 
 	call->job = NULL;
 	if (result->outcome != JOB_OK) {
-		call_job_failed(call, result, l->prefix);
+		call_job_failed(call, result, EVENTS_OPERATION_FAILED, l->prefix);
 		return;
 	}
 	if (l->text.failed || l->entries.failed) {

@@ -37,10 +37,13 @@ static void on_spawned(void *arg, struct record *r, int error, const char *why)
 	struct call *call = arg;
 
 	call->state = NULL;
-	if (error)
-		call_error(call, CALL_INTERNAL_ERROR, "spawning sandbox: %s", why);
-	else
-		answer_record(call, 201, r);
+	if (error) {
+		call_fail(call, CALL_INTERNAL_ERROR, EVENTS_OPERATION_FAILED, "spawning sandbox: %s", why);
+		return;
+	}
+	events_tell(call->api->events, EVENTS_SANDBOX_CREATED, str_from(r->id), NULL);
+	events_tell(call->api->events, EVENTS_SANDBOX_RUNNING, str_from(r->id), NULL);
+	answer_record(call, 201, r);
 }
 
 static void start_spawn(struct call *call, const struct spawn_fields *f, const struct template *t, int64_t ttl_ns)
@@ -76,7 +79,8 @@ static void spawn(struct call *call, struct spawn_fields *f, const struct templa
 		return;
 	}
 	if (!spawn_provider_known(f->provider)) {
-		call_error(call, CALL_NOT_FOUND, "getting provider: provider not found: %.*s", STR_ARG(f->provider));
+		call_fail(call, CALL_NOT_FOUND, EVENTS_OPERATION_FAILED, "getting provider: provider not found: %.*s",
+			  STR_ARG(f->provider));
 		return;
 	}
 	fault = spawn_ttl(f, t, &ttl_ns);
@@ -92,22 +96,27 @@ static void spawn(struct call *call, struct spawn_fields *f, const struct templa
 	start_spawn(call, f, t, ttl_ns);
 }
 
-/* The body of spawn and admission, with the owner that counts; false: answered. */
-static bool read_spawn(struct call *call, struct spawn_fields *f)
+/* The owner that counts: the header before the body. False: answered. */
+static bool read_owner(struct call *call, struct spawn_fields *f)
 {
 	struct str header = str_trim(conn_header(call->conn, STR("x-user-id")));
 	const char *fault;
-	size_t n;
-	const struct go_field *table = spawn_fields_table(&n);
 
-	if (!call_bind(call, table, n, f))
-		return false;
 	f->owner_id = header.n ? header : str_trim(f->owner_id);
 	fault = spawn_owner_fault(f->owner_id);
 	if (!*fault)
 		return true;
 	call_error(call, CALL_BAD_REQUEST, "invalid input: %s", fault);
 	return false;
+}
+
+/* The body of spawn and admission; false: answered. */
+static bool read_spawn(struct call *call, struct spawn_fields *f)
+{
+	size_t n;
+	const struct go_field *table = spawn_fields_table(&n);
+
+	return call_bind(call, table, n, f) && read_owner(call, f);
 }
 
 void api_sandbox_spawn(struct call *call)
@@ -127,12 +136,15 @@ void api_sandbox_spawn(struct call *call)
 	spawn(call, &f, t);
 }
 
-/* Only provider and ttl can be given, and a body that cannot be read counts as none. */
+/* Image and owner come from elsewhere, and a body that cannot be read counts as none. */
 void api_sandbox_spawn_template(struct call *call)
 {
 	static const struct go_field table[] = {
 		{"provider", GO_STR, offsetof(struct spawn_fields, provider)},
 		{"ttl", GO_STR, offsetof(struct spawn_fields, ttl)},
+		{"memory_mb", GO_INT, offsetof(struct spawn_fields, memory_mb)},
+		{"vcpus", GO_INT, offsetof(struct spawn_fields, vcpus)},
+		{"metadata", GO_MAP, offsetof(struct spawn_fields, metadata)},
 	};
 	struct str name = buf_str(&call->param);
 	const struct template *t = templates_find(call->api->templates, name);
@@ -145,7 +157,8 @@ void api_sandbox_spawn_template(struct call *call)
 	if (go_json_parse(conn_body(call->conn), &call->body) ||
 	    go_json_bind(call->body, table, sizeof(table) / sizeof(table[0]), &f))
 		f = (struct spawn_fields){0};
-	spawn(call, &f, t);
+	if (read_owner(call, &f))
+		spawn(call, &f, t);
 }
 
 /* --- admission ---------------------------------------------------------------------------------------------------- */
@@ -247,6 +260,7 @@ void api_sandbox_destroy(struct call *call)
 	struct destroying *d;
 
 	if (!r || !r->sandbox) {
+		/* Also of one that was destroyed before: that is told again. */
 		if (r)
 			record_destroy(r, NULL);
 		call_status(call, "destroyed");

@@ -26,6 +26,7 @@ static const struct {
 	[CALL_TIMEOUT] = {408, "TIMEOUT"},
 	[CALL_RESOURCE_LIMIT] = {429, "RESOURCE_LIMIT"},
 	[CALL_INTERNAL_ERROR] = {500, "INTERNAL_ERROR"},
+	[CALL_PROVIDER_ERROR] = {502, "PROVIDER_ERROR"},
 	[CALL_UNAVAILABLE] = {503, "UNAVAILABLE"},
 };
 
@@ -116,22 +117,72 @@ void call_no_memory(struct call *call)
 	call_over(call);
 }
 
-void call_error(struct call *call, enum call_error error, const char *fmt, ...)
+/* What a call's fault is told to have been done; NULL: it is told to nobody. */
+static const char *operation_of(enum route route)
 {
-	char *text = NULL;
-	va_list args;
-	int n;
+	static const char *const names[ROUTE_COUNT] = {
+		[ROUTE_SPAWN] = "spawn",
+		[ROUTE_TEMPLATE_SPAWN] = "spawn",
+		[ROUTE_EXEC] = "exec",
+		[ROUTE_FILE_WRITE] = "write_file",
+		[ROUTE_FILE_READ] = "read_file",
+		[ROUTE_FILE_DELETE] = "delete_file",
+		[ROUTE_FILE_LIST] = "list_files",
+		[ROUTE_FILE_STAT] = "stat_file",
+		[ROUTE_FILE_GLOB] = "glob_files",
+		[ROUTE_FILE_MOVE] = "move_file",
+		[ROUTE_FILE_CHMOD] = "chmod_file",
+	};
 
-	va_start(args, fmt);
-	n = vasprintf(&text, fmt, args);
-	va_end(args);
+	return names[route];
+}
+
+/* The sandbox that the path names; empty when it names none. */
+static struct str sandbox_of(const struct call *call)
+{
+	return call->route == ROUTE_TEMPLATE_SPAWN ? STR("") : buf_str(&call->param);
+}
+
+/* With EVENTS_TYPES nobody is told. */
+static void answer_fault(struct call *call, enum call_error error, enum events_type type, const char *fmt, va_list args)
+{
+	struct events_fault fault = {.operation = operation_of(call->route)};
+	char *text = NULL;
+	int n = vasprintf(&text, fmt, args);
+
 	if (n < 0) {
 		call_no_memory(call);
 		return;
 	}
-	send_error(call->conn, error, str_of(text, (size_t)n));
+	fault.error = str_of(text, (size_t)n);
+	if (type != EVENTS_TYPES && fault.operation)
+		events_tell(call->api->events, type, sandbox_of(call), &fault);
+	send_error(call->conn, error, fault.error);
 	free(text);
 	call_over(call);
+}
+
+void call_error(struct call *call, enum call_error error, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	answer_fault(call, error, error == CALL_RESOURCE_LIMIT ? EVENTS_RESOURCE_LIMIT : EVENTS_TYPES, fmt, args);
+	va_end(args);
+}
+
+void call_fail(struct call *call, enum call_error error, enum events_type type, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	answer_fault(call, error, type, fmt, args);
+	va_end(args);
+}
+
+void call_tell(const struct call *call, enum events_type type)
+{
+	events_tell(call->api->events, type, sandbox_of(call), NULL);
 }
 
 void call_json(struct call *call, unsigned status, struct buf *body)
@@ -158,13 +209,13 @@ void call_status(struct call *call, const char *status)
 	call_json(call, 200, &body);
 }
 
-void call_job_failed(struct call *call, const struct job_result *result, const char *prefix)
+void call_job_failed(struct call *call, const struct job_result *result, enum events_type type, const char *prefix)
 {
 	if (result->outcome == JOB_GONE)
-		call_error(call, CALL_NOT_FOUND, "sandbox destroyed: %.*s", STR_ARG(buf_str(&call->param)));
+		call_fail(call, CALL_NOT_FOUND, type, "sandbox destroyed: %.*s", STR_ARG(buf_str(&call->param)));
 	else
-		call_error(call, CALL_INTERNAL_ERROR, "%s: %s", prefix,
-			   result->text ? result->text : strerror(result->error));
+		call_fail(call, CALL_INTERNAL_ERROR, type, "%s: %s", prefix,
+			  result->text ? result->text : strerror(result->error));
 }
 
 /* --- asking ------------------------------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
  * what has arrived meanwhile. Requests are answered in order, one at a time.
  *
  *     HEAD -> [BODY ->] WORKING -> HEAD ...             a request after the other
+ *     HEAD -> WORKING -> CLOSED                         held and taken away: what comes behind the head is not parsed
  *     HEAD, BODY -> DISCARDING -> HEAD                  answered before the body was there (401, 404): it is swallowed
  *     any -> FLUSHING -> LINGERING -> CLOSED            the last answer goes out, then the client is waited for, since
  *                                                       a close with bytes unread would destroy what it has not read
@@ -176,6 +177,12 @@ static void hand_over(struct conn *c)
 static void after_head(struct conn *c, const struct http_head *head)
 {
 	CHECK(c->ans.state != ANSWER_OPEN);
+	if (c->req.held) {
+		conn_move(c, CONN_WORKING);
+		if (c->eof)
+			tell_half_closed(c);
+		return;
+	}
 	if (c->ans.state == ANSWER_DONE) {
 		if (!c->req.keep_alive)
 			conn_move(c, CONN_FLUSHING);
@@ -550,6 +557,24 @@ static void conn_close(struct conn *c)
 		watch->on_gone(c->req.watch_arg);
 	loop_defer(c->shared->loop, &c->destroy);
 	c->shared->on_closed(c->shared);
+}
+
+void conn_hold(struct conn *c)
+{
+	CHECK(c->state == CONN_HEAD && c->ans.state == ANSWER_NONE);
+	c->req.held = true;
+	c->req.keep_alive = false;
+}
+
+void conn_take(struct conn *c, struct conn_taken *out)
+{
+	CHECK(c->state == CONN_WORKING && c->req.held && c->ans.state == ANSWER_NONE);
+	*out = (struct conn_taken){.fd = c->fd, .ended = c->eof, .in = c->req.head, .out = c->out};
+	buf_add_str(&out->in, buf_str(&c->in));
+	c->req.head = c->out = BUF_EMPTY;
+	c->req.watch = NULL;
+	c->fd = -1;
+	conn_close(c);
 }
 
 static bool make_events(struct conn *c)

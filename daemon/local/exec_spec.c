@@ -41,6 +41,31 @@ enum exec_mode exec_mode_of(struct str mode)
 	return str_eq(mode, STR("argv")) ? EXEC_ARGV : EXEC_UNKNOWN;
 }
 
+/* Whether a media range of an Accept header is for NDJSON with the parameter exit=1. */
+static bool range_wants_exit(struct str range)
+{
+	bool wants = false;
+
+	if (!str_eq_nocase(str_trim(str_cut(&range, ';')), STR("application/x-ndjson")))
+		return false;
+	while (range.p) {
+		struct str value = str_cut(&range, ';');
+		struct str name = str_trim(str_cut(&value, '='));
+		value = str_trim(value);
+		if (str_eq_nocase(name, STR("exit")))
+			wants = str_eq(value, STR("1")) || str_eq(value, STR("\"1\""));
+	}
+	return wants;
+}
+
+bool exec_wants_exit(struct str accept)
+{
+	while (accept.p)
+		if (range_wants_exit(str_cut(&accept, ',')))
+			return true;
+	return false;
+}
+
 void exec_quote(struct buf *out, struct str arg)
 {
 	buf_add_str(out, STR(" '"));

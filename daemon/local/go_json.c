@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "common/buf.h"
+#include "common/reserve.h"
 #include "common/str.h"
 
 /* --- repairing the text --------------------------------------------------------------------------------------- */
@@ -82,7 +83,7 @@ int go_json_parse(struct str text, json_t **out)
 	json_t *value;
 
 	repair(text, &repaired);
-	if (repaired.failed) {
+	if (repaired.failed || reserve_is_low()) {
 		buf_fini(&repaired);
 		return -ENOMEM;
 	}

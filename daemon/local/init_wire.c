@@ -115,6 +115,10 @@ static void take_request(struct reader *r, struct wire_request *m)
 	case WIRE_CREDIT:
 		m->credit = (uint32_t)take_int(r, 4);
 		break;
+	case WIRE_CONNECT:
+		m->port = (uint16_t)take_int(r, 2);
+		r->bad |= m->port == 0;
+		break;
 	case WIRE_KILL:
 	case WIRE_CANCEL:
 		break;
@@ -131,7 +135,7 @@ int wire_parse_request(struct str in, struct wire_request *out, size_t *used)
 
 	if (rc <= 0)
 		return rc;
-	if (type < WIRE_EXEC_MORE || type > WIRE_CREDIT)
+	if (type < WIRE_EXEC_MORE || type > WIRE_CONNECT)
 		return -EPROTO;
 	*out = (struct wire_request){.type = (enum wire_request_type)type, .job = job};
 	take_request(&r, out);
@@ -199,6 +203,9 @@ static void take_event(struct reader *r, struct wire_event *m)
 	case WIRE_DONE:
 		take_done(r, m);
 		break;
+	case WIRE_CONNECTED:
+		r->bad |= m->job == 0;
+		break;
 	}
 	r->bad |= r->n != 0;
 }
@@ -212,7 +219,7 @@ int wire_parse_event(struct str in, struct wire_event *out, size_t *used)
 
 	if (rc <= 0)
 		return rc;
-	if (type < WIRE_READY || type > WIRE_LOG)
+	if (type < WIRE_READY || type > WIRE_CONNECTED)
 		return -EPROTO;
 	*out = (struct wire_event){.type = (enum wire_event_type)type, .job = job};
 	take_event(&r, out);
@@ -264,6 +271,8 @@ static size_t request_bytes(const struct wire_request *m)
 		return 4 + m->path.n;
 	case WIRE_CREDIT:
 		return 4;
+	case WIRE_CONNECT:
+		return 2;
 	case WIRE_KILL:
 	case WIRE_CANCEL:
 		return 0;
@@ -288,6 +297,8 @@ void wire_put_request(struct buf *out, const struct wire_request *m)
 		put_int(out, m->path.n, 4);
 	if (m->type == WIRE_CREDIT)
 		put_int(out, m->credit, 4);
+	if (m->type == WIRE_CONNECT)
+		put_int(out, m->port, 2);
 	buf_add_str(out, m->bytes);
 	buf_add_str(out, m->path);
 	buf_add_str(out, m->to);
@@ -297,6 +308,7 @@ static size_t event_bytes(const struct wire_event *m)
 {
 	switch (m->type) {
 	case WIRE_READY:
+	case WIRE_CONNECTED:
 		return 0;
 	case WIRE_SIZE:
 		return 8;

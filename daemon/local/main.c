@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/process.h"
+#include "common/reserve.h"
 #include "config.h"
 #include "local/api_keys.h"
 #include "local/key_files.h"
@@ -55,6 +56,8 @@ static int run(const struct options *options)
 	struct api_keys keys = {0};
 	int status = EXIT_CONFIG;
 
+	/* It does not bear to be without memory. */
+	json_set_alloc_funcs(reserve_malloc, reserve_free);
 	if (read_keys(options, &keys) == 0) {
 		process_clean_environment();
 		status = server_run(options, &keys);

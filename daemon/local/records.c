@@ -26,6 +26,7 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "local/go_json.h"
+#include "local/preview_host.h"
 #include "local/sandbox.h"
 
 enum {
@@ -45,6 +46,8 @@ struct records {
 	struct list remembered;    /* struct record: destroyed, the last one first */
 	size_t nremembered;
 	struct list buckets[BUCKETS];
+	const struct records_watch *watch; /* borrowed; NULL: nobody */
+	void *watch_arg;                   /* borrowed */
 };
 
 /* --- states ----------------------------------------------------------------------------------------------------- */
@@ -102,7 +105,7 @@ static void drop_details(struct record *r)
 
 static void record_free(struct record *r)
 {
-	CHECK(!r->sandbox && list_empty(&r->waiters));
+	CHECK(!r->sandbox && list_empty(&r->waiters) && list_empty(&r->previews));
 	list_remove(&r->link);
 	list_remove(&r->hash_link);
 	drop_details(r);
@@ -213,6 +216,14 @@ static void on_started(void *arg, int error, const char *why)
 	tell_started(r, error, why);
 }
 
+static void tell_destroyed(const struct record *r)
+{
+	const struct records *rs = r->records;
+
+	if (rs->watch && rs->watch->on_destroyed && r->announced && r->state == RECORD_DESTROYED)
+		rs->watch->on_destroyed(rs->watch_arg, r);
+}
+
 static void tell_waiters(struct record *r)
 {
 	while (!list_empty(&r->waiters)) {
@@ -228,6 +239,8 @@ static void on_gone(void *arg)
 	struct records *rs = r->records;
 
 	r->sandbox = NULL;
+	if (rs->watch && rs->watch->on_gone)
+		rs->watch->on_gone(rs->watch_arg, r);
 	if (r->state == RECORD_CREATING || r->state == RECORD_RUNNING) {
 		log_warn("%s: ended by itself", r->id);
 		record_move(r, RECORD_ERROR);
@@ -235,6 +248,7 @@ static void on_gone(void *arg)
 	tell_started(r, -ECHILD, "it ended while it was being started");
 	if (r->state == RECORD_EXPIRED)
 		record_move(r, RECORD_DESTROYED);
+	tell_destroyed(r);
 	tell_waiters(r);
 	if (!r->announced) {
 		if (r->state == RECORD_DESTROYED)
@@ -268,6 +282,7 @@ static struct record *record_new(struct records *rs, const struct record_spec *s
 	list_init(&r->link);
 	list_init(&r->hash_link);
 	list_init(&r->waiters);
+	list_init(&r->previews);
 	r->records = rs;
 	make_id(rs, r->id);
 	r->memory_mb = spec->memory_mb;
@@ -325,10 +340,12 @@ void record_destroy(struct record *r, struct record_waiter *w)
 		list_add_tail(&r->waiters, &w->link);
 	if (r->state == RECORD_CREATING || r->state == RECORD_RUNNING || r->state == RECORD_ERROR)
 		record_move(r, RECORD_DESTROYED);
-	if (r->sandbox)
+	if (r->sandbox) {
 		sandbox_destroy(r->sandbox);
-	else
+	} else {
+		tell_destroyed(r);
 		drop_details(r);
+	}
 }
 
 void record_waiter_cancel(struct record_waiter *w)
@@ -351,6 +368,12 @@ struct records *records_new(struct loop *loop, struct sandbox_host *host)
 	for (size_t i = 0; i < BUCKETS; i++)
 		list_init(&rs->buckets[i]);
 	return rs;
+}
+
+void records_watch(struct records *rs, const struct records_watch *watch, void *arg)
+{
+	rs->watch = watch;
+	rs->watch_arg = arg;
 }
 
 static void free_list(struct list *head)
@@ -408,6 +431,6 @@ void record_write(const struct record *r, struct json_writer *w, const char *key
 	json_cstr(w, "expires_at", time);
 	if (r->metadata && json_object_size(r->metadata))
 		go_json_emit(w, "metadata", r->metadata);
-	json_cstr(w, "preview_domain", "localhost");
+	json_cstr(w, "preview_domain", PREVIEW_DOMAIN);
 	json_object_end(w);
 }

@@ -20,6 +20,7 @@ static const struct {
 	{METHOD_GET, true, "snapshots", ROUTE_SNAPSHOTS},
 	{METHOD_GET, false, "system/stats", ROUTE_SYSTEM_STATS},
 	{METHOD_GET, false, "quotas/summary", ROUTE_QUOTA_SUMMARY},
+	{METHOD_GET, false, "events", ROUTE_EVENTS},
 	{METHOD_GET, true, "providers", ROUTE_PROVIDERS},
 	{METHOD_POST, false, "providers/test", ROUTE_PROVIDERS_TEST},
 	{METHOD_GET, false, "providers/{}", ROUTE_PROVIDER},

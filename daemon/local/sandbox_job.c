@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "common/check.h"
+#include "local/port_fd.h"
 #include "local/sandbox_private.h"
 
 enum {
@@ -176,6 +177,16 @@ struct sandbox_job *sandbox_exec(struct sandbox *sb, const struct exec_spec *spe
 	return job;
 }
 
+struct sandbox_job *sandbox_connect(struct sandbox *sb, uint16_t port, const struct job_events *events, void *arg)
+{
+	struct sandbox_job *job = job_new(sb, KIND_CONNECT, events, arg);
+
+	CHECK(port != 0);
+	if (job)
+		job_send(job, &(struct wire_request){.type = WIRE_CONNECT, .port = port});
+	return job;
+}
+
 void sandbox_job_kill(struct sandbox_job *job)
 {
 	CHECK(job->kind == KIND_EXEC);
@@ -283,6 +294,8 @@ static bool is_complete(const struct sandbox_job *job)
 		return job->sized && job->received == job->size;
 	if (job->kind == KIND_WRITE)
 		return job->content.len == 0;
+	if (job->kind == KIND_CONNECT)
+		return false; /* it ends with its descriptor */
 	return job->kind != KIND_STAT || job->entries == 1;
 }
 
@@ -296,6 +309,31 @@ static bool on_done(struct sandbox_job *job, const struct wire_event *e)
 		return false;
 	memcpy(text, e->text.n ? e->text.p : "", e->text.n);
 	text[e->text.n] = 0;
+	job_end(job, &result);
+	return true;
+}
+
+/* What is no connection to a port is never used; the init has no business to pass it. */
+static bool on_connected(struct sandbox_job *job)
+{
+	int fd = job->kind == KIND_CONNECT ? sandbox_take_passed(job->sb) : PORT_FD_NONE;
+	struct job_result result = {.outcome = JOB_OK};
+
+	if (fd == PORT_FD_NONE)
+		return false;
+	if (fd == PORT_FD_LOST) {
+		result = (struct job_result){.outcome = JOB_FAILED, .error = EMFILE, .text = "too many open files"};
+		job_end(job, &result);
+		return true;
+	}
+	if (!port_fd_is_connection(fd)) {
+		port_fd_close(&fd);
+		return false;
+	}
+	if (job->events.on_connected)
+		job->events.on_connected(job->arg, fd);
+	else
+		port_fd_close(&fd);
 	job_end(job, &result);
 	return true;
 }
@@ -315,6 +353,8 @@ bool sandbox_job_on_event(struct sandbox *sb, const struct wire_event *e)
 		return on_entry(job, e);
 	case WIRE_DONE:
 		return on_done(job, e);
+	case WIRE_CONNECTED:
+		return on_connected(job);
 	case WIRE_READY:
 	case WIRE_LOG:
 		break;

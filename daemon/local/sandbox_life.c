@@ -29,6 +29,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/process.h"
+#include "local/port_fd.h"
 #include "local/sandbox_private.h"
 
 enum {
@@ -173,6 +174,36 @@ static void on_event(struct sandbox *sb, const struct wire_event *e)
 		sandbox_fail(sb, "its init sends what it may not");
 }
 
+int sandbox_take_passed(struct sandbox *sb)
+{
+	int fd = sb->npassed ? sb->passed[0] : PORT_FD_NONE;
+
+	if (sb->npassed && --sb->npassed)
+		sb->passed[0] = sb->passed[1];
+	return fd;
+}
+
+static void drop_passed(struct sandbox *sb)
+{
+	while (sb->npassed) {
+		int fd = sandbox_take_passed(sb);
+		port_fd_close(&fd);
+	}
+}
+
+/* Keeps what came with some bytes until the message in them takes it. */
+static void keep_passed(struct sandbox *sb, int fd)
+{
+	if (fd == PORT_FD_NONE)
+		return;
+	if (sb->npassed < SANDBOX_PASSED_MAX && fd != PORT_FD_MANY) {
+		sb->passed[sb->npassed++] = fd;
+		return;
+	}
+	port_fd_close(&fd);
+	sandbox_fail(sb, "its init passes several descriptors");
+}
+
 static void take_messages(struct sandbox *sb)
 {
 	struct wire_event event;
@@ -186,6 +217,8 @@ static void take_messages(struct sandbox *sb)
 	}
 	if (rc < 0)
 		sandbox_fail(sb, "its init sends no valid message");
+	else if (sb->npassed > 1 || (sb->npassed && sb->in.len == 0))
+		sandbox_fail(sb, "its init passes a descriptor that nobody asked for");
 }
 
 static void on_sock_end(struct sandbox *sb)
@@ -210,15 +243,17 @@ static void on_sock(evutil_socket_t fd, short what, void *arg)
 		sandbox_fail(sb, "no memory");
 		return;
 	}
-	/* recv() without room for control data: descriptors that it passes are dropped by the kernel. */
-	ssize_t n = recv(fd, to, RECEIVE_MAX, MSG_DONTWAIT);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	int passed;
+	ssize_t n = port_fd_recv(fd, to, RECEIVE_MAX, &passed);
+	if (n == -EAGAIN || n == -EINTR)
 		return;
 	if (n <= 0) {
 		on_sock_end(sb);
 		return;
 	}
+	keep_passed(sb, passed);
 	if (sb->state > SANDBOX_RUNNING) {
+		drop_passed(sb);
 		buf_reset(&sb->in);
 		return;
 	}
@@ -449,6 +484,7 @@ static void close_channels(struct sandbox *sb)
 	drop_event(&sb->on_errors);
 	drop_event(&sb->on_bwrap);
 	drop_event(&sb->on_init);
+	drop_passed(sb);
 	fd_close(&sb->init_pidfd);
 	bwrap_child_close(&sb->child);
 }

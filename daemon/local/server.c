@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,9 +28,11 @@
 #include "common/loop.h"
 #include "common/unix_socket.h"
 #include "local/api.h"
+#include "local/events.h"
 #include "local/httpd.h"
 #include "local/init_image.h"
 #include "local/key_files.h"
+#include "local/preview.h"
 #include "local/records.h"
 #include "local/sandbox.h"
 #include "local/templates.h"
@@ -39,14 +42,16 @@ enum {
 	EXIT_NOT_STARTED = 3,
 	BACKLOG = 128,
 	STOP_MAX_MS = 10000,
-	BEAT_MS = 15000
+	BEAT_MS = 15000,
+	CONNECT_MS = 10000,
+	DESCRIPTORS = 4096
 };
 
 struct server {
 	const struct options *options; /* borrowed */
 	struct loop *loop;             /* owned */
 	struct sandbox_host *host;     /* owned */
-	struct api api;                /* records and templates are owned */
+	struct api api;                /* records, templates, events and previews are owned */
 	struct httpd *httpd;           /* owned */
 	struct event *sigterm;         /* owned */
 	struct event *sigint;          /* owned */
@@ -205,6 +210,18 @@ static int start_host(struct server *s)
 	return rc;
 }
 
+/* A preview takes two descriptors, a client one, a sandbox some; a process usually gets 1,024. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= DESCRIPTORS)
+		return;
+	limit.rlim_cur = limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warn("the limit of descriptors cannot be raised: %s", strerror(errno));
+}
+
 static int watch_ends(struct server *s)
 {
 	struct event_base *base = loop_base(s->loop);
@@ -229,6 +246,7 @@ static int start(struct server *s)
 	const struct httpd_limits limits = httpd_default_limits();
 	int rc = watch_ends(s);
 
+	raise_descriptor_limit();
 	if (rc == 0)
 		rc = start_host(s);
 	if (rc)
@@ -239,9 +257,12 @@ static int start(struct server *s)
 	s->api.beat_ms = BEAT_MS;
 	s->api.records = records_new(s->loop, s->host);
 	s->api.templates = templates_open(s->options->state_dir);
+	s->api.events = events_new();
+	s->api.previews = previews_new(s->loop, CONNECT_MS);
 	s->httpd = httpd_new(s->loop, &limits, api_handler(), &s->api);
-	if (!s->api.records || !s->api.templates || !s->httpd)
+	if (!s->api.records || !s->api.templates || !s->api.events || !s->api.previews || !s->httpd)
 		return -ENOMEM;
+	api_watch_records(&s->api);
 	for (size_t i = 0; i < s->options->nlisten && rc == 0; i++)
 		rc = listen_one(s, &s->options->listen[i]);
 	return rc;
@@ -259,9 +280,11 @@ static void take_down(struct server *s)
 {
 	unlink_sockets(s);
 	httpd_free(s->httpd);
+	previews_free(s->api.previews);
 	records_free(s->api.records);
 	sandbox_host_free(s->host);
 	templates_free(s->api.templates);
+	events_free(s->api.events);
 	free_event(s->sigterm);
 	free_event(s->sigint);
 	free_event(s->life);

@@ -80,7 +80,8 @@ static int unify(struct template_fields *f)
 	if (f->ttl.n) {
 		if (duration_parse(f->ttl, &ns) != DURATION_OK)
 			return -EINVAL;
-		f->ttl_seconds = ns / 1000000000;
+		/* Whole seconds are kept; what is not whole is not cut short. */
+		f->ttl_seconds = ns / 1000000000 + (ns > 0 && ns % 1000000000 > 0);
 	}
 	f->ttl = STR("");
 	return 0;

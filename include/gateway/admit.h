@@ -10,6 +10,7 @@
 
 #include "common/err.h"
 #include "common/str.h"
+#include "gateway/feed.h"
 #include "gateway/ownership.h"
 #include "gateway/sandbox_doc.h"
 #include "gateway/vm_watch.h"
@@ -17,6 +18,7 @@
 /* What is remembered between requests; owned by the gateway. */
 struct admit_shared {
 	struct ownership ownership;
+	struct feed feed; /* of the servers' events, which say what of it does not hold any more */
 	struct vm_watch vm_watch;
 	bool shared_vm_said; /* the log has said once what does not hold */
 };

@@ -33,14 +33,16 @@ void answer_json(const struct answer_to *to, struct buf *json);
 
 /*
  * Sends a head that has its status line and headers of its own, completed with framing and what every answer has, and the
- * body, and finishes. A head that has failed for want of memory cuts the connection.
+ * body, and finishes. A head that has failed for want of memory cuts the connection. False when it reaches nobody.
  */
-void answer_send(const struct answer_to *to, unsigned status, struct buf *head, struct str body);
+bool answer_send(const struct answer_to *to, unsigned status, struct buf *head, struct str body);
 
 /* Answers OPTIONS: 204 with the methods that the API knows. */
 void answer_options(const struct answer_to *to);
 
 /* Adds X-Request-ID, the client's own head lines and, as the client's version needs it, Connection to a head. `keep` is whether it stays open. */
 void answer_add_common(struct buf *head, const struct client *c, const char *request_id, bool keep);
+/* The last of these only. */
+void answer_add_connection(struct buf *head, const struct client *c, bool keep);
 
 #endif

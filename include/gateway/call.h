@@ -76,6 +76,7 @@ struct call {
 	bool begun;      /* a stream's head is out */
 	bool chunked;    /* and its body goes in chunks */
 	bool acted;      /* set by the kind: a server was asked to change something */
+	bool unheard;    /* for on_free: it was answered, and the client had gone */
 	uint64_t bytes_down;
 	struct event *timeout; /* owned; NULL without one */
 	/* Once, when it was answered; on_free follows. Set by whoever made it. */

@@ -74,6 +74,8 @@ struct client_events {
 	void (*on_gone)(void *arg);
 	/* Last: the connection is closed; the client is freed after this returns. */
 	void (*on_closed)(void *arg, enum client_end end);
+	/* Asked when bounds.idle_client has passed: whether it may be idle for as long again. NULL is no. */
+	bool (*may_stay_idle)(void *arg);
 };
 
 /* Takes the descriptor (a non-blocking stream socket) in any case. NULL without memory: then it is closed. */
@@ -112,6 +114,9 @@ enum {
  * than CLIENT_HIGH_WATER is kept: the caller stops until on_drained. After the connection failed nothing is sent.
  */
 bool client_send(struct client *c, struct str a, struct str b);
+
+/* Whether the connection has failed or was cut: what is sent for the present request reaches nobody. Before client_finish. */
+bool client_is_broken(const struct client *c);
 
 /* While paused, no body bytes are read from the client. */
 void client_pause_body(struct client *c, bool paused);

@@ -84,6 +84,7 @@ struct config_upstream {
 	uint16_t port;         /* CONFIG_HTTP, CONFIG_HTTPS */
 	struct config_tls tls; /* CONFIG_HTTPS */
 	char *proxy;           /* owned; NULL: dialled directly */
+	bool is_loopback;      /* it is on this machine, as far as its url says */
 	bool allow_plaintext;
 	bool shared_vm; /* rules under isolation owner may use it although its pool mode puts users into one VM */
 	struct config_pool pool;
@@ -178,10 +179,11 @@ struct config_rule {
 	struct config_names units; /* "x.service", or "user@UID:x.service" */
 	size_t upstream;           /* index into upstreams */
 	bool has_credential;
-	size_t credential;     /* index into credentials, with has_credential */
-	char *user_id;         /* owned; the template, checked */
-	uint64_t heartbeat_ms; /* on idle streams; 0: none */
-	bool admin;            /* may use admin routes, with the admin key */
+	size_t credential;      /* index into credentials, with has_credential */
+	char *user_id;          /* owned; the template, checked */
+	uint64_t heartbeat_ms;  /* on idle streams; 0: none */
+	uint64_t keep_alive_ms; /* a sandbox in use is kept at least so long; 0: off */
+	bool admin;             /* may use admin routes, with the admin key */
 	enum config_isolation isolation;
 	struct config_route_set allow; /* holds what needs no leave as well, so that one look at a bit decides */
 	struct config_route_set deny;  /* beats allow */
@@ -203,6 +205,19 @@ struct config_output {
 	char *path; /* owned; absolute path of a file; NULL unless CONFIG_OUTPUT_FILE */
 };
 
+enum {
+	CONFIG_LEASES_TTL_MS = 120000,
+	CONFIG_LEASES_EXTEND_MS = 40000,
+	CONFIG_LEASES_GRACE_MS = 120000
+};
+
+/* How sandboxes are kept that hang on a life. */
+struct config_leases {
+	uint64_t ttl_ms;    /* of the sandbox, at its server; at least three times the next */
+	uint64_t extend_ms; /* it is given that ttl again so often */
+	uint64_t grace_ms;  /* for its owner to renew it when we ended its life, or cannot tell */
+};
+
 /* What bounds memory and descriptors; always on. */
 struct config_bounds {
 	uint64_t connections; /* client connections in all */
@@ -211,6 +226,14 @@ struct config_bounds {
 	uint64_t client_head_ms;      /* for a whole request head, from its first byte */
 	uint64_t client_body_idle_ms; /* between two bytes of a request body */
 	uint64_t idle_client_ms;      /* between two requests of a connection */
+};
+
+/* Where preview hosts are reached, whatever they are called; CONFIG_LOCAL: it was not written. */
+struct config_preview {
+	char *url; /* owned; as written */
+	enum config_scheme scheme;
+	char *host; /* owned */
+	uint16_t port;
 };
 
 struct config {
@@ -223,6 +246,7 @@ struct config {
 	struct config_listener *listeners;
 	size_t nupstreams;
 	struct config_upstream *upstreams;
+	struct config_preview preview;
 	size_t ncredentials;
 	struct config_credential *credentials;
 	size_t nrules;
@@ -233,6 +257,7 @@ struct config {
 	struct config_output access;
 	struct config_output audit;
 	struct config_bounds bounds;
+	struct config_leases leases;
 };
 
 /* A listening socket that a service manager passed. */

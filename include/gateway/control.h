@@ -11,7 +11,9 @@
 struct answer_to;
 struct client_shared;
 struct config_rule;
+struct feed;
 struct identity;
+struct lease_shared;
 struct logs;
 struct route;
 struct snapshot;
@@ -33,6 +35,8 @@ struct control_stats {
 	const char *listener_trouble;      /* borrowed; a listener that could not be bound, or NULL */
 	const struct spawn_shared *spawns; /* borrowed */
 	const struct vm_watch *vm_watch;   /* borrowed */
+	const struct feed *feed;           /* borrowed */
+	const struct lease_shared *leases; /* borrowed */
 	const struct logs *logs;           /* borrowed; NULL: there are none to speak of */
 	bool draining;
 };

@@ -19,6 +19,7 @@ enum dial_outcome {
 	DIAL_OK,
 	DIAL_REFUSED, /* nobody answers there, or the name is unknown */
 	DIAL_TIMEOUT,
+	DIAL_NEAR,   /* the name stands for an address that no_near excludes */
 	DIAL_FAILED, /* anything else */
 };
 
@@ -30,7 +31,8 @@ struct dial_target {
 	struct str ca;          /* PEM, the only authorities trusted; empty: the system's */
 	const char *cert_file;  /* of the client, PEM */
 	const char *key_file;
-	const char *proxy;        /* "http://host:port" (always CONNECT) or "socks5h://host:port" */
+	const char *proxy; /* "http://host:port" (always CONNECT) or "socks5h://host:port" */
+	bool no_near;      /* not to this machine nor to what is on its links only: loopback, link-local, 0.0.0.0 */
 	struct dial_share *share; /* TLS sessions are taken from and kept in; must outlive the dial */
 	uint64_t timeout_ms;      /* for everything up to the end of the TLS handshake */
 };

@@ -23,8 +23,7 @@ struct enforce_shared {
 	struct admit_shared admit;
 	struct list idle; /* struct enforce, to be used again */
 	size_t nidle;
-	uint64_t list_skipped;   /* sandboxes left out of a list because they could not be judged */
-	uint64_t events_dropped; /* events that were not the caller's to see */
+	uint64_t list_skipped; /* sandboxes left out of a list because they could not be judged */
 };
 
 MUST_CHECK int enforce_shared_init(struct enforce_shared *s, struct loop *loop);

@@ -59,20 +59,14 @@ enum exchange_use {
 	EXCHANGE_REFUSED, /* nothing: exchange_refuse has been called */
 };
 
-enum exchange_filtered {
-	EXCHANGE_FILTER_MORE, /* go on */
-	EXCHANGE_FILTER_HOLD, /* nothing is read until exchange_resume, which asks again with no data */
-	EXCHANGE_FILTER_BAD,  /* the body cannot be filtered: it is cut */
-};
-
 /* What is done to an exchange's messages on their way; each may be NULL. */
 struct exchange_shape {
 	/* It is whole. Whoever shapes it calls exchange_send_body or exchange_refuse, now or later. */
 	void (*on_whole_body)(void *arg, struct str body);
 	/* The head of the final response, before anything of it is passed on; `extra` takes further header lines. */
 	enum exchange_use (*on_head)(void *arg, const struct http_head *head, struct buf *extra);
-	/* Body bytes without their framing, appended to `out` as far as they pass. */
-	enum exchange_filtered (*on_data)(void *arg, struct str data, bool last, struct buf *out);
+	/* Body bytes without their framing, appended to `out` as far as they pass. False: they cannot be filtered; it is cut. */
+	bool (*on_data)(void *arg, struct str data, bool last, struct buf *out);
 };
 
 /* The request; borrowed for the call of exchange_new. */
@@ -84,7 +78,8 @@ struct exchange_request {
 	uint64_t timeout_ms; /* for the whole exchange, waiting included; 0: none */
 	bool no_upgrade;     /* a WebSocket that it asks for is not asked of the upstream */
 	bool whole;          /* the answer is looked into, so it is asked for whole and as it is */
-	bool gather;         /* the body is read whole, at most GATHER_MAX_BYTES, and given to on_whole_body */
+	bool preview; /* for a sandbox's program: nothing of ours is added; exchange_take_way comes before the start */
+	bool gather;  /* the body is read whole, at most GATHER_MAX_BYTES, and given to on_whole_body */
 	const struct exchange_shape *shape; /* borrowed until on_end; NULL: nothing is done to it */
 	void *shape_arg;
 };
@@ -120,6 +115,9 @@ void exchange_draining(struct exchange *e);
  */
 void exchange_start(struct exchange *e);
 
+/* Of a preview, not yet started: where it goes (a reference is taken) and what Host says there. False without memory. */
+MUST_CHECK bool exchange_take_way(struct exchange *e, struct upstream *way, const char *host);
+
 /* Until it is started nothing of its body is taken. */
 void exchange_hold_body(struct exchange *e);
 
@@ -128,9 +126,6 @@ void exchange_send_body(struct exchange *e, struct str body);
 
 /* It may not go on: the client is answered with that error. Before a response head was passed on. Ends it. */
 void exchange_refuse(struct exchange *e, unsigned status, const char *fmt, ...) PRINTF_LIKE(3, 4);
-
-/* What on_data held back for is there. on_end may be called from within. */
-void exchange_resume(struct exchange *e);
 
 void exchange_body(struct exchange *e, const char *p, size_t n);
 void exchange_body_end(struct exchange *e);

@@ -67,9 +67,11 @@ struct fetch_request {
 	struct str lines;        /* header lines of a client's, in place of our User-Agent, Accept and Content-Type */
 	enum upstream_wait wait; /* bounds the time to the response head */
 	size_t max_bytes;        /* of the collected body */
+	bool urgent;             /* goes before everything that waits for a connection, of whoever */
 	bool keep_head;          /* the answer has its head */
 	bool fresh;              /* on a connection that has served nobody: another try after a failed one */
-	/* Optional: the final response's head, before its body; borrowed for the call. Not to cancel from within. */
+	bool own_place;          /* its place in the pool is the gateway's own, not out of the caller's share */
+	/* Optional: the final response's head, before its body; borrowed for the call. */
 	void (*on_head)(void *arg, const struct http_head *head);
 	/* Optional: gets the body of a 200 as it comes, bounded by nothing; other answers are collected all the same. */
 	void (*on_data)(void *arg, const char *p, size_t n);

@@ -11,7 +11,7 @@
 struct journal;
 
 /* 0 or -ENOMEM; front_shared_fini is right in either case. */
-MUST_CHECK int front_shared_init(struct front_shared *s, struct loop *loop, struct names *names);
+MUST_CHECK int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *dialer, struct names *names);
 /* After the last connection has gone. */
 void front_shared_fini(struct front_shared *s);
 

@@ -15,8 +15,12 @@
 #include "gateway/control.h"
 #include "gateway/enforce.h"
 #include "gateway/gather.h"
+#include "gateway/preview_ways.h"
 #include "gateway/spawn.h"
 
+struct dialer;
+struct keep_alive;
+struct lease_shared;
 struct limiter;
 struct logs;
 struct names;
@@ -48,8 +52,11 @@ struct front_shared {
 	const struct front_ends *ends; /* literal */
 	struct spawn_shared spawns;
 	struct spawn_keys *keys;     /* owned */
+	struct lease_shared *leases; /* owned */
+	struct keep_alive *uses;     /* owned; sandboxes that keep_alive keeps */
 	struct gather_shared gather; /* of bodies that are read whole */
 	struct enforce_shared enforce;
+	struct preview_ways previews;
 	struct limiter *limiter; /* owned */
 	struct control_stats stats;
 	struct list fronts; /* every open connection */

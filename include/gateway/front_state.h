@@ -17,6 +17,7 @@ struct call;
 struct config_rule;
 struct exchange;
 struct limiter_owner;
+struct preview;
 
 /* What is to be answered by ourselves when the request has been read. */
 enum pending {
@@ -46,11 +47,12 @@ struct request {
 	unsigned refusal_status;
 	unsigned retry_after_s; /* of a refusal */
 	char *pending_text;     /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */
-	char *open_ended;       /* owned; the path of one for a tunnel or the events, which a reload may end */
-	char *path;             /* owned; for the log, cut, never the query; NULL when it is not logged */
-	const char *template;   /* literal; of the route; NULL until it is known */
+	char *open_ended; /* owned; path of a tunnel or the events, or sandbox of a preview's tunnel: a reload may end it */
+	char *path;       /* owned; for the log, cut, never the query; NULL when it is not logged */
+	const char *template; /* literal; of the route; NULL until it is known */
 	uint64_t started_ns;
 	struct enforce *enforce; /* owned; what shapes its exchange; NULL: nothing does */
+	struct preview *preview; /* owned; what lets it go to a sandbox's port; NULL: it is no such */
 	struct front *front;     /* borrowed */
 	struct call *call;       /* owned; with PENDING_CALL and until it is answered; NULL otherwise */
 	bool admit_call;         /* it is admitted first */

@@ -27,10 +27,14 @@ struct guard_ruling {
 /* Judges a request on that listener (a tcp entry); NULL when the configuration has it no more: then nothing passes. */
 struct guard_ruling guard_judge(const struct config_listener *l, const struct http_head *head);
 
+/*
+ * The same of a request to a preview of that sandbox. Its pages may use each other and be navigated to; CORS is theirs, so no
+ * ruling names an origin.
+ */
+struct guard_ruling guard_judge_preview(const struct config_listener *l, const struct http_head *head,
+					const char *sandbox);
+
 /* Adds the lines that let the origin of a ruling read the answer, or that answer its preflight. */
 void guard_add_cors(const struct guard_ruling *ruling, const struct http_head *head, struct buf *out);
-
-/* Whether a Host is that of a sandbox's port: {port}-sb-{hex}.DOMAIN. */
-bool guard_is_preview_host(struct str host);
 
 #endif

@@ -33,4 +33,11 @@ bool headers_pass_request(struct str name, const struct headers_hop *hop);
 /* Whether an upstream's header goes to the client. */
 bool headers_pass_response(struct str name, const struct headers_hop *hop);
 
+/*
+ * The same for previews, which carry nothing of ours: of a request all but what is hop by hop, frames the message, or has a name
+ * that speaks to the gateway or the server; of an answer all but the first two and what is named as if it were ours.
+ */
+bool headers_pass_preview_request(struct str name, const struct headers_hop *hop);
+bool headers_pass_preview_response(struct str name, const struct headers_hop *hop);
+
 #endif

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whose is a sandbox? Answers from memory, else by one look at the server for all who ask at the same time. */
+/*
+ * Whose is a sandbox, and where are its previews? Answers from memory, else by one look at the server for all who ask at the
+ * same time.
+ */
 #ifndef GATEWAY_OWNERSHIP_H
 #define GATEWAY_OWNERSHIP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/err.h"
@@ -12,6 +16,7 @@
 #include "gateway/owner.h"
 
 struct loop;
+struct sandbox_doc;
 struct upstream;
 
 enum {
@@ -24,6 +29,9 @@ struct ownership {
 	struct list pending[OWNERSHIP_BUCKETS]; /* struct look_up, by hash of the id */
 	uint64_t looked_up;                     /* requests to a server */
 	uint64_t failed;                        /* of them without a usable answer */
+	/* Each time that a sandbox is seen destroyed, or not found: it must not come back to this module. May be NULL. */
+	void (*on_gone)(void *arg, const struct upstream *u, struct str id);
+	void *arg;
 };
 
 /* Embedded in who waits for an answer. */
@@ -53,8 +61,22 @@ MUST_CHECK int ownership_ask(struct ownership *o, const struct fetch_caller *ask
 /* Harmless when it does not wait. */
 void ownership_cancel(struct ownership_wait *w);
 
-/* A sandbox was seen with that owner (empty: none), or was seen destroyed. */
-void ownership_learn(struct ownership *o, const struct upstream *u, struct str id, struct str owner);
+/* Whether an answer is the API's own 404, not one of something in between. */
+bool ownership_is_not_found(const struct fetch_answer *a);
+
+/* The record of a sandbox was seen: whose it is (empty: nobody's), and where its previews are. */
+void ownership_learn_doc(struct ownership *o, const struct upstream *u, const struct sandbox_doc *doc);
+/*
+ * The domain that the record of a sandbox names for its previews (empty: none) and how long ago it was seen; borrowed for the
+ * moment. False when it is not remembered, or the sandbox is destroyed.
+ */
+bool ownership_domain(struct ownership *o, const struct upstream *u, struct str id, struct str *domain,
+		      uint64_t *age_ms);
+/* It was seen destroyed. */
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id);
+
+/* What is remembered of the sandbox, or of all of the upstream's, may not hold any more; a destroyed one stays so. */
+void ownership_forget(struct ownership *o, const struct upstream *u, struct str id);
+void ownership_forget_upstream(struct ownership *o, const struct upstream *u);
 
 #endif

@@ -29,6 +29,12 @@ MUST_CHECK int peer_identify_tcp(int fd, int diag, struct identity *out);
 MUST_CHECK int peer_read_traits(int fd, struct identity *id);
 
 /*
+ * A pidfd of the process that connected a Unix socket, the caller's; or -EACCES when nobody can tell for certain which one that
+ * is (over TCP, out of sight, perhaps another user's by now), -ESRCH when it has ended, or another errno.
+ */
+MUST_CHECK int peer_open_process(int fd, const struct identity *id);
+
+/*
  * Whether this process may learn what the rules ask for: ids as they are (no user namespace in between), exe and unit of
  * those whom the rules can match. 0, or -EPERM and `why` for people. Asked before anything is accepted.
  */

@@ -42,11 +42,21 @@ MUST_CHECK int rewrite_request_lines(const struct http_head *head, struct buf *o
  */
 void rewrite_request_keys(struct buf *request, const struct secret *key, const struct secret *admin_key);
 
+/*
+ * The head of a preview's request, credential-free: everything but Host, framing and the empty line. Each has a connection of its
+ * own, so it says that it is the last. As above.
+ */
+MUST_CHECK int rewrite_preview_head(const struct rewrite_request *r, struct buf *out);
+
+/* Puts Host into such a head, whatever stands behind it. Without memory `request` fails as additions do. */
+void rewrite_preview_host(struct buf *request, const char *host);
+
 struct rewrite_response {
 	const struct http_head *head;
 	bool websocket;                 /* the headers of the handshake's answer pass as well (RFC 6455 4.2.2) */
 	const struct secret *key;       /* what was sent as X-API-Key; NULL: nothing */
 	const struct secret *admin_key; /* and as X-Admin-API-Key */
+	bool preview;                   /* it is a sandbox's own: what is not hop by hop passes */
 };
 
 /*

@@ -48,6 +48,9 @@ enum route_id {
 	ROUTE_ADMISSION,
 	ROUTE_LIST,
 	ROUTE_PRUNE_ALL,
+	ROUTE_LEASES,
+	ROUTE_LEASE_RENEW,
+	ROUTE_LEASE_RELEASE,
 	ROUTE_GET,
 	ROUTE_DESTROY,
 	ROUTE_EXTEND,
@@ -112,6 +115,9 @@ struct route_row {
 
 /* `path` is canonical (target_parse). HEAD is judged as the GET that it stands for. */
 struct route route_of(enum http_method method, struct str path);
+
+/* What a request to a preview is to rules, limits and logs: its own path says nothing to them. */
+struct route route_of_preview(struct str sandbox);
 
 /* The table of the routes that place has (ROUTE_API and ROUTE_GATEWAY), *n of them. */
 const struct route_row *route_rows(enum route_place place, size_t *n);

@@ -64,6 +64,7 @@ struct spawn_shared {
 	size_t unclaimed;            /* spawns that no client waits for, tombstones not counted */
 	size_t busy;                 /* of them, those that a stop of the daemon waits for */
 	size_t tombstones;
+	bool abandoned; /* the stop of the daemon waits for none of them any more */
 	struct spawn_counters counters;
 	void (*on_quiet)(void *arg); /* busy has become 0; may be NULL */
 	void *arg;
@@ -82,7 +83,7 @@ void spawn_recall(struct spawn_shared *s, struct str key, struct str value);
 void spawn_restore(struct spawn_shared *s, const struct snapshot *snapshot);
 /* The embedded server was started anew: nothing that was under way there survives. */
 void spawn_local_restarted(struct spawn_shared *s);
-/* The daemon stops and waits no longer: says what is left to the next start. */
+/* The daemon stops and waits no longer: says what is left to the next start. None is busy from then on. */
 void spawn_abandon(struct spawn_shared *s);
 
 /* What is told to whoever waits for a spawn. Borrowed for the call. */
@@ -106,8 +107,8 @@ struct spawn_ask {
 	bool keep;                         /* for a retry, when the client has left */
 	uint64_t keep_ms;                  /* at most so long; 0: SPAWN_KEPT_MAX_MS */
 	/*
-	 * Once, never from within spawn_start. With a sandbox (status 201) whoever waits calls spawn_taken or spawn_leave then;
-	 * otherwise the spawn is gone, or goes on without him.
+	 * Once, never from within spawn_start. With a sandbox (status 201) whoever waits calls spawn_taken or spawn_leave from
+	 * within; otherwise the spawn is gone, or goes on without him.
 	 */
 	void (*on_done)(void *arg, const struct spawn_result *r);
 	void *arg;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* POST /sandboxes and POST /templates/{name}/spawn: one sandbox for the caller, repeatable with Idempotency-Key. */
+/* POST /sandboxes and POST /templates/{name}/spawn: one sandbox for the caller, repeatable with Idempotency-Key, tied to a life by Stacygate-Lease. */
 #ifndef GATEWAY_SPAWN_CALL_H
 #define GATEWAY_SPAWN_CALL_H
 
 #include "common/err.h"
 #include "gateway/call.h"
 
+struct lease_shared;
 struct spawn_keys;
 struct spawn_shared;
 
@@ -13,6 +14,7 @@ struct spawn_shared;
 struct spawn_services {
 	struct spawn_shared *spawns;
 	struct spawn_keys *keys;
+	struct lease_shared *leases;
 };
 
 /* Makes the call. 0 or -ENOMEM. */

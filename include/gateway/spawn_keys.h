@@ -76,20 +76,23 @@ void spawn_key_wait_cancel(struct spawn_key_wait *w);
 const char *spawn_key_token(const struct spawn_key *r);
 /* The id of the sandbox that it made. */
 const char *spawn_key_sandbox(const struct spawn_key *r);
-/* The answer as it was given; false: it is not at hand (any more), and the sandbox's record stands for it. */
+/* The answer as it was given, borrowed; false: it is not at hand (any more), and the sandbox's record stands for it. */
 bool spawn_key_answer(const struct spawn_key *r, struct str *head, struct str *body);
 
 /* NEW: the spawn is about to be sent with that token: from now on a retry finds it. */
 void spawn_key_sending(struct spawn_key *r, const char *token);
-/* It has made that sandbox, and its client is about to be told; those who wait are told. */
-void spawn_key_made(struct spawn_key *r, const struct spawn_result *result);
-/* It came to nothing: the key is free again; those who wait are told the same. */
+/* It has made that sandbox, and its client is about to be told; those who wait are told. Whether there were any. */
+bool spawn_key_made(struct spawn_key *r, const struct spawn_result *result);
+/*
+ * It was answered otherwise, and those who wait are told the same. The key is free again, unless the spawn is still known: then
+ * it stays with that.
+ */
 void spawn_key_refused(struct spawn_key *r, const struct spawn_result *result);
 /* The client left: the key stays with what was sent, or is free again. */
 void spawn_key_left(struct spawn_key *r);
 
-/* A hash of a body: which one it is, not a secret. */
-uint64_t spawn_keys_hash(struct str route, struct str body);
+/* A hash of what a request asks for: which one it is, not a secret. */
+uint64_t spawn_keys_hash(struct str template, struct str body, struct str lease);
 
 size_t spawn_keys_count(const struct spawn_keys *k);
 

@@ -16,7 +16,7 @@
 struct spawn_turns_owner;
 
 struct spawn_turns {
-	struct list owners; /* struct spawn_turns_owner: who waits, runs, or has used time lately */
+	struct list owners; /* struct spawn_turns_owner: who waits, runs, or has used time lately; whose turn was last stands last */
 	size_t waiting;     /* turns in all */
 	size_t running;
 	size_t max_running;
@@ -51,6 +51,9 @@ MUST_CHECK int spawn_turn_ask(struct spawn_turns *q, struct spawn_turn *t, const
 void spawn_turn_end(struct spawn_turn *t, uint64_t now_ms);
 /* Gives free turns to those who wait: calls their on_turn, which may ask and end. */
 void spawn_turns_run(struct spawn_turns *q, uint64_t now_ms);
+
+/* Nobody waits or runs. */
+bool spawn_turns_are_idle(const struct spawn_turns *q);
 
 /* How many may have their turn before it, as things stand; 0: it is next, or has it. */
 size_t spawn_turn_position(const struct spawn_turn *t);

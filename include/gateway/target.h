@@ -17,5 +17,10 @@ struct target {
  * accepted (RFC 9112 3.2). 0, or the status to answer (400, 421) and *why, a literal.
  */
 MUST_CHECK unsigned target_parse(struct str text, struct str host, struct target *out, const char **why);
+/*
+ * The same for a target that is somebody else's to read: the path passes however it is spelt, and `*` for OPTIONS is its own
+ * path.
+ */
+MUST_CHECK unsigned target_parse_foreign(struct str text, struct str host, struct target *out, const char **why);
 
 #endif

@@ -25,6 +25,15 @@ enum upstream_failure {
 	UPSTREAM_NO_MEMORY,
 };
 
+/*
+ * In whose name urgent tickets wait: nobody's, so that no share of a user's is in their way. While they wait, up to
+ * UPSTREAM_URGENT_CONNECTIONS more than pool.max_connections are made for them, which are closed after their use.
+ */
+#define UPSTREAM_URGENT_IDENTITY "\001urgent"
+enum {
+	UPSTREAM_URGENT_CONNECTIONS = 2
+};
+
 /* Who waits and holds: one per identity with something at this upstream. Opaque. */
 struct upstream_owner;
 
@@ -41,6 +50,7 @@ struct upstream_ticket {
 	uint64_t since_ms;            /* clock_ms() when it began to wait */
 	struct upstream *upstream;    /* borrowed while waiting */
 	bool fresh;                   /* wants a connection that has served nobody */
+	bool urgent; /* goes before all others, with UPSTREAM_URGENT_IDENTITY; never turned away for a full queue */
 	void (*on_lease)(struct upstream_ticket *t, struct upstream_conn *c);
 	void (*on_failure)(struct upstream_ticket *t, enum upstream_failure failure, const char *why);
 };
@@ -90,6 +100,11 @@ struct upstream_gauges {
  */
 struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const struct config_upstream *config,
 			      const char *unix_path);
+/*
+ * For previews, before the first lease: no connection serves a second request, since what answers is a sandbox's program, and
+ * the circuit never opens. `far`: an address of this machine or its links is not dialled, and preview.url named instead.
+ */
+void upstream_serve_previews(struct upstream *u, bool far);
 struct upstream *upstream_ref(struct upstream *u);
 /* The last reference closes every idle connection. NULL is fine. */
 void upstream_unref(struct upstream *u);
@@ -99,6 +114,8 @@ const char *upstream_name(const struct upstream *u);
 uint64_t upstream_serial(const struct upstream *u);
 /* What Host says to it. */
 const char *upstream_authority(const struct upstream *u);
+/* The Unix socket that it is reached on, borrowed; NULL: TCP. */
+const char *upstream_unix_path(const struct upstream *u);
 const struct config_upstream *upstream_config(const struct upstream *u);
 struct deadline_queue *upstream_deadlines(struct upstream *u, enum upstream_wait wait);
 struct upstream_counters upstream_counters(const struct upstream *u);

@@ -9,4 +9,7 @@
 /* What httpd calls, with a struct api as its argument. */
 const struct conn_handler *api_handler(void);
 
+/* Hears from now on what becomes of the sandboxes; once, when api->records and api->events are there. */
+void api_watch_records(struct api *api);
+
 #endif

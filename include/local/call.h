@@ -11,11 +11,13 @@
 #include "common/err.h"
 #include "local/api_keys.h"
 #include "local/conn.h"
+#include "local/events.h"
 #include "local/go_json.h"
 #include "local/route.h"
 #include "local/sandbox.h"
 
 struct loop;
+struct previews;
 struct record;
 struct records;
 struct templates;
@@ -25,6 +27,8 @@ struct api {
 	struct loop *loop;           /* borrowed */
 	struct records *records;     /* borrowed */
 	struct templates *templates; /* borrowed */
+	struct events *events;       /* borrowed */
+	struct previews *previews;   /* borrowed */
 	struct api_keys keys;        /* borrowed references */
 	const char *state_dir;       /* borrowed */
 	uint64_t started_ns;         /* monotonic */
@@ -63,6 +67,7 @@ enum call_error {
 	CALL_TIMEOUT,
 	CALL_RESOURCE_LIMIT,
 	CALL_INTERNAL_ERROR,
+	CALL_PROVIDER_ERROR,
 	CALL_UNAVAILABLE,
 	CALL_ERRORS,
 };
@@ -80,8 +85,10 @@ void call_json(struct call *call, unsigned status, struct buf *body);
 /* {"status":"..."} with 200. */
 void call_status(struct call *call, const char *status);
 void call_error(struct call *call, enum call_error error, const char *fmt, ...) PRINTF_LIKE(3, 4);
-/* For a job that did not end well: 404 when the sandbox ended, else 500 "PREFIX: text". */
-void call_job_failed(struct call *call, const struct job_result *result, const char *prefix);
+/* The same, and tells those who listen to events. */
+void call_fail(struct call *call, enum call_error error, enum events_type type, const char *fmt, ...) PRINTF_LIKE(4, 5);
+/* For a job that did not end well: 404 when the sandbox ended, else 500 "PREFIX: text". Tells of it as `type`. */
+void call_job_failed(struct call *call, const struct job_result *result, enum events_type type, const char *prefix);
 void call_no_memory(struct call *call);
 /* After conn_end or conn_abort of an answer in pieces. */
 void call_over(struct call *call);
@@ -96,6 +103,9 @@ struct record *call_record(struct call *call);
 struct record *call_running(struct call *call);
 /* Whether a job could be made; 503 otherwise. */
 bool call_has_job(struct call *call);
+
+/* Tells those who listen to events what was done to the sandbox that the path names. */
+void call_tell(const struct call *call, enum events_type type);
 
 /* The decoded value of a query parameter; false when it is not there. */
 bool call_query(const struct call *call, const char *key, struct buf *out);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/buf.h"
 #include "common/err.h"
 #include "common/http_parse.h"
 #include "common/list.h"
@@ -70,6 +71,23 @@ struct str conn_query(const struct conn *c);                   /* the target beh
 struct str conn_header(const struct conn *c, struct str name); /* the first of that name; p NULL without one */
 struct str conn_body(const struct conn *c);
 bool conn_is_tcp(const struct conn *c);
+
+/*
+ * In on_head: the request, and all that comes behind it, is bytes for somebody else. on_request does not follow; the
+ * handler answers, which ends the connection, or takes it.
+ */
+void conn_hold(struct conn *c);
+
+/* What is left of a connection that was taken. */
+struct conn_taken {
+	int fd;         /* owned, non-blocking; no event is on it */
+	bool ended;     /* the client sends nothing beyond `in` */
+	struct buf in;  /* owned: all that came from the head on, as it came; may have failed */
+	struct buf out; /* owned: what is to be sent first */
+};
+
+/* Takes a held connection away from the front; its request is over, and `c` must not be touched again. */
+void conn_take(struct conn *c, struct conn_taken *out);
 
 /* What a handler that answers later wants to hear; NULL members are fine. */
 struct conn_watch {

@@ -45,6 +45,7 @@ struct request {
 	char uuid[37];
 	unsigned minor;  /* HTTP/1.minor */
 	bool keep_alive; /* another request may follow */
+	bool held;       /* what comes behind the head is not ours to parse */
 	struct conn_body_limit limit;
 	struct buf body;
 	uint64_t body_left; /* of a body with a length: bytes not yet received */

@@ -38,6 +38,9 @@ enum exec_mode exec_mode_of(struct str mode);
 /* Whether nothing but white space stands in it. */
 bool exec_is_blank(struct str s);
 
+/* Whether an Accept header asks for a stream's exit code: application/x-ndjson with the parameter exit=1. */
+bool exec_wants_exit(struct str accept);
+
 /* Adds a space and the argument, quoted for sh so that nothing in it expands. */
 void exec_quote(struct buf *out, struct str arg);
 

@@ -40,6 +40,7 @@ enum wire_request_type {
 	WIRE_KILL,
 	WIRE_CANCEL,
 	WIRE_CREDIT, /* job 0: the log's window */
+	WIRE_CONNECT,
 };
 
 struct wire_request {
@@ -52,6 +53,7 @@ struct wire_request {
 	uint64_t size;    /* WRITE */
 	uint32_t credit;  /* CREDIT */
 	bool recursive;   /* DELETE */
+	uint16_t port;    /* CONNECT: not 0 */
 };
 
 /* What the init sends. */
@@ -60,8 +62,9 @@ enum wire_event_type {
 	WIRE_SIZE,
 	WIRE_DATA,
 	WIRE_ENTRY,
-	WIRE_DONE, /* the last of a job */
-	WIRE_LOG,  /* job 0 */
+	WIRE_DONE,      /* the last of a job */
+	WIRE_LOG,       /* job 0 */
+	WIRE_CONNECTED, /* the last of a CONNECT; the message, and no other, carries one descriptor */
 };
 
 struct wire_event {

@@ -55,6 +55,8 @@ struct record {
 	int64_t expires_ns;   /* wall clock */
 	struct event *expiry; /* owned; its timer */
 	struct list waiters;  /* struct record_waiter */
+	struct list previews; /* struct preview: connections to its ports; for that module */
+	size_t npreviews;     /* on that list */
 	/* Set while a spawn waits: called once, when it runs (error 0) or could not be started. */
 	void (*on_started)(void *arg, struct record *r, int error, const char *why);
 	void *on_started_arg;
@@ -69,10 +71,21 @@ struct record_spec {
 	int64_t ttl_ns; /* zero or less: expired at birth */
 };
 
+/* What others want to hear of all records. */
+struct records_watch {
+	/* Destroyed, and nothing of its sandbox is left; its spawn had been answered. */
+	void (*on_destroyed)(void *arg, const struct record *r);
+	/* Nothing of its sandbox is left, however that came. */
+	void (*on_gone)(void *arg, struct record *r);
+};
+
 /* NULL without memory. */
 struct records *records_new(struct loop *loop, struct sandbox_host *host);
 /* After the host has stopped, so that no sandbox is left. NULL is fine. */
 void records_free(struct records *rs);
+
+/* `watch` and `arg` are borrowed. */
+void records_watch(struct records *rs, const struct records_watch *watch, void *arg);
 
 /* Begins a sandbox; on_started follows, never from within this call. NULL without memory. */
 struct record *records_spawn(struct records *rs, const struct record_spec *spec,

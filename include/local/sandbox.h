@@ -97,6 +97,11 @@ struct job_events {
 	void (*on_data)(void *arg, unsigned stream, const char *p, size_t n);
 	/* list, stat, glob: one call per entry. glob gives only path. */
 	void (*on_entry)(void *arg, const struct file_info *info);
+	/*
+	 * connect: a connected TCP socket, now the callee's. The init may hold it too and change its flags, also those
+	 * that say whether calls wait: see port_fd.h.
+	 */
+	void (*on_connected)(void *arg, int fd);
 	/* Once, last: the job is freed after this returns. */
 	void (*on_end)(void *arg, const struct job_result *result);
 };
@@ -134,6 +139,9 @@ struct sandbox_job *sandbox_move(struct sandbox *sb, struct str from, struct str
 				 void *arg);
 struct sandbox_job *sandbox_chmod(struct sandbox *sb, struct str path, unsigned mode, const struct job_events *events,
 				  void *arg);
+
+/* Connects to a port of the sandbox's own loopback addresses; ends when the program there has been reached, or not. */
+struct sandbox_job *sandbox_connect(struct sandbox *sb, uint16_t port, const struct job_events *events, void *arg);
 
 /* exec: kills the command's process group with SIGKILL; output ends and on_end is called as usual. */
 void sandbox_job_kill(struct sandbox_job *job);

@@ -20,6 +20,7 @@ enum {
 	SANDBOX_REMOVE_RETRY_MS = 100,
 	SANDBOX_REMOVE_TRIES = 20,
 	SANDBOX_LOG_MAX = 64 * 1024,
+	SANDBOX_PASSED_MAX = 2, /* a message that is not whole yet has one, and the one behind it another */
 };
 
 struct sandbox_host {
@@ -79,7 +80,9 @@ struct sandbox {
 	int start_error; /* for on_started; 0 while nothing failed */
 	char start_why[400];
 
-	struct buf in;       /* from the init, not yet a whole message */
+	struct buf in;                  /* from the init, not yet a whole message */
+	int passed[SANDBOX_PASSED_MAX]; /* owned: descriptors that came with messages in `in`, or PORT_FD_LOST */
+	size_t npassed;
 	struct buf out;      /* to the init */
 	struct list jobs;    /* struct sandbox_job, the oldest first */
 	uint32_t next_job;   /* id of the next job; never 0 */
@@ -117,7 +120,8 @@ enum job_kind {
 	KIND_STAT,
 	KIND_GLOB,
 	KIND_MOVE,
-	KIND_CHMOD
+	KIND_CHMOD,
+	KIND_CONNECT
 };
 
 struct sandbox_job {
@@ -139,6 +143,9 @@ struct sandbox_job {
 	size_t entry_bytes; /* what they cost */
 	struct buf content; /* write: not yet sent */
 };
+
+/* The descriptor that came with the message at hand, now the caller's; PORT_FD_NONE: none came. */
+int sandbox_take_passed(struct sandbox *sb);
 
 /* Takes a message of the init for a job. False: it breaks the protocol. */
 bool sandbox_job_on_event(struct sandbox *sb, const struct wire_event *event);

@@ -9,15 +9,18 @@
  *     fail TEXT             the init refuses            die            the sandbox ends by itself
  *
  * Files are by name: /size/N has N bytes, /short/N tells N bytes and ends one short, /dir is a directory with two
- * entries, anything else is missing. An image cannot be seen from here, so memory says how a start goes: 13 MB fails,
+ * entries, anything else is missing. A port is one of the host's own loopback address; nobody ever accepts on port 14. An image cannot be seen from here, so memory says how a start goes: 13 MB fails,
  * 14 MB never comes up.
  */
 #include "local/sandbox.h"
 
 #include <errno.h>
 #include <event2/event.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/check.h"
 #include "common/list.h"
@@ -48,6 +51,7 @@ enum kind {
 	KIND_EXEC,
 	KIND_READ,
 	KIND_ENTRIES,
+	KIND_CONNECT,
 	KIND_SIMPLE
 };
 
@@ -68,6 +72,7 @@ struct sandbox_job {
 	uint64_t left; /* read, flood: bytes to come */
 	bool cut;      /* read: one byte short */
 	bool begun;
+	uint16_t port; /* connect */
 };
 
 static void after(struct event *ev, unsigned ms)
@@ -183,6 +188,21 @@ static bool run_step(struct sandbox_job *job, struct str step)
 	return true;
 }
 
+static void connect_to(struct sandbox_job *job)
+{
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(job->port)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	CHECK(fd >= 0);
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0) {
+		job->events.on_connected(job->arg, fd);
+		return;
+	}
+	job->result = (struct job_result){.outcome = JOB_FAILED, .error = errno, .text = "no way there"};
+	close(fd);
+}
+
 /* What comes before any data. */
 static void begin_job(struct sandbox_job *job)
 {
@@ -198,6 +218,8 @@ static void begin_job(struct sandbox_job *job)
 	}
 	if (job->kind == KIND_READ)
 		job->events.on_size(job->arg, job->left);
+	if (job->kind == KIND_CONNECT)
+		connect_to(job);
 	job->left -= job->cut;
 }
 
@@ -213,7 +235,7 @@ static void on_next(evutil_socket_t fd, short what, void *arg)
 		end_job(job);
 		return;
 	}
-	if (job->paused)
+	if (job->paused || (job->kind == KIND_CONNECT && job->port == 14))
 		return;
 	if (!job->begun)
 		begin_job(job);
@@ -335,6 +357,14 @@ struct sandbox_job *sandbox_chmod(struct sandbox *sb, struct str path, unsigned 
 	(void)path;
 	(void)mode;
 	return job_new(sb, KIND_SIMPLE, events, arg);
+}
+
+struct sandbox_job *sandbox_connect(struct sandbox *sb, uint16_t port, const struct job_events *events, void *arg)
+{
+	struct sandbox_job *job = job_new(sb, KIND_CONNECT, events, arg);
+
+	job->port = port;
+	return job;
 }
 
 void sandbox_job_kill(struct sandbox_job *job)

@@ -10,6 +10,7 @@
 #include "local/exec_spec.h"
 #include "local/file_mode.h"
 #include "local/go_json.h"
+#include "local/preview_host.h"
 #include "local/query.h"
 #include "local/route.h"
 #include "local/spawn_spec.h"
@@ -48,6 +49,14 @@ static void read_target(struct str target)
 	if (query_get(query, STR("path"), &value))
 		CHECK(value.len <= query.n);
 	buf_fini(&value);
+}
+
+static void read_host(struct str host)
+{
+	struct preview_host preview;
+
+	if (preview_host_parse(host, &preview) == PREVIEW_HOST_OK)
+		CHECK(preview.port && str_starts(str_from(preview.id), STR("sb-")) && strlen(preview.id) < host.n);
 }
 
 static void read_spawn(const json_t *doc)
@@ -125,6 +134,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	json_t *doc;
 
 	read_target(target);
+	read_host(target);
+	(void)exec_wants_exit(target);
 	(void)!file_mode_parse(target, &mode);
 	pass_pieces(body);
 	if (go_json_parse(body, &doc))

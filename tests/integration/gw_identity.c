@@ -353,7 +353,7 @@ Test(identity, ID16_revoked)
 	static const char switched[] =
 		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nbegun\n";
-	static const char events[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nbegun\n";
+	static const char events[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: begun\n\n";
 	static const char *const requests[] = {
 		"GET /api/v1/sandboxes/sb-1/exec/ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: "
 		"websocket\r\n"
@@ -379,7 +379,7 @@ Test(identity, ID16_revoked)
 		gw = gw_start(&before);
 		r = gw_connect(gw);
 		cr_assert(raw_text(&r, requests[i]));
-		cr_assert(raw_read_text(&r, i ? "begun\n\r\n" : "begun\n", WAIT_MS));
+		cr_assert(raw_read_text(&r, i ? "begun\n\n\r\n" : "begun\n", WAIT_MS));
 		gw_configure(gw, &kept);
 		daemon_signal(gw->daemon, SIGHUP);
 		cr_assert(daemon_wait_log(gw->daemon, "configuration 2 is in force"));

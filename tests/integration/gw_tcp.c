@@ -269,7 +269,7 @@ Test(tcp, ID10_pages)
 		unsigned status;
 	} rows[] = {
 		{"GET /api/v1/x HTTP/1.1\r\nHost: evil.test\r\n\r\n", 421},
-		{"GET /api/v1/x HTTP/1.1\r\nHost: 3000-sb-a1b2.localhost\r\n\r\n", 421},
+		{"GET /api/v1/x HTTP/1.1\r\nHost: 3000-sb-a1b2.localhost\r\nOrigin: http://evil\r\n\r\n", 403},
 		{"GET http://evil.test/api/v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n", 421},
 		{"GET /api/v1/x" HOST "Origin: http://evil\r\n\r\n", 403},
 		{"GET /api/v1/x" HOST "Origin: null\r\n\r\n", 403},

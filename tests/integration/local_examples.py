@@ -485,7 +485,7 @@ def example_41_to_44_templates():
     for text in (b"", b"{oops"):
         answer = server.post("/templates/plain/spawn", text, headers={"X-User-ID": "alice"})
         made = answer.json()
-        assert answer.status == 201 and made["metadata"] == {"template": "plain"} and "owner_id" not in made, answer
+        assert answer.status == 201 and made["metadata"] == {"template": "plain"} and made["owner_id"] == "alice", answer
         assert abs(stamp(made["expires_at"]) - stamp(made["created_at"]) - 300) < 0.001, made
         server.delete("/sandboxes/" + made["id"])
     made = server.post("/templates/t/spawn", {"ttl": "10m"}).json()
@@ -570,7 +570,27 @@ def example_58_websocket():
     assert answer.status == 501 and answer.body == b"Not Implemented\n", answer
     answer = server.get(ex("/exec/ws"))
     assert answer.status == 426 and answer.header("Upgrade") == "websocket", answer
-    assert server.get("/events").status == 404
+
+
+def example_55_events():
+    """The contract's example on real sandboxes: a spawn and a plain exec are told, a streamed one is not."""
+    sock = server.raw()
+    sock.sendall(server.head("GET", "/events"))
+    while b"\r\n\r\n" not in sock.recv(4096):
+        pass
+    sandbox = server.spawn()
+    server.run(sandbox, "true")
+    server.post(f"/sandboxes/{sandbox}/exec", {"command": "echo x", "stream": True})
+    server.delete("/sandboxes/" + sandbox)
+    data = b""
+    while b"sandbox.destroyed" not in data or not data.endswith(b"\n\n\r\n"):
+        piece = sock.recv(4096)
+        assert piece, data
+        data += piece
+    got = [json.loads(line[6:]) for line in data.decode().splitlines() if line.startswith("data: ")]
+    assert [e["type"] for e in got if e.get("sandbox_id") == sandbox] == [
+        "sandbox.created", "sandbox.running", "exec.started", "exec.completed", "sandbox.destroyed"], got
+    sock.close()
 
 
 # --- the server as a process ---------------------------------------------------------------------------------------------------
@@ -676,7 +696,7 @@ TESTS = [example_01_02_health, example_03_spawn, example_04_defaults, example_05
          example_28_stream_errors, example_59_client_gone, example_60_line_ends, background_programs, big_output,
          example_29_30_31_write_and_read, example_32_33_list_and_stat, example_34_glob, example_35_36_37_change,
          big_file, example_40_logs_and_stats, example_41_to_44_templates, example_45_46_providers_and_rest,
-         example_50_keys, example_54_methods, example_58_websocket, second_server_on_the_state, stop_leaves_nothing,
+         example_50_keys, example_54_methods, example_55_events, example_58_websocket, second_server_on_the_state, stop_leaves_nothing,
          templates_survive, started_by_anybody]
 
 if __name__ == "__main__":

@@ -325,6 +325,89 @@ def timeout_in_stream():
         assert lines == [{"stream": "stdout", "data": "a\n"}, {"stream": "stderr", "data": f"exec timeout: {sandbox}"}], lines
 
 
+def exit_records():
+    """Who asks for it gets the exit code as the stream's last record, however the command ends; nobody else does."""
+    wanted = {"Accept": "application/x-ndjson; exit=1"}
+
+    def lines(s, sandbox, headers, command, **fields):
+        answer = s.post(f"/sandboxes/{sandbox}/exec", {"command": command, "stream": True, **fields}, headers=headers)
+        assert answer.status == 200 and answer.header("Content-Type") == "application/x-ndjson", answer
+        assert answer.header("Stacygate-Exit") == ("1" if headers == wanted else None), answer.headers
+        assert answer.body.endswith(b"\n"), answer
+        return [json.loads(line) for line in answer.body.decode().splitlines()]
+
+    with fake() as s:
+        sandbox = s.spawn()
+        got = lines(s, sandbox, wanted, "out a; raw e2; exit 3")
+        assert got[:-1] == [{"stream": "stdout", "data": "a\n"}, {"stream": "stdout", "data": "\ufffd"}], got
+        assert list(got[-1]) == ["exit_code", "duration"] and got[-1]["exit_code"] == 3, got
+        assert got[-1]["duration"].endswith("s"), got
+        assert [list(x) for x in lines(s, sandbox, wanted, "exit 0")] == [["exit_code", "duration"]]
+        got = lines(s, sandbox, wanted, "hang", timeout="50ms")
+        assert got[0] == {"stream": "stderr", "data": f"exec timeout: {sandbox}"} and got[1]["exit_code"] == -1, got
+        for accept in ({}, {"Accept": "*/*"}, {"Accept": "application/x-ndjson"}, {"Accept": "application/json; exit=1"},
+                       {"Accept": "application/x-ndjson; exit=10"}):
+            assert lines(s, sandbox, accept, "out a; exit 3") == [{"stream": "stdout", "data": "a\n"}], accept
+        plain = s.post(f"/sandboxes/{sandbox}/exec", {"command": "exit 3"}, headers=wanted)
+        assert plain.json()["exit_code"] == 3 and not plain.header("Stacygate-Exit"), plain.headers
+        refused = s.post(f"/sandboxes/{sandbox}/exec", {"command": "fail", "stream": True}, headers=wanted)
+        assert refused.status == 500 and not refused.header("Stacygate-Exit"), refused
+        got = lines(s, sandbox, wanted, "out a; die")
+        assert got[0]["data"] == "a\n" and list(got[1]) == ["exit_code", "error", "duration"], got
+        assert got[1]["exit_code"] is None and got[1]["error"], got
+
+
+def exit_record_of_a_half_closed_client():
+    """A client that closes its sending side is told that the command was killed."""
+    with fake() as s:
+        sandbox = s.spawn()
+        sock = s.raw()
+        sock.sendall(s.head("POST", f"/sandboxes/{sandbox}/exec", b'{"command":"hang","stream":true}',
+                            [("Accept", "text/plain, application/x-ndjson;exit=1")]))
+        receive(sock, b"\r\n\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        data = receive(sock)
+        assert b'{"exit_code":-1,' in data and data.endswith(b"0\r\n\r\n"), data
+        sock.close()
+
+
+def template_spawns():
+    """A template says everything that a spawn does not; a spawn from one may say it otherwise, and has an owner."""
+    with fake() as s:
+        os.mkdir(s.state)
+        body = {"name": "t", "image": "i", "cpu_cores": 3, "ttl_seconds": 600, "memory_mb": 100, "provider": "local",
+                "metadata": {"a": "1", "b": "2"}}
+        saved = s.post("/templates", body)
+        shown = saved.json()
+        want = dict(body, vcpus=3, ttl="10m0s")
+        assert saved.status == 201 and {k: shown.get(k) for k in want} == want, shown
+        got = s.post("/templates/t/spawn").json()
+        assert (got["image"], got["vcpus"], got["memory_mb"]) == ("i", 3, 100) and "owner_id" not in got, got
+        assert got["metadata"] == {"a": "1", "b": "2", "template": "t"}, got
+        got = s.post("/templates/t/spawn", {"ttl": "1h", "provider": "local", "memory_mb": 7, "vcpus": 2, "image": "other",
+                                            "metadata": {"b": "3", "c": "4"}}, headers={"X-User-ID": " alice "}).json()
+        assert (got["image"], got["vcpus"], got["memory_mb"], got["owner_id"]) == ("i", 2, 7, "alice"), got
+        assert got["metadata"] == {"a": "1", "b": "3", "c": "4", "template": "t"}, got
+        assert s.post("/templates/t/spawn", {"provider": "nope"}).status == 404
+        assert s.post("/templates/t/spawn", {"ttl": "25h"}).status == 429
+        refused = s.post("/templates/t/spawn", {}, headers={"X-User-ID": "a/b"})
+        assert refused.status == 400 and "path separators" in refused.json()["message"], refused
+        # A spawn that names it: the template's image stands in for the one that the SDKs always send.
+        got = s.post("/sandboxes", {"image": "alpine:latest", "template": "t", "vcpus": 5}, headers={"X-User-ID": "bob"}).json()
+        assert (got["image"], got["vcpus"], got["memory_mb"], got["owner_id"]) == ("i", 5, 100, "bob"), got
+        assert s.post("/sandboxes", {"image": "mine", "template": "t"}).json()["image"] == "mine"
+        # What it says of a provider holds as well.
+        s.post("/templates", {"name": "elsewhere", "image": "i", "provider": "docker"})
+        for answer in (s.post("/templates/elsewhere/spawn"), s.post("/sandboxes", {"template": "elsewhere"})):
+            assert answer.status == 404 and answer.json()["message"] == "getting provider: provider not found: docker", answer
+        assert s.post("/templates/elsewhere/spawn", {"provider": "local"}).status == 201
+        # The documented spellings, through a replacement too; a part of a second is not cut off.
+        put = s.request("PUT", "/templates/t", {"image": "j", "vcpus": 4, "ttl": "1500ms"}).json()
+        assert (put["cpu_cores"], put["vcpus"], put["ttl_seconds"], put["ttl"]) == (4, 4, 2, "2s"), put
+        assert s.request("PUT", "/templates/t", {"image": "j", "ttl": "soon"}).status == 400
+        assert s.post("/templates", {"name": "bad", "image": "j", "metadata": {"a": 1}}).status == 400
+
+
 def too_much_plain_output():
     """A plain exec keeps no more than its bound of output and says what to do."""
     with fake() as s:
@@ -566,6 +649,7 @@ if __name__ == "__main__":
     main([keep_alive_and_pipelining, many_pipelined_requests, requests_in_pieces, half_closed_client_is_answered, old_clients,
           malformed_requests, malformed_chunks, expect_continue, body_bounds, early_answers_keep_the_connection, request_ids,
           back_pressure, read_back_pressure, short_file_is_cut, stream_head_at_once, characters_in_pieces,
-          timeout_in_stream, too_much_plain_output, client_gone_plain, client_gone_streamed, spawn_client_gone,
+          timeout_in_stream, exit_records, exit_record_of_a_half_closed_client,
+          template_spawns, too_much_plain_output, client_gone_plain, client_gone_streamed, spawn_client_gone,
           spawn_fails, creating_sandbox, sandbox_dies, destroy_with_exec_under_way, many_destroy_and_prune, listing,
           tcp_and_web_pages, usage_and_start_errors, stops, life_descriptor, idle_server_costs_nothing])

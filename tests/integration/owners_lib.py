@@ -11,6 +11,7 @@ from tls_lib import DEADLINE, main, wait_for
 from vm_lib import API, Gateway, Server
 
 NEVER = "sb-00000000"  # an id that the server has never given out
+WITH_ROOT = {"alice": [], "bob": [], "root": ["admin: true", "isolation: none"]}  # who may see the whole status
 UIDS = {"alice": 1234, "bob": 5678}
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
@@ -110,17 +111,37 @@ def read_all(sock):
     return b"".join(parts)
 
 
+def read_until(sock, end):
+    """What comes up to these bytes, and what came with them."""
+    got = b""
+    while end not in got:
+        piece = sock.recv(65536)
+        assert piece, got[-2000:]
+        got += piece
+    return got
+
+
+def feed_of(g, upstream=0):
+    """What the status says of the stream of events."""
+    return g.ask("root", target="/gateway/v1/status").json()["upstreams"][upstream]["events"]
+
+
+def subscribed(server, g, name):
+    """Has the gateway remember something and subscribe for it, so that nothing is forgotten by the beginning of that any more."""
+    assert g.api(name, "GET", f"/sandboxes/{server.add(name)}/logs").status == 200
+    wait_for("the subscription stands", lambda: "connect -> open" in g.log())
+
+
 class Events:
     """A client of the event stream."""
 
     def __init__(self, server, g, name):
-        before = len(server.subscribers)
         self.connection = g.connect(name)
         self.connection.request("GET", API + "/events")
         self.answer = self.connection.getresponse()
         assert self.answer.status == 200, self.answer.status
         assert self.answer.headers["Content-Type"] == "text/event-stream"
-        wait_for("the server has the subscriber", lambda: len(server.subscribers) > before)
+        wait_for("the server has the subscriber", lambda: server.subscribers)
 
     def next(self):
         """The next event; comments and blank lines are none."""

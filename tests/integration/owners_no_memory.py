@@ -13,7 +13,7 @@ import tempfile
 from no_memory import Plan
 from owners_lib import expect_not_found, raw, read_all, run
 from tls_lib import BUILD, Skip, wait_for
-from vm_lib import API, Gateway, Server, seconds
+from vm_lib import API, Gateway, Server, cut, seconds
 
 FULL = os.environ.get("STACYGATE_SWEEP") == "all"
 STEP = 1 if FULL else 3
@@ -31,11 +31,15 @@ class Sweep:
         self.server = Server()
         self.server.templates["t"] = {"name": "t", "image": "x", "memory_mb": 1, "cpu_cores": 1, "ttl_seconds": 60}
         options = os.environ.get("ASAN_OPTIONS", "")
-        self.gateway = Gateway(self.server, {"alice": ["limits: { max_ttl: 1h, sandboxes: 100000 }"], "bob": []}, level="info", env={
+        self.gateway = self.make({
             "LD_PRELOAD": os.path.join(BUILD, "failing-malloc.so"), "SG_ALLOC_PLAN": self.plan.path,
             "ASAN_OPTIONS": "verify_asan_link_order=0:allocator_may_return_null=1" + (":" + options if options else "")})
         self.gateway.__enter__()
         return self
+
+    def make(self, env):
+        rules = {"alice": ["limits: { max_ttl: 1h, sandboxes: 100000 }"], "bob": []}
+        return Gateway(self.server, rules, level="info", env=env)
 
     def __exit__(self, *what):
         self.plan.disarm()
@@ -113,6 +117,78 @@ def test_m4_spawn():
     spawns("/sandboxes")
 
 
+def test_m4_spawn_with_a_key():
+    """M4, F35: with an Idempotency-Key and its answer lost: never two sandboxes of one key, and none that nobody has."""
+    with Sweep() as s:
+        g, server = s.gateway, s.server
+        keys, had = [], {}
+
+        def ask():
+            keys.append(f"k{len(keys)}")
+            return g.api("alice", "POST", "/sandboxes", {"image": "x"}, {"Idempotency-Key": keys[-1]})
+
+        def judge(answer):
+            assert answer.status == 201, answer
+            had[keys[-1]] = answer.json()["id"]
+
+        def again():
+            """The retry, with memory: it gets what the first made, if it made any."""
+            before = server.alive("alice")
+            answer = g.api("alice", "POST", "/sandboxes", {"image": "x"}, {"Idempotency-Key": keys[-1]})
+            assert answer.status == 201, answer
+            assert had.get(keys[-1], answer.json()["id"]) == answer.json()["id"], (keys[-1], had, answer)
+            assert len([i for i in before if i not in had.values()]) <= 1
+            had[keys[-1]] = answer.json()["id"]
+            assert sorted(server.alive("alice")) == sorted(had.values()), (keys[-1], g.log()[-3000:])
+        s.each(ask, judge, again)
+        with server.fault("POST", "/sandboxes", cut("before")):
+            s.each(ask, judge)
+        wait_for("each key has its sandbox", lambda: settled(g, server, keys, had))
+
+
+def settled(g, server, keys, had):
+    """Each key is asked for once more; then nothing is under way, and there is one sandbox for each."""
+    for key in keys:
+        if key not in had:
+            answer = g.api("alice", "POST", "/sandboxes", {"image": "x"}, {"Idempotency-Key": key})
+            if answer.status == 201:
+                had[key] = answer.json()["id"]
+    return len(had) == len(keys) and sorted(server.alive("alice")) == sorted(had.values())
+
+
+def test_m4_spawn_left():
+    """M4, F35: a client that leaves while memory lacks: nothing is left behind, and nothing is waited for in vain."""
+    with Sweep() as s:
+        g, server = s.gateway, s.server
+
+        def ask():
+            with server.hold("POST", "/sandboxes") as hold:
+                try:
+                    return g.api("alice", "POST", "/sandboxes", {"image": "x"}, {"Stacygate-Timeout": "100ms"})
+                finally:
+                    hold.release()
+
+        def judge(answer):
+            raise AssertionError(f"nothing may be answered well: {answer}")
+
+        def after():
+            s.plan.disarm()
+            wait_for("nothing is left", lambda: not server.alive("alice"))
+        for n in range(1, MOST, STEP):
+            s.plan.arm(n)
+            try:
+                answer = ask()
+            except (ConnectionError, http.client.HTTPException):
+                answer = None
+            if answer is not None and answer.status not in (502, 503, 504):
+                judge(answer)
+            failed = s.plan.failed()
+            after()
+            if not failed:
+                return
+        raise AssertionError("no end of allocations")
+
+
 def test_m4_template_spawn():
     """M4, C13: the same from a template."""
     spawns("/templates/t/spawn")
@@ -134,6 +210,28 @@ def test_m4_prune():
         assert bobs not in server.destroyed and not server.since(0, "DELETE", API + "/sandboxes")
 
 
+def test_m4_lease():
+    """M4: a lease that cannot be had leaves the sandbox and its lease as they were; one that is had is there."""
+    with Sweep() as s:
+        g, server = s.gateway, s.server
+        mine = server.add("alice")
+
+        def lease(name, sandbox, text):
+            return g.ask(name, "PUT", f"/gateway/v1/leases/{sandbox}", None, {"Stacygate-Lease": text})
+
+        def judge(answer):
+            assert answer.status == 200 and answer.json()["sandbox"] == mine, answer
+            assert [x["sandbox"] for x in g.ask("alice", "GET", "/gateway/v1/leases").json()] == [mine]
+        for text in ("1h", "process"):
+            s.each(lambda t=text: lease("alice", mine, t), judge)
+        s.each(lambda: lease("bob", mine, "1h"), lambda a: expect_not_found(a, mine))
+        assert lease("alice", mine, "1h").status == 200
+        s.each(lambda: g.ask("alice", "DELETE", f"/gateway/v1/leases/{mine}"),
+               lambda a: None if a.status == 200 else expect_not_found(a, mine),
+               after=lambda: lease("alice", mine, "1h"))
+        assert not server.destroyed and all(r.all("x-user-id") == ["alice"] for r in server.since(0, "POST"))
+
+
 def test_m4_events():
     """M4, C11: a stream that found no memory ends, and shows nobody another's."""
     with Sweep() as s:
@@ -146,8 +244,7 @@ def test_m4_events():
                 wait_for("the stream begins or is refused", lambda c=sock: server.subscribers or ended(c))
                 bobs = server.add("bob")
                 mine = server.add("alice")
-                server.end_events()
-                got = read_all(sock)
+                got = read_to(sock, mine.encode())
             failed = s.plan.disarm()
             assert bobs.encode() not in got, got
             if not failed:
@@ -155,6 +252,14 @@ def test_m4_events():
                 assert n > 1
                 return
         raise AssertionError("no end of allocations")
+
+
+def read_to(sock, end):
+    """What comes up to these bytes, or to the end of the stream."""
+    got = b""
+    while end not in got and (piece := sock.recv(65536)):
+        got += piece
+    return got
 
 
 def g_stream(g):

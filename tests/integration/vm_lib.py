@@ -141,6 +141,59 @@ class Hold(Fault):
         self.gate.set()
 
 
+class Lost(Fault):
+    """
+    Spawns whose answer nobody gets: the connection is closed at once, or with `silent` when the gateway closes it. The records are
+    stored when a test says so, which is what a server does that is slow.
+    """
+
+    def __init__(self, silent=False):
+        super().__init__("POST", "/sandboxes", self.lose)
+        self.silent = silent
+        self.kept = []  # what is not stored yet
+
+    def lose(self, server, connection, request):
+        with self.lock:
+            self.kept.append((server, request))
+        if self.silent:
+            try:
+                while connection.sock.recv(4096):
+                    pass
+            except ConnectionError:
+                pass
+        connection.close()
+        return "closed"
+
+    def store(self):
+        """From now on they are in the list; gives their ids."""
+        with self.lock:
+            kept, self.kept = self.kept, []
+        return [server.spawn(Recorder(), request) for server, request in kept]
+
+
+class Steps(Fault):
+    """Lets each request wait until its own turn has come; they are numbered as they arrive."""
+
+    def __init__(self, method, pattern):
+        super().__init__(method, pattern, self.step)
+        self.users, self.gates = [], []
+
+    def step(self, _, __, request):
+        gate = threading.Event()
+        with self.lock:
+            self.users.append(request.user)
+            self.gates.append(gate)
+        assert gate.wait(DEADLINE * 3), "never let on"
+
+    def go(self, n):
+        self.gates[n].set()
+
+    def release(self):
+        with self.lock:
+            for gate in self.gates:
+                gate.set()
+
+
 # --- the server -------------------------------------------------------------------------------------------------------
 
 class Subscriber:
@@ -185,9 +238,9 @@ class Server(Upstream):
             return len(self.requests)
 
     def since(self, mark=0, method=None, path=None, user=None):
-        """Requests from the mark on; `path` is a pattern."""
+        """Requests from the mark on; `path` is a pattern. The gateway's own subscription to events is there when it is asked for."""
         with self.lock:
-            chosen = self.requests[mark:]
+            chosen = [r for r in self.requests[mark:] if path or r.target != API + "/events"]
         return [r for r in chosen if (method in (None, r.method)) and (path is None or re.fullmatch(path, r.target.split("?")[0]))
                 and (user is None or r.all("x-user-id") == [user])]
 
@@ -202,7 +255,7 @@ class Server(Upstream):
         finally:
             with self.state:
                 self.active_faults.remove(fault)
-            if isinstance(fault, Hold):
+            if isinstance(fault, (Hold, Steps)):
                 fault.release()
 
     def hold(self, method, pattern):
@@ -346,6 +399,7 @@ class Server(Upstream):
                            owner_id=request.user or fields.get("owner_id", ""), provider=fields.get("provider") or "docker",
                            memory_mb=fields.get("memory_mb") or 1024, vcpus=fields.get("vcpus") or 1)
         self.send_json(connection, request, 201, self.shown(self.records[sandbox], LOCAL_ZONE))
+        return sandbox
 
     def admission(self, connection, request):
         self.body(request)
@@ -600,7 +654,7 @@ class Gateway(tls_lib.Gateway):
 
     def __init__(self, server, rules=None, upstream=(), uids=None, **more):
         self.server, self.uids = server, uids
-        self.rules = {"alice": [], "bob": []} if rules is None else rules
+        self.rules = {"alice": [], "bob": []} if rules is None else dict(rules)
         self.upstream_lines = list(upstream)
         super().__init__({}, **more)
 
@@ -647,6 +701,13 @@ class Gateway(tls_lib.Gateway):
     def resident_kib(self):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii", errors="replace") as file:
             return int(re.search(r"VmRSS:\s*(\d+)", file.read()).group(1))
+
+    def crash(self):
+        """kill -9, and a new start."""
+        self.process.kill()
+        self.process.wait()
+        self.log_file.close()
+        self.start()
 
     def restart(self):
         code = self.stop()

@@ -208,11 +208,19 @@ static void on_end(void *arg, const struct job_result *result)
 	loop_stop(a->box->bench->loop);
 }
 
-const struct job_events answer_events = {on_size, on_data, on_entry, on_end};
+static void on_connected(void *arg, int fd)
+{
+	struct answer *a = arg;
+
+	cr_assert(!a->ended && a->fd < 0, "one descriptor, before the end");
+	a->fd = fd;
+}
+
+const struct job_events answer_events = {on_size, on_data, on_entry, on_connected, on_end};
 
 void answer_begin(struct answer *a, struct box *box)
 {
-	*a = (struct answer){.box = box, .began_ms = clock_ms()};
+	*a = (struct answer){.box = box, .began_ms = clock_ms(), .fd = -1};
 	cr_assert_not_null(box->sb, "the sandbox is gone");
 }
 
@@ -226,6 +234,7 @@ void answer_fini(struct answer *a)
 	buf_fini(&a->out);
 	buf_fini(&a->err);
 	buf_fini(&a->entries);
+	fd_close(&a->fd);
 }
 
 void exec_begin(struct answer *a, struct box *box, const char *script)
@@ -294,6 +303,11 @@ struct answer ask_move(struct box *box, const char *from, const char *to)
 struct answer ask_chmod(struct box *box, const char *path, unsigned mode)
 {
 	ASK(sandbox_chmod(box->sb, str_from(path), mode, &answer_events, &a));
+}
+
+struct answer ask_connect(struct box *box, uint16_t port)
+{
+	ASK(sandbox_connect(box->sb, port, &answer_events, &a));
 }
 
 bool buf_is(const struct buf *b, const char *text)

@@ -63,6 +63,7 @@ struct answer {
 	struct buf err;     /* stderr */
 	struct buf entries; /* "PATH MODE SIZE d|f\n" each */
 	unsigned count;     /* entries */
+	int fd;             /* what on_connected brought, else -1 */
 	uint64_t took_ms;   /* until it ended */
 	uint64_t began_ms;
 };
@@ -86,6 +87,7 @@ struct answer ask_list(struct box *box, const char *path);
 struct answer ask_stat(struct box *box, const char *path);
 struct answer ask_glob(struct box *box, const char *pattern);
 struct answer ask_move(struct box *box, const char *from, const char *to);
+struct answer ask_connect(struct box *box, uint16_t port);
 struct answer ask_chmod(struct box *box, const char *path, unsigned mode);
 
 /* Whether the text is all of the buffer. */

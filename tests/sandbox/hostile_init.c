@@ -3,7 +3,9 @@
  * Stands in for the init of a sandbox and breaks the protocol in the way that its last argument, the name of the
  * sandbox, says. Then it stays, deaf to everything, until it is killed. Static, as the real one.
  */
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -74,6 +76,82 @@ static void flood(enum wire_event_type type)
 			.type = type, .job = type == WIRE_LOG ? 0 : 1, .stream = 1, .bytes = str_of(mem, sizeof(mem))});
 }
 
+/* --- ports ------------------------------------------------------------------------------------------------------ */
+
+static void send_connected(uint32_t job, const int *fds, size_t n)
+{
+	const uint32_t head[3] = {0, job, WIRE_CONNECTED};
+
+	(void)!fd_send(sock, head, sizeof(head), fds, n);
+}
+
+static int listening(struct sockaddr_in *at)
+{
+	socklen_t size = sizeof(*at);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	*at = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	(void)!bind(fd, (struct sockaddr *)at, size);
+	(void)!listen(fd, 8);
+	(void)!getsockname(fd, (struct sockaddr *)at, &size);
+	return fd;
+}
+
+static int connected(int type)
+{
+	struct sockaddr_in at;
+	int fd = socket(AF_INET, type, 0);
+
+	(void)listening(&at);
+	(void)!connect(fd, (struct sockaddr *)&at, sizeof(at));
+	return fd;
+}
+
+/* Passes one descriptor of a kind for the job 1, a connect. */
+static int wrong_descriptor(const char *mode)
+{
+	struct sockaddr_in at;
+	int pair[2];
+
+	if (strcmp(mode, "portfile") == 0)
+		return open("/dev/null", O_RDWR);
+	if (strcmp(mode, "portunix") == 0)
+		return socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0 ? -1 : pair[0];
+	if (strcmp(mode, "portlisten") == 0)
+		return listening(&at);
+	if (strcmp(mode, "portfresh") == 0)
+		return socket(AF_INET, SOCK_STREAM, 0);
+	if (strcmp(mode, "portudp") == 0)
+		return connected(SOCK_DGRAM);
+	return -1;
+}
+
+static void ports(const char *mode)
+{
+	const uint32_t head[3] = {0, 1, WIRE_CONNECTED};
+	int fds[2] = {connected(SOCK_STREAM), connected(SOCK_STREAM)};
+	int wrong = wrong_descriptor(mode);
+
+	if (wrong >= 0)
+		send_connected(1, &wrong, 1);
+	else if (strcmp(mode, "portfine") == 0 || strcmp(mode, "portexec") == 0)
+		send_connected(1, fds, 1);
+	else if (strcmp(mode, "portnone") == 0)
+		send_connected(1, NULL, 0);
+	else if (strcmp(mode, "porttwo") == 0)
+		send_connected(1, fds, 2);
+	else if (strcmp(mode, "portjob") == 0)
+		send_connected(77, fds, 1);
+	else if (strcmp(mode, "portmany") == 0)
+		(void)(send_connected(1, fds, 1), send_connected(1, fds + 1, 1));
+	else if (strcmp(mode, "portdone") == 0)
+		send_event(&(struct wire_event){.type = WIRE_DONE, .job = 1});
+	else if (strcmp(mode, "portlate") == 0)
+		(void)!fd_send(sock, "\1\0\0\0\0\0\0\0\105\0\0\0x", 13, fds, 1);
+	else if (strcmp(mode, "portsplit") == 0)
+		(void)!(fd_send(sock, head, 5, fds, 1) && fd_send(sock, (const char *)head + 5, 7, NULL, 0));
+}
+
 static void before_ready(const char *mode)
 {
 	if (strcmp(mode, "garbage") == 0)
@@ -120,6 +198,8 @@ static void after_ready(const char *mode)
 		send_raw(0, 0, WIRE_READY | 0x100, "", 0);
 	else if (strcmp(mode, "requests") == 0)
 		send_raw(1, 1, WIRE_READ, "a", 1);
+	else if (strncmp(mode, "port", 4) == 0)
+		ports(mode);
 }
 
 static bool greets_first(const char *mode)

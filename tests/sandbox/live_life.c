@@ -277,7 +277,7 @@ Test(local_life, B2_hostile_init, .timeout = 110)
 		{"sb-earlydata", false}, {"sb-exits", false},     {"sb-fds", true},        {"sb-twice", true},
 		{"sb-unknownjob", true}, {"sb-stream0", true},    {"sb-window", true},     {"sb-nosize", true},
 		{"sb-relative", true},   {"sb-nul", true},        {"sb-control", true},    {"sb-entries", true},
-		{"sb-logflood", true},   {"sb-padding", true},    {"sb-requests", true},
+		{"sb-logflood", true},   {"sb-padding", true},    {"sb-requests", true},   {"sb-portexec", true},
 	};
 	struct buf image = hostile_image();
 	struct box honest, hostile;

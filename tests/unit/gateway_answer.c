@@ -48,8 +48,15 @@ static void on_closed(void *arg, enum client_end end)
 	client = NULL;
 }
 
-static const struct client_events events = {NULL,     on_request, on_body,    on_nothing,
-					    on_fault, on_nothing, on_nothing, on_closed};
+static const struct client_events events = {
+	.on_request = on_request,
+	.on_body = on_body,
+	.on_body_end = on_nothing,
+	.on_fault = on_fault,
+	.on_drained = on_nothing,
+	.on_gone = on_nothing,
+	.on_closed = on_closed,
+};
 
 static void pump(void)
 {

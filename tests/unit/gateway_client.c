@@ -120,8 +120,16 @@ static void on_closed(void *arg, enum client_end end)
 	s->client = NULL;
 }
 
-static const struct client_events events = {may_begin, on_request, on_body, on_body_end,
-					    on_fault,  on_drained, on_gone, on_closed};
+static const struct client_events events = {
+	.may_begin = may_begin,
+	.on_request = on_request,
+	.on_body = on_body,
+	.on_body_end = on_body_end,
+	.on_fault = on_fault,
+	.on_drained = on_drained,
+	.on_gone = on_gone,
+	.on_closed = on_closed,
+};
 
 /* Turns the loop until nothing of what is at hand is left to do. */
 static void pump(void)

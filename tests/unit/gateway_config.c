@@ -102,6 +102,13 @@ Test(gateway_config, faults)
 		{"bounds: { body: 1023 }\n", "1:17: body is \"1023\"", 1},
 		{"bounds: { client_head: 9ms }\n",
 		 "1:24: client_head is \"9ms\", expected a duration from 10ms to 24h0m0s", 1},
+		{"leases: { ttl: 299ms }\n", "1:16: ttl is \"299ms\", expected a duration from 300ms to 24h0m0s", 1},
+		{"leases: { extend: 99ms }\n", "1:19: extend is \"99ms\", expected a duration from 100ms to 24h0m0s",
+		 1},
+		{"leases: { grace: 0s }\n", "1:18: grace is \"0s\", expected a duration from 100ms", 1},
+		{"leases: { extend: 41s }\n", "1:9: leases.ttl is shorter than three times leases.extend", 1},
+		{"leases: { ttl: 119s }\n", "1:9: leases.ttl is shorter than three times leases.extend", 1},
+		{"leases: 1\n", "1:9: leases must be", 1},
 		{"listen: { path: /x }\n", "1:9: listen must be a list with at least one entry", 1},
 		{"listen:\n- path: /x\n  mode: \"1777\"\n", "3:9: mode is \"1777\", expected octal permissions", 1},
 		{"listen:\n- path: /x\n  mode: \"66\"\n", "3:9: mode is \"66\"", 1},
@@ -129,6 +136,13 @@ Test(gateway_config, faults)
 		 "1:42: key_file without cert_file has no effect", 2},
 		{"upstreams: { a: { url: \"https://x\", tls: { server_name: \"a b\" } } }\n",
 		 "1:57: server_name is \"a b\", expected a host name", 2},
+		{"preview: { url: local }\n", "1:17: url is \"local\", expected http://HOST:PORT or https://HOST:PORT",
+		 1},
+		{"preview: { url: \"http://h/p\" }\n", "1:17: url is \"http://h/p\"", 1},
+		{"preview: { url: \"https://u@h\" }\n", "1:17: url is \"https://u@h\"", 1},
+		{"preview: { url: \"http://h:65536\" }\n", "1:17: url is", 1},
+		{"preview: { domain: x }\n", "1:12: ", 1},
+		{"preview: x\n", "1:10: ", 1},
 		{"upstreams: { a: { url: \"http://[::1\" } }\n", "1:24: url is \"http://[::1\"", 2},
 		{"upstreams: { a: { url: \"http://[]\" } }\n", "1:24: url is", 2},
 		{"upstreams: { a: { url: \"http://h:0\", allow_plaintext: true } }\n", "1:24: url is", 3},
@@ -267,6 +281,10 @@ Test(gateway_config, faults)
 		 "1:54: admin is \"yes\", expected true or false", 1},
 		{"clients: [ { name: me, match: {}, user_id: x, limits: { sandboxes: 0 } } ]\n",
 		 "1:68: sandboxes is \"0\", expected a whole number from 1 to 1000000", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, keep_alive: 999ms } ]\n",
+		 "1:59: keep_alive is \"999ms\", expected a duration from 1s to 24h0m0s", 1},
+		{"clients: [ { name: me, match: {}, user_id: x, keep_alive: 2h, limits: { max_ttl: 1h } } ]\n",
+		 "1:59: keep_alive is longer than limits.max_ttl", 1},
 		{"clients: [ { name: me, match: {}, user_id: x, limits: { max_ttl: 1ms } } ]\n",
 		 "1:66: max_ttl is \"1ms\", expected a duration from 1s", 1},
 		{"clients: [ { name: me, match: {}, user_id: x, limits: { images: [] } } ]\n",
@@ -455,8 +473,12 @@ Test(gateway_config, effective_form_loads_again)
 		"clients: [ { name: me, match: {}, credential: k, user_id: x, admin: true, " GRANT " } ]\n",
 		"bounds: { connections: 5, connections_per_uid: 4, body: 1GiB, client_head: 1s, client_body_idle: 2s, "
 		"idle_client: 3s }\n",
+		"leases: { ttl: 3m, extend: 1m, grace: 5s }\n",
+		"clients: [ { name: me, match: {}, user_id: x, keep_alive: 1h, limits: { max_ttl: 1h } } ]\n",
 		"log: { level: warn, format: text, access: stderr }\n",
 		"log: { level: debug, format: json, access: journal, audit: \"/a b/\\\"c\" }\n",
+		"preview: { url: \"https://[::1]:8443/\" }\n",
+		"preview: { url: }\n",
 		"clients: [ { name: me, match: {}, upstream: local, user_id: x, " GRANT " } ]\n",
 		"clients: [ { name: me, match: {}, user_id: x } ]\n",
 		"clients: [ { name: me, match: {}, user_id: x, admin: true } ]\n",
@@ -488,6 +510,25 @@ Test(gateway_config, effective_form_loads_again)
 		config_unref(c);
 		config_unref(again);
 	}
+}
+
+/* The parts of preview.url; without one previews are found by their names. */
+Test(gateway_config, preview)
+{
+	struct config *c = load("preview: { url: \"https://front.example:8443/\" }\n");
+
+	cr_expect_eq(c->preview.scheme, CONFIG_HTTPS);
+	cr_expect_str_eq(c->preview.host, "front.example");
+	cr_expect_eq(c->preview.port, 8443);
+	config_unref(c);
+	c = load("preview: { url: http://127.0.0.1 }\n");
+	cr_expect_eq(c->preview.scheme, CONFIG_HTTP);
+	cr_expect_str_eq(c->preview.host, "127.0.0.1");
+	cr_expect_eq(c->preview.port, 80);
+	config_unref(c);
+	c = load("preview: { url: }\n");
+	cr_expect_null(c->preview.url);
+	config_unref(c);
 }
 
 /* What nobody wrote, as the manual says it. */
@@ -527,6 +568,10 @@ Test(gateway_config, defaults)
 	cr_expect_eq(c->bounds.client_head_ms, 10000);
 	cr_expect_eq(c->bounds.client_body_idle_ms, 30000);
 	cr_expect_eq(c->bounds.idle_client_ms, 300000);
+	cr_expect_eq(c->leases.ttl_ms, 120000);
+	cr_expect_eq(c->leases.extend_ms, 40000);
+	cr_expect_eq(c->leases.grace_ms, 120000);
+	cr_expect_eq(c->rules[0].keep_alive_ms, 0);
 	cr_expect_eq(c->access.kind, CONFIG_OUTPUT_OFF);
 	cr_expect_eq(c->audit.kind, CONFIG_OUTPUT_OFF);
 	cr_expect_eq(c->log_format, LOG_FORMAT_TEXT);

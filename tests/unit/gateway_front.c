@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "gateway/config.h"
@@ -20,6 +21,7 @@
 #include "gateway/dial.h"
 #include "gateway/exchange.h"
 #include "gateway/front.h"
+#include "gateway/front_state.h"
 #include "gateway/keyring.h"
 #include "gateway/names.h"
 #include "gateway/snapshot.h"
@@ -134,7 +136,7 @@ static void begin(void)
 	listen_upstream();
 	names = names_new(loop, look_up);
 	cr_assert(names);
-	cr_assert_eq(front_shared_init(&shared, loop, names), 0);
+	cr_assert_eq(front_shared_init(&shared, loop, dialer, names), 0);
 	use_config("");
 	connect_client();
 }
@@ -494,4 +496,122 @@ Test(gateway_front, name_service_fails)
 	}
 	await_asked("\r\n\r\n");
 	cr_expect(buf_contains(&asked, "X-User-ID: a%20b\r\n"));
+}
+
+/* --- previews --------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t later_ns; /* how far the gateway's clock is ahead */
+
+static uint64_t ahead(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec + later_ns;
+}
+
+#define RECORD                                                                                                         \
+	"HTTP/1.1 200 OK\r\nContent-Length: 57\r\n\r\n"                                                                \
+	"{\"id\":\"sb-ab\",\"preview_domain\":\"preview.example\"}        "
+#define DOWN "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+
+/* Asks for the URL. With `answer` the server is asked for the record and says that; NULL: it must not be asked. */
+static void ask_url(const char *more, const char *answer)
+{
+	buf_reset(&asked);
+	buf_reset(&got);
+	say("GET /gateway/v1/sandboxes/sb-ab/preview/80" HOST);
+	say(more);
+	say("\r\n");
+	if (answer) {
+		await_asked("\r\n\r\n");
+		cr_expect(str_starts(buf_str(&asked), STR("GET /api/v1/sandboxes/sb-ab HTTP/1.1\r\n")));
+		reply(answer);
+	}
+	pump();
+	drain_into(server, &asked);
+	drain_into(client, &got);
+	cr_expect(answer || asked.len == 0, "the server was asked: %.*s", STR_ARG(buf_str(&asked)));
+}
+
+static void expect_url(const char *cache_status, const char *age)
+{
+	cr_expect(str_starts(buf_str(&got), STR("HTTP/1.1 200 ")), "%.*s", STR_ARG(buf_str(&got)));
+	cr_expect(buf_contains(&got, "{\"url\":\"http://80-sb-ab.preview.example\"}\n"));
+	cr_expect(buf_contains(&got, cache_status), "%.*s", STR_ARG(buf_str(&got)));
+	cr_expect_eq(buf_contains(&got, "\r\nAge: "), age != NULL);
+	cr_expect(!age || buf_contains(&got, age), "%.*s", STR_ARG(buf_str(&got)));
+}
+
+/*
+ * The URL is kept for five minutes; then the server is asked again. When it does not say anything, the old one is given and said to
+ * be old, but not to who wants the server's word.
+ */
+Test(gateway_front, preview_stale)
+{
+	clock_set_source(ahead);
+	ask_url("", RECORD);
+	expect_url("\r\nCache-Status: stacygate; fwd=miss; stored\r\n", NULL);
+	ask_url("", NULL);
+	expect_url("\r\nCache-Status: stacygate; hit; ttl=300\r\n", "\r\nAge: 0\r\n");
+	later_ns += UINT64_C(290000000000);
+	ask_url("", NULL);
+	expect_url("\r\nCache-Status: stacygate; hit; ttl=10\r\n", "\r\nAge: 290\r\n");
+	later_ns += UINT64_C(20000000000);
+	ask_url("", RECORD);
+	expect_url("\r\nCache-Status: stacygate; fwd=stale; stored\r\n", NULL);
+	ask_url("", NULL);
+	expect_url("\r\nCache-Status: stacygate; hit; ttl=300\r\n", "\r\nAge: 0\r\n");
+	later_ns += UINT64_C(4000000000000);
+	ask_url("", DOWN);
+	expect_url("\r\nCache-Status: stacygate; hit; ttl=-3700; detail=upstream-unavailable\r\n", "\r\nAge: 4000\r\n");
+	ask_url("Cache-Control: no-cache\r\n", DOWN);
+	cr_expect(str_starts(buf_str(&got), STR("HTTP/1.1 503 ")), "%.*s", STR_ARG(buf_str(&got)));
+	ask_url("", "HTTP/1.1 404 Not Found\r\nContent-Length: 34\r\n\r\n{\"code\":\"NOT_FOUND\",\"message\":\"x\"}");
+	cr_expect(str_starts(buf_str(&got), STR("HTTP/1.1 404 ")), "%.*s", STR_ARG(buf_str(&got)));
+	ask_url("", DOWN);
+	cr_expect(str_starts(buf_str(&got), STR("HTTP/1.1 503 ")), "it is given although it is gone");
+	clock_set_source(NULL);
+}
+
+/* Preview traffic goes by an old record too when there is no newer one, and by the server's own socket without anything of ours. */
+Test(gateway_front, preview_traffic_stale)
+{
+	clock_set_source(ahead);
+	ask_url("", RECORD);
+	later_ns += UINT64_C(301000000000);
+	buf_reset(&asked);
+	buf_reset(&got);
+	say("GET /a/../b HTTP/1.1\r\nHost: 80-SB-AB.localhost:1\r\nX-API-Key: x\r\nCookie: c\r\n\r\n");
+	await_asked("\r\n\r\n");
+	cr_expect(str_starts(buf_str(&asked), STR("GET /api/v1/sandboxes/sb-ab HTTP/1.1\r\n")));
+	buf_reset(&asked);
+	reply(DOWN);
+	await_asked("\r\n\r\n");
+	cr_expect(
+		str_eq(buf_str(&asked), STR("GET /a/../b HTTP/1.1\r\nHost: 80-sb-ab.preview.example:1\r\nCookie: c\r\n"
+					    "Connection: close\r\n\r\n")),
+		"%.*s", STR_ARG(buf_str(&asked)));
+	reply("HTTP/1.1 200 OK\r\nSet-Cookie: s\r\nContent-Length: 2\r\n\r\nok");
+	cr_expect(str_eq(buf_str(&got), STR("HTTP/1.1 200 OK\r\nSet-Cookie: s\r\nContent-Length: 2\r\n\r\nok")), "%.*s",
+		  STR_ARG(buf_str(&got)));
+	clock_set_source(NULL);
+}
+
+/* A client that leaves at any point of a preview takes everything with it; the next is served. */
+Test(gateway_front, preview_left)
+{
+	static const char *const answers[] = {NULL, RECORD, RECORD};
+
+	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+		buf_reset(&asked);
+		say("GET / HTTP/1.1\r\nHost: 80-sb-ab.localhost\r\n\r\n");
+		await_asked("\r\n\r\n");
+		if (answers[i] && i == 1)
+			reply(answers[i]);
+		connect_client();
+		pump();
+		cr_expect_eq(shared.stats.connections, 1);
+		cr_expect_null(CONTAINER_OF(shared.fronts.next, struct front, link)->now);
+	}
 }

@@ -91,3 +91,77 @@ Test(gateway_owner, too_long)
 	owner_learn(t, 1, str_of(text, 128), str_of(text, 128));
 	cr_expect_eq(owner_ask(t, 1, str_of(text, 128), str_of(text, 128)), OWNER_SAME);
 }
+
+/* What is forgotten is unknown; what is forgotten of a server leaves the others' and what is destroyed for good. */
+Test(gateway_owner, forgotten)
+{
+	static const char *const ids[] = {"sb-1", "sb-2", "sb-3", "sb-4"};
+
+	for (size_t i = 0; i < 4; i++)
+		owner_learn(t, 1, str_from(ids[i]), STR("alice"));
+	owner_learn(t, 2, STR("sb-1"), STR("alice"));
+	owner_gone(t, 1, STR("sb-4"));
+	owner_forget(t, 1, STR("sb-2"));
+	owner_forget(t, 1, STR("sb-5"));
+	cr_expect_eq(owner_ask(t, 1, STR("sb-1"), STR("alice")), OWNER_SAME);
+	cr_expect_eq(owner_ask(t, 1, STR("sb-2"), STR("alice")), OWNER_UNKNOWN);
+	cr_expect_eq(owner_table_count(t), 4);
+	owner_forget_realm(t, 1);
+	cr_expect_eq(owner_ask(t, 1, STR("sb-1"), STR("alice")), OWNER_UNKNOWN);
+	cr_expect_eq(owner_ask(t, 1, STR("sb-3"), STR("alice")), OWNER_UNKNOWN);
+	cr_expect_eq(owner_ask(t, 1, STR("sb-4"), STR("alice")), OWNER_GONE);
+	cr_expect_eq(owner_ask(t, 2, STR("sb-1"), STR("alice")), OWNER_SAME);
+	cr_expect_eq(owner_table_count(t), 2);
+}
+
+/* What its record said of the preview domain, and when; a word about the owner alone leaves that as it is. */
+Test(gateway_owner, domains)
+{
+	struct str domain;
+	uint64_t seen;
+
+	cr_expect_not(owner_domain(t, 1, STR("sb-1"), &domain, &seen));
+	owner_learn(t, 1, STR("sb-1"), STR("alice"));
+	cr_expect_not(owner_domain(t, 1, STR("sb-1"), &domain, &seen), "its record was not seen");
+	owner_learn_record(t, 1, STR("sb-1"), STR("alice"), STR("preview.example"), 7);
+	cr_assert(owner_domain(t, 1, STR("sb-1"), &domain, &seen));
+	cr_expect(str_eq(domain, STR("preview.example")));
+	cr_expect_eq(seen, 7);
+	cr_expect_not(owner_domain(t, 2, STR("sb-1"), &domain, &seen), "another server's");
+	cr_expect_eq(owner_ask(t, 1, STR("sb-1"), STR("alice")), OWNER_SAME);
+	owner_learn(t, 1, STR("sb-1"), STR("bob"));
+	cr_expect_eq(owner_ask(t, 1, STR("sb-1"), STR("bob")), OWNER_SAME);
+	cr_assert(owner_domain(t, 1, STR("sb-1"), &domain, &seen));
+	cr_expect(str_eq(domain, STR("preview.example")));
+	cr_expect_eq(seen, 7);
+	owner_learn_record(t, 1, STR("sb-1"), STR(""), STR(""), 9);
+	cr_assert(owner_domain(t, 1, STR("sb-1"), &domain, &seen));
+	cr_expect(domain.n == 0 && seen == 9);
+	cr_expect_eq(owner_table_count(t), 1);
+	/* Of a destroyed one nothing is said, also when its id is given out again. */
+	owner_gone(t, 1, STR("sb-1"));
+	cr_expect_not(owner_domain(t, 1, STR("sb-1"), &domain, &seen));
+	owner_learn(t, 1, STR("sb-1"), STR("bob"));
+	cr_expect_not(owner_domain(t, 1, STR("sb-1"), &domain, &seen));
+}
+
+/* C8: records are bounded as all else, the longest used first; a domain that is none of a name's length is not kept. */
+Test(gateway_owner, C8_domains)
+{
+	char id[16];
+	char text[300];
+	struct str domain;
+	uint64_t seen;
+
+	memset(text, 'a', sizeof(text));
+	owner_learn_record(t, 1, STR("kept"), STR(""), str_of(text, 253), 1);
+	for (int i = 0; i < 5000; i++) {
+		owner_learn_record(t, 1, str_of(id, (size_t)snprintf(id, sizeof(id), "sb-%d", i)), STR("bob"), STR("x"),
+				   1);
+		cr_assert(owner_domain(t, 1, STR("kept"), &domain, &seen));
+	}
+	cr_expect_eq(domain.n, 253);
+	cr_expect_eq(owner_table_count(t), 1000);
+	owner_learn_record(t, 1, STR("kept"), STR(""), str_of(text, 254), 1);
+	cr_expect_not(owner_domain(t, 1, STR("kept"), &domain, &seen));
+}

@@ -6,9 +6,12 @@
 #include "common/sm.h"
 #include "gateway/client.h"
 #include "gateway/exchange.h"
+#include "gateway/feed_source.h"
 #include "gateway/fetch.h"
 #include "gateway/key_command.h"
+#include "gateway/lease.h"
 #include "gateway/local_server.h"
+#include "gateway/spawn.h"
 #include "gateway/upstream.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -49,6 +52,32 @@ Test(gateway_sm, key_command)
 	};
 
 	expect_machine(key_command_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/feed_source.c */
+Test(gateway_sm, feed_source)
+{
+	static const struct row rows[] = {
+		{"idle", "connect "},
+		{"connect", "idle open wait "},
+		{"open", "idle wait "},
+		{"wait", "idle connect "},
+	};
+
+	expect_machine(feed_source_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/lease.c */
+Test(gateway_sm, lease)
+{
+	static const struct row rows[] = {
+		{"unbound", "held grace ending "},
+		{"held", "grace ending "},
+		{"grace", "ending "},
+		{"ending", ""},
+	};
+
+	expect_machine(lease_sm(), rows, COUNT(rows));
 }
 
 /* daemon/gateway/upstream.c */
@@ -114,4 +143,20 @@ Test(gateway_sm, local_server)
 	};
 
 	expect_machine(local_server_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/spawn.c */
+Test(gateway_sm, spawn)
+{
+	static const struct row rows[] = {
+		{"waiting", "sent watched kept tombstone ended "},
+		{"sent", "watched kept destroying ended "},
+		{"watched", "kept destroying tombstone ended "},
+		{"kept", "destroying ended "},
+		{"destroying", "tombstone ended "},
+		{"tombstone", "destroying ended "},
+		{"ended", ""},
+	};
+
+	expect_machine(spawn_sm(), rows, COUNT(rows));
 }

@@ -156,6 +156,7 @@ static void begin(void)
 	config_upstream_defaults(&config);
 	config.scheme = CONFIG_UNIX;
 	config.name = (char *)(uintptr_t) "main";
+	config.url = (char *)(uintptr_t) "unix:///up.sock";
 	config.pool.max_connections = MAX;
 	config.pool.max_idle = MAX;
 	config.pool.idle_timeout_ms = SPAN_MS;

@@ -142,28 +142,45 @@ Test(gw_guard, cors)
 	cr_expect(r.status == 0 && !r.preflight);
 }
 
-Test(gw_guard, preview_hosts)
+/* Of a preview: the sandbox's own pages pass, others only by a navigation. */
+Test(gw_guard, ID10_previews)
 {
 	static const struct {
-		const char *host;
-		bool is;
+		const char *method;
+		const char *lines;
+		unsigned status;
 	} rows[] = {
-		{"3000-sb-a1b2c3d4.localhost", true},
-		{"1-sb-0.x:80", true},
-		{"80-SB-AB.localhost", true},
-		{"99999-sb-a.x", true},
-		{"-sb-a.x", false},
-		{"80-sb-.x", false},
-		{"80-sb-g.x", false},
-		{"80-sb-a", false},
-		{"80-sb-a.", false},
-		{"x80-sb-a.x", false},
-		{"a.80-sb-a.x", false},
-		{"", false},
-		{"80", false},
-		{"80-sb-a1-x.localhost", false},
+		{"POST", "", 0},
+		{"POST", "Sec-Fetch-Mode: cors\r\n", 0},
+		{"POST", "Origin: http://3000-sb-ab.localhost:7423\r\n", 0},
+		{"OPTIONS", "Origin: http://80-SB-AB.x\r\nAccess-Control-Request-Method: PUT\r\n", 0},
+		{"POST", "Origin: http://80-sb-ab.x\r\nSec-Fetch-Site: cross-site\r\n", 0},
+		{"POST", "Origin: " APP "\r\n", 0},
+		{"POST", "Origin: http://80-sb-abc.x\r\n", 403},
+		{"POST", "Origin: http://0-sb-ab.x\r\n", 403},
+		{"POST", "Origin: https://80-sb-ab.x\r\n", 403},
+		{"POST", "Origin: http://x.80-sb-ab.x\r\n", 403},
+		{"POST", "Origin: http://localhost:7423\r\n", 403},
+		{"POST", "Origin: null\r\n", 403},
+		{"POST", "Origin: http://80-sb-ab.x\r\nOrigin: http://80-sb-ab.x\r\n", 403},
+		{"POST", "Sec-Fetch-Site: same-site\r\n", 403},
+		{"GET", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", 0},
+		{"HEAD", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", 403},
+		{"POST", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", 403},
+		{"GET", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n", 403},
+		{"GET", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n", 403},
+		{"GET", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: document\r\n", 403},
 	};
 
-	for (size_t i = 0; i < COUNT(rows); i++)
-		cr_expect_eq(guard_is_preview_host(str_from(rows[i].host)), rows[i].is, "%s", rows[i].host);
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		char lines[400];
+		struct guard_ruling r;
+
+		snprintf(lines, sizeof(lines), "Host: 3000-sb-ab.localhost:7423\r\n%s", rows[i].lines);
+		parse(rows[i].method, lines);
+		r = guard_judge_preview(&door, &head, "sb-ab");
+		cr_expect_eq(r.status, rows[i].status, "row %zu: %u", i, r.status);
+		cr_expect(r.origin.n == 0 && !r.preflight, "row %zu", i);
+		cr_expect_eq(guard_judge_preview(NULL, &head, "sb-ab").status, 421);
+	}
 }

@@ -110,3 +110,35 @@ Test(gw_target, random_paths)
 	}
 	cr_assert_gt(accepted, 100);
 }
+
+/* Of a preview nothing but the form is judged: its path is the sandbox program's own. */
+Test(gw_target, foreign)
+{
+	static const struct {
+		const char *text, *origin;
+		unsigned status;
+	} cases[] = {
+		{"/a/../b//c;d?x", "/a/../b//c;d?x", 0},
+		{"/%2e%2e/%ff%00\\", "/%2e%2e/%ff%00\\", 0},
+		{"*", "*", 0},
+		{"http://H/../a", "/../a", 0},
+		{"http://h", "/", 0},
+		{"//h/x", "//h/x", 0},
+		{"http://g/a", NULL, 421},
+		{"http://u@h/a", NULL, 400},
+		{"a", NULL, 400},
+		{"https://h/a", NULL, 400},
+		{"**", NULL, 400},
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct target t;
+		const char *why = NULL;
+
+		cr_expect_eq(target_parse_foreign(str_from(cases[i].text), STR("h"), &t, &why), cases[i].status, "%s",
+			     cases[i].text);
+		cr_expect_eq(why != NULL, cases[i].status != 0, "%s", cases[i].text);
+		if (cases[i].origin)
+			cr_expect(str_eq(t.origin, str_from(cases[i].origin)), "%s", cases[i].text);
+	}
+}

@@ -15,6 +15,7 @@ static const struct wire_event events[] = {
 	{.type = WIRE_DONE, .job = 0xffffffff, .error = ENOENT, .text = {"no such file", 12}},
 	{.type = WIRE_DONE, .job = 2, .exit_code = -1},
 	{.type = WIRE_DONE, .job = 2, .exit_code = 255},
+	{.type = WIRE_CONNECTED, .job = 7},
 };
 
 static const struct wire_request requests[] = {
@@ -32,6 +33,7 @@ static const struct wire_request requests[] = {
 	{.type = WIRE_KILL, .job = 10},
 	{.type = WIRE_CANCEL, .job = 11},
 	{.type = WIRE_CREDIT, .job = 12, .credit = 65536},
+	{.type = WIRE_CONNECT, .job = 13, .port = 65535},
 };
 /* The fuzz target, linked in: what it requires holds for everything that this program makes. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -83,8 +85,9 @@ Test(local_init_wire, requests_come_back)
 		wire_put_request(&b, m);
 		cr_assert_eq(wire_parse_request(buf_str(&b), &got, &used), 1, "%zu", i);
 		cr_expect(used == b.len && got.type == m->type && got.job == m->job && got.mode == m->mode &&
-				  got.size == m->size && got.credit == m->credit && got.recursive == m->recursive &&
-				  str_eq(got.bytes, m->bytes) && str_eq(got.path, m->path) && str_eq(got.to, m->to),
+				  got.size == m->size && got.credit == m->credit && got.port == m->port &&
+				  got.recursive == m->recursive && str_eq(got.bytes, m->bytes) &&
+				  str_eq(got.path, m->path) && str_eq(got.to, m->to),
 			  "%zu", i);
 		buf_fini(&b);
 	}
@@ -128,7 +131,9 @@ Test(local_init_wire, refused)
 		{"huge", STR("\377\377\377\377\0\0\0\0\100\0\0\0")},
 		{"type 0", STR(HEAD("\0", "\0", "\0"))},
 		{"a request", STR(HEAD("\0", "\1", "\3"))},
-		{"type 70", STR(HEAD("\0", "\0", "\106"))},
+		{"type 71", STR(HEAD("\0", "\0", "\107"))},
+		{"connected without a job", STR(HEAD("\0", "\0", "\106"))},
+		{"connected with a payload", STR(HEAD("\1", "\1", "\106") "x")},
 		{"padding", STR("\0\0\0\0\0\0\0\0\100\1\0\0")},
 		{"ready with a job", STR(HEAD("\0", "\1", "\100"))},
 		{"ready with a payload", STR(HEAD("\1", "\0", "\100") "x")},
@@ -157,6 +162,20 @@ Test(local_init_wire, refused)
 		cr_expect_eq(wire_parse_event(s, &got, &used), -EPROTO, "%s", bad[i].what);
 		drop(s);
 	}
+}
+
+/* An init does not connect to port 0, nor to half a port. */
+Test(local_init_wire, ports)
+{
+	struct wire_request got;
+	size_t used;
+
+	cr_expect_eq(wire_parse_request(STR(HEAD("\2", "\1", "\17") "\1\0"), &got, &used), 1);
+	cr_expect(got.type == WIRE_CONNECT && got.port == 1);
+	cr_expect_eq(wire_parse_request(STR(HEAD("\2", "\1", "\17") "\0\0"), &got, &used), -EPROTO);
+	cr_expect_eq(wire_parse_request(STR(HEAD("\1", "\1", "\17") "\1"), &got, &used), -EPROTO);
+	cr_expect_eq(wire_parse_request(STR(HEAD("\3", "\1", "\17") "\1\0\0"), &got, &used), -EPROTO);
+	cr_expect_eq(wire_parse_request(STR(HEAD("\0", "\1", "\20")), &got, &used), -EPROTO);
 }
 
 /* Any byte of any message changed to anything: no crash, and never more used than there is. */
@@ -226,7 +245,7 @@ Test(local_init_wire, random_payloads)
 		memset(mem, 0, WIRE_HEAD_BYTES);
 		mem[0] = (uint8_t)(x >> 8) % 65;
 		mem[4] = (uint8_t)(x >> 16) % 3;
-		mem[8] = i % 2 ? (uint8_t)(WIRE_READY + (x >> 24) % 6) : (uint8_t)(1 + (x >> 24) % 14);
+		mem[8] = i % 2 ? (uint8_t)(WIRE_READY + (x >> 24) % 7) : (uint8_t)(1 + (x >> 24) % 15);
 		(void)LLVMFuzzerTestOneInput(mem, sizeof(mem));
 	}
 }

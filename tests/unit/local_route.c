@@ -18,6 +18,7 @@ static void expect_route(enum http_method method, const char *path, enum route r
 Test(route, found)
 {
 	expect_route(METHOD_GET, "/api/v1/health", ROUTE_HEALTH, "");
+	expect_route(METHOD_GET, "/api/v1/events", ROUTE_EVENTS, "");
 	expect_route(METHOD_GET, "/api/v1/sandboxes", ROUTE_SANDBOXES, "");
 	expect_route(METHOD_GET, "/api/v1/sandboxes/", ROUTE_SANDBOXES, "");
 	expect_route(METHOD_POST, "/api/v1/sandboxes/", ROUTE_SPAWN, "");
@@ -51,7 +52,6 @@ Test(route, unknown)
 		"/api/v1/sandboxes//exec",
 		"/api/v1/sandboxes/a/b",
 		"/api/v1/quotas/x",
-		"/api/v1/events",
 		"/api/v1/admin/audit",
 	};
 	struct route_match m;

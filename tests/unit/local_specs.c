@@ -53,6 +53,37 @@ static int command_of(const char *json, enum exec_mode mode, struct exec_command
 }
 
 /* Shell mode is sh -c with the arguments behind the command; the environment becomes NAME=value. */
+/* The exit code is asked for by a parameter of the NDJSON type, anywhere in the header's list. */
+Test(exec_spec, exit_wanted)
+{
+	static const char *const yes[] = {
+		"application/x-ndjson; exit=1",
+		"application/x-ndjson;exit=1",
+		"Application/X-NDJSON ; q=0.5 ; EXIT = \"1\"",
+		"*/*, application/x-ndjson;exit=1",
+		"application/x-ndjson, application/x-ndjson; exit=1",
+	};
+	static const char *const no[] = {
+		"",
+		"*/*",
+		"application/x-ndjson",
+		"application/x-ndjson; exit",
+		"application/x-ndjson; exit=0",
+		"application/x-ndjson; exit=11",
+		"application/x-ndjson; exits=1",
+		"application/x-ndjson, exit=1",
+		"application/json; exit=1",
+		"application/x-ndjson; exit=1; exit=0",
+		";;;,,,=;",
+	};
+
+	for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++)
+		cr_expect(exec_wants_exit(str_from(yes[i])), "%s", yes[i]);
+	for (size_t i = 0; i < sizeof(no) / sizeof(no[0]); i++)
+		cr_expect_not(exec_wants_exit(str_from(no[i])), "%s", no[i]);
+	cr_expect_not(exec_wants_exit(str_of(NULL, 0)));
+}
+
 Test(exec_spec, shell_command)
 {
 	struct exec_command cmd;

@@ -50,6 +50,13 @@ void init_done(struct init *init, uint32_t id, int exit_code)
 	wire_put_event(&init->out, &(struct wire_event){.type = WIRE_DONE, .job = id, .exit_code = exit_code});
 }
 
+void init_pass(struct init *init, uint32_t id, int fd)
+{
+	init->pass_fd = fd;
+	init->pass_at = init->out.len;
+	wire_put_event(&init->out, &(struct wire_event){.type = WIRE_CONNECTED, .job = id});
+}
+
 void init_fail(struct init *init, uint32_t id, int error, const char *text)
 {
 	char mem[WIRE_TEXT_MAX];

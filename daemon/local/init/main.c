@@ -28,6 +28,7 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "common/str.h"
+#include "local/init/connect.h"
 #include "local/init/exec.h"
 #include "local/init/file.h"
 #include "local/init/job.h"
@@ -144,6 +145,9 @@ static bool on_request(struct init *init, const struct wire_request *m)
 	case WIRE_CREDIT:
 		on_credit(init, m);
 		break;
+	case WIRE_CONNECT:
+		connect_start(init, m->job, m->port);
+		break;
 	case WIRE_CONTENT:
 	case WIRE_KILL:
 	case WIRE_CANCEL:
@@ -179,12 +183,35 @@ static bool init_receive(struct init *init)
 	return rc == 0;
 }
 
+/* Sends what comes next: the message with the descriptor, or bytes up to it. As send(). */
+static ssize_t send_some(struct init *init)
+{
+	bool passing = init->pass_fd >= 0;
+	ssize_t n;
+
+	if (passing && init->pass_at == 0) {
+		n = fd_send(init->sock, buf_data(&init->out), WIRE_HEAD_BYTES, &init->pass_fd, 1);
+		if (n >= 0) {
+			fd_close(&init->pass_fd);
+			return n;
+		}
+		/* Too many are on their way: the server takes some. */
+		errno = n == -ETOOMANYREFS ? EAGAIN : (int)-n;
+		return -1;
+	}
+	n = send(init->sock, buf_data(&init->out), passing ? init->pass_at : init->out.len,
+		 MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n > 0 && passing)
+		init->pass_at -= (size_t)n;
+	return n;
+}
+
 static bool init_send(struct init *init)
 {
 	if (init->out.failed)
 		return false;
 	while (init->out.len) {
-		ssize_t n = send(init->sock, buf_data(&init->out), init->out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = send_some(init);
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR;
 		buf_consume(&init->out, (size_t)n);
@@ -357,13 +384,14 @@ static bool init_setup(struct init *init, int argc, char **argv)
 
 	init->sock = argc == 4 ? parse_fd(argv[1]) : -1;
 	init->log_credit = WIRE_LOG_WINDOW;
+	init->pass_fd = -1;
 	list_init(&init->jobs);
 	if (prctl(PR_SET_DUMPABLE, 0) < 0 || init->sock < 0 || leash < 0 || !close_others(&init->sock, &leash))
 		return false;
 	signal(SIGPIPE, SIG_IGN);
 	umask(022);
 	init->signals = open_signals();
-	return init->signals >= 0 && chdir("/workspace") == 0 && arm_leash(leash);
+	return init->signals >= 0 && fd_set_nonblock(init->sock) == 0 && chdir("/workspace") == 0 && arm_leash(leash);
 }
 
 int main(int argc, char **argv)

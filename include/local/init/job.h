@@ -26,6 +26,8 @@ struct init {
 	struct buf out;      /* to be sent */
 	struct buf log;      /* output that belongs to no answer, to be sent as the server grants it */
 	uint64_t log_credit; /* bytes of log that may be sent */
+	int pass_fd;         /* owned: goes with the message at pass_at; -1: none */
+	size_t pass_at;      /* bytes of `out` before that message */
 	struct list jobs;    /* struct job, the oldest first */
 };
 
@@ -79,6 +81,9 @@ void init_done(struct init *init, uint32_t id, int exit_code);
 void init_fail(struct init *init, uint32_t id, int error, const char *text);
 /* With the usual text for that errno; `what` is the kind of thing, e.g. "file" ("no such file"). */
 void init_fail_errno(struct init *init, uint32_t id, int error, const char *what);
+
+/* Answers with a descriptor, which it takes over; only while pass_fd is -1. */
+void init_pass(struct init *init, uint32_t id, int fd);
 
 /* The usual text for an errno. */
 const char *init_error_text(int error, const char *what, char *mem, size_t size);

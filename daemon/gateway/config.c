@@ -258,6 +258,7 @@ void config_unref(struct config *c)
 	free(c->access.path);
 	free(c->audit.path);
 	free(c->file);
+	free(c->user);
 	free(c->host);
 	free(c);
 }
@@ -528,7 +529,7 @@ static int complete_rule(struct config *c)
 	r->user_id = strdup("{user}@{host}");
 	if (!r->uids.ids || !r->name || !r->user_id)
 		return -ENOMEM;
-	r->uids.ids[0] = (uint32_t)geteuid();
+	r->uids.ids[0] = (uint32_t)(c->user ? c->user_uid : geteuid());
 	r->uids.n = 1;
 	r->admin = true;
 	r->isolation = CONFIG_ISOLATION_NONE;
@@ -906,6 +907,11 @@ static void dump_listener(const struct config_listener *l, struct buf *out)
 
 void config_dump(const struct config *c, struct buf *out)
 {
+	if (c->user) {
+		buf_add_str(out, STR("user: "));
+		dump_text(out, c->user);
+		buf_add_str(out, STR("\n"));
+	}
 	dump_duration(out, "drain_timeout", c->drain_timeout_ms);
 	buf_add_cstr(out, "\nhost: ");
 	dump_text(out, c->host);

@@ -46,6 +46,7 @@
 #include "gateway/logs.h"
 #include "gateway/names.h"
 #include "gateway/notify.h"
+#include "gateway/own_user.h"
 #include "gateway/peer.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
@@ -260,6 +261,18 @@ static bool may_run(void *arg, char *const *argv)
 	return config_has_command(g->config, argv);
 }
 
+/* In the launcher, which has opened the program by now: it may lie where only root comes. */
+static int settle(void *arg)
+{
+	const struct gateway *g = arg;
+	char why[WHY_MAX_BYTES];
+	int rc = own_user_become(g->config, why, sizeof(why));
+
+	if (rc)
+		log_error("launcher: %s", why);
+	return rc;
+}
+
 static bool place_local_socket(struct gateway *g)
 {
 	const struct config_places *places = g->options->places;
@@ -275,7 +288,8 @@ static bool place_local_socket(struct gateway *g)
 static bool fork_launcher(struct gateway *g)
 {
 	const struct config_places *places = g->options->places;
-	struct launcher_program program = {.verbose = g->options->verbose, .may_run = may_run, .arg = g};
+	struct launcher_program program = {
+		.verbose = g->options->verbose, .may_run = may_run, .settle = settle, .arg = g};
 	char path[PATH_MAX];
 	int rc;
 
@@ -502,6 +516,10 @@ static int apply(struct gateway *g, struct config *config, char *why, size_t why
 	int rc = set ? 0 : -ENOMEM;
 
 	snprintf(why, why_size, "out of memory");
+	if (rc == 0 && own_user_differs(config)) {
+		snprintf(why, why_size, "user is \"%s\" now: only a start can change it", config->user);
+		rc = -EPERM;
+	}
 	if (rc == 0)
 		rc = peer_check_rights(config, why, why_size);
 	if (rc == 0)
@@ -836,14 +854,28 @@ static void take_down(struct gateway *g)
 	free(g->local_state);
 }
 
+/* What is root's to do, then what nobody needs to be root for. */
+static bool become_user(struct gateway *g)
+{
+	char why[WHY_MAX_BYTES] = "out of memory";
+
+	if (own_user_prepare(g->config, g->options->places, why, sizeof(why)))
+		return start_failed(g, "identity", why);
+	if (!fork_launcher(g))
+		return false;
+	if (own_user_become(g->config, why, sizeof(why)))
+		return start_failed(g, "identity", why);
+	if (geteuid() == 0)
+		log_warn("running as root: whoever finds a fault in this daemon has the machine; `user:` names another");
+	return true;
+}
+
 int gateway_run(struct config *config, const struct gateway_options *options)
 {
 	struct gateway g = {.options = options, .config = config, .lock_fd = -1, .state = GATEWAY_STARTING};
 
-	if (geteuid() == 0)
-		log_warn("running as root: whoever finds a fault in this daemon has the machine");
 	raise_descriptor_limit();
-	if (check_rights(&g) && fork_launcher(&g) && lock_state(&g)) {
+	if (become_user(&g) && check_rights(&g) && lock_state(&g)) {
 		keep_host(&g);
 		if (build_loop(&g) && build_snapshot(&g) && build_journal(&g))
 			run(&g);

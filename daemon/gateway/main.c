@@ -24,6 +24,7 @@
 #include "gateway/gateway.h"
 #include "gateway/logs.h"
 #include "gateway/notify.h"
+#include "gateway/own_user.h"
 
 static void print_help(void)
 {
@@ -118,12 +119,22 @@ static void check_credentials(const struct config *c, struct buf *faults)
 	}
 }
 
+/* As root -t looks at files as the user will. */
+static void become_user(const struct config *c, struct buf *faults)
+{
+	char why[256];
+
+	if (geteuid() == 0 && own_user_become(c, why, sizeof(why)))
+		buf_addf(faults, "%s: %s\n", c->file, why);
+}
+
 static int check_or_dump(const struct arguments *a, struct config *c)
 {
 	struct buf out = BUF_EMPTY;
 	int status = GATEWAY_EXIT_OK;
 
 	if (a->check) {
+		become_user(c, &out);
 		check_credentials(c, &out);
 		logs_check(c, &out);
 		status = out.len ? GATEWAY_EXIT_CONFIG : GATEWAY_EXIT_OK;

@@ -239,6 +239,9 @@ struct config_preview {
 struct config {
 	unsigned refs;
 	char *file;        /* owned; NULL: no file, all defaults */
+	char *user;        /* owned; whom the daemon becomes when it is started as root; NULL: the uid is kept */
+	uid_t user_uid;    /* of `user` */
+	gid_t user_gid;    /* the same */
 	char *host;        /* owned; what {host} expands to */
 	bool host_written; /* the file says so; else it is the one of the first start, or the machine's name */
 	uint64_t drain_timeout_ms;

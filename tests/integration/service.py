@@ -3,6 +3,7 @@
 """stacygated under a service manager: what it says to it, the sockets that it is given, stop, restart and upgrade."""
 import http.client
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -808,9 +809,118 @@ def test_local_that_is_a_service_and_never_comes():
 def test_l13_root_is_warned():
     if os.getuid():
         raise Skip("not root")
-    with Manager(own()) as m:
+    for lines in (own(), own("user: root")):
+        with Manager(lines) as m:
+            m.start()
+            assert "running as root" in m.log(), m.log()
+
+
+def status_of(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+class AsRoot(Manager):
+    """Its directory is to be reached by another user."""
+
+    def __init__(self, lines, **more):
+        if os.getuid():
+            raise Skip("not root")
+        super().__init__(lines, **more)
+        os.chmod(self.directory, 0o755)
+        os.chmod(self.config, 0o644)
+        for name in ("run", "state"):
+            os.rmdir(self.path(name))
+
+    def configure(self, lines):
+        super().configure(lines)
+        os.chmod(self.path("stacygate.yaml"), 0o644)
+
+    def give_key(self, uid):
+        os.chown(self.path("key"), uid, uid)
+
+    def check(self):
+        """What -t says."""
+        env = self.environment(0, [])
+        del env["NOTIFY_SOCKET"]
+        done = subprocess.run([os.path.join(BUILD, "stacygated"), "-t", "-c", self.config], capture_output=True, text=True, env=env,
+                              check=False)
+        return done.returncode, done.stderr
+
+
+USER = pwd.getpwnam("daemon")
+
+
+def test_l13_becomes_the_user():
+    lines = ["user: daemon", *listen_lines('{ path: {d}/new/door, name: host, mode: "0666" }'), *upstream_lines(9)]
+    with AsRoot(lines) as m:
+        m.give_key(USER.pw_uid)
+        assert m.check()[0] == 0, m.check()
         m.start()
-        assert "running as root" in m.log(), m.log()
+        assert "running as root" not in m.log()
+        (launcher,) = children_of(m.pid)
+        for pid in (m.pid, launcher):
+            status = status_of(pid)
+            assert status["Uid"].split() == [str(USER.pw_uid)] * 4 and status["Gid"].split() == [str(USER.pw_gid)] * 4, status
+            assert set(map(int, status["Groups"].split())) == set(os.getgrouplist("daemon", USER.pw_gid)), status
+            assert status["CapEff"] == status["CapPrm"] == "0" * 16, status
+        for name in ("new", "new/door", "run", "state", "state/lock"):
+            assert os.stat(m.path(name)).st_uid == USER.pw_uid, name
+        # Undumpable still: what is in /proc is root's.
+        assert os.stat(f"/proc/{m.pid}/environ").st_uid == 0
+        assert m.ask(m.path("new/door"), "/gateway/v1/whoami").json()["uid"] == 0
+        m.signal(signal.SIGHUP)
+        m.wait_log("reloaded: configuration 2")
+        # What only root could do fails the whole reload.
+        m.configure(["user: bin", *lines[1:]])
+        m.signal(signal.SIGHUP)
+        m.wait_log('user is "bin" now: only a start can change it')
+        os.mkdir(m.path("roots"), 0o755)
+        m.configure([*lines[:2], *listen_lines("{ path: {d}/roots/door, name: more }")[1:], *lines[2:]])
+        m.signal(signal.SIGHUP)
+        m.wait_log("/roots/door: bind: Permission denied")
+        assert m.ask(m.path("new/door")).status == 200
+        m.stop()
+        m.configure(lines)
+        m.start()
+        assert m.ask(m.path("new/door")).status == 200
+
+
+def test_l13_faults_of_the_user():
+    for lines, words in ((["user: no-such-user"], 'there is no user "no-such-user"'), (["user: nobody"], "has uid 65534"),
+                         (["user: daemon"], "key: Permission denied")):
+        with AsRoot(own(*lines)) as m:
+            code, said = m.check()
+            assert code == 1 and words in said, said
+    with AsRoot(["user: daemon", *listen_lines("{ path: {d}/run/s, group: shadow }"), *upstream_lines(9)]) as m:
+        m.give_key(USER.pw_uid)
+        code, said = m.check()
+        assert code == 1 and 'group "shadow" is none of user "daemon"' in said, said
+    with AsRoot(["user: root", *own()]) as m:
+        os.mkdir(m.path("state"))
+        os.mkdir(m.path("run"))
+        for name in ("run", "state", "key"):
+            os.chown(m.path(name), USER.pw_uid, USER.pw_gid)
+        m.start(uid=USER.pw_uid, wait=False)
+        assert m.wait() == 3 and "only root can become another user" in m.log(), m.log()
+        # Naming the present one is fine.
+        m.configure(["user: daemon", *own()])
+        m.start(uid=USER.pw_uid)
+        assert m.ask(m.path("run/s")).status == 200
+
+
+def test_l13_sandboxes_of_the_user():
+    lines = ["user: daemon", *listen_lines('{ path: {d}/new/door, name: host, mode: "0666" }'), "clients:",
+             "  - { name: all, match: {}, upstream: local, user_id: all, isolation: none }"]
+    with AsRoot(lines) as m:
+        m.start()
+        (launcher,) = children_of(m.pid)
+        (server,) = children_of(launcher)
+        assert status_of(server)["Uid"].split() == [str(USER.pw_uid)] * 4
+        answer = m.ask(m.path("new/door"), "/api/v1/sandboxes", "POST", '{"image":"node:20","ttl":"5m"}')
+        assert answer.status == 201, answer
+        answer = m.ask(m.path("new/door"), f"/api/v1/sandboxes/{answer.json()['id']}/exec", "POST", '{"command":"echo in"}')
+        assert answer.json()["stdout"] == "in\n", answer
 
 
 main([f for name, f in list(globals().items()) if name.startswith("test_")])

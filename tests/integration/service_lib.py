@@ -57,6 +57,8 @@ class Manager:
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.address = "@sg-service-" + os.path.basename(self.directory) if abstract else self.path("notify")
         self.notify.bind("\0" + self.address[1:] if abstract else self.address)
+        if not abstract:
+            os.chmod(self.address, 0o777)  # as systemd's is
 
     def path(self, name):
         return os.path.join(self.directory, name)
@@ -92,19 +94,19 @@ class Manager:
         out.update(self.more)
         return out
 
-    def start(self, *arguments, program="stacygated", wait=True):
+    def start(self, *arguments, program="stacygated", wait=True, uid=0):
         passed = [(name, sock.fileno()) for name, sock in self.sockets] + self.stored
         command = [os.path.join(BUILD, program), *(("-c", self.config) if self.config else ()), *arguments]
         self.starts += 1
         self.mark = len(self.said)
         self.pid = os.fork()
         if self.pid == 0:
-            self.become(command, passed)
+            self.become(command, passed, uid)
         if wait:
             self.expect("READY=1")
 
-    def become(self, command, passed):
-        """In the child: descriptors from 3 on, as sd_listen_fds(3) says."""
+    def become(self, command, passed, uid):
+        """In the child: descriptors from 3 on, as sd_listen_fds(3) says; with `uid` as that user, without groups."""
         try:
             log = os.open(self.path("log"), os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
             os.dup2(log, 1)
@@ -114,6 +116,10 @@ class Manager:
             for i, fd in enumerate(high):
                 os.dup2(fd, 3 + i, True)
             os.closerange(3 + len(high), base + len(high) + 16)
+            if uid:
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
             os.execve(command[0], command, self.environment(os.getpid(), [name for name, _ in passed]))
         finally:
             os._exit(126)

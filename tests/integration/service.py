@@ -356,9 +356,9 @@ def test_clients_that_wait_for_the_start_are_served():
 
 
 def slow(gate, seen):
-    """Requests wait for the gate; an event stream goes on for ever."""
+    """Requests wait for the gate; a stream goes on for ever."""
     def answer(connection, request):
-        if request.target.startswith("/api/v1/events"):
+        if request.target.startswith("/api/v1/stream"):
             connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n: a\n\n\r\n")
             seen.append(request)
             connection.fill()
@@ -380,7 +380,7 @@ def test_l4_drain_finishes_requests_and_cuts_streams():
     with Manager(lines) as m:
         m.start()
         stream = UnixConnection(m.path("run/s"))
-        stream.request("GET", "/api/v1/events")
+        stream.request("GET", "/api/v1/stream")
         events = stream.getresponse()
         assert events.readline() == b": a\n"
         busy = [UnixConnection(m.path("run/s")) for _ in range(40)]
@@ -624,7 +624,7 @@ def test_l1_reload_under_load():
         streams = []
         for _ in range(5):
             stream = UnixConnection(m.path("run/s"))
-            stream.request("GET", "/api/v1/events")
+            stream.request("GET", "/api/v1/stream")
             streams.append((stream, stream.getresponse()))
             assert streams[-1][1].readline() == b": a\n"
         over = threading.Event()
@@ -802,6 +802,53 @@ def test_local_that_is_a_service_and_never_comes():
         m.more["STACYGATE_LOCAL_SOCKET"] = "relative"
         m.start(wait=False)
         assert m.wait() == 3 and "absolute path" in m.log(), m.log()
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+def test_l11_the_wall_clock_jumps():
+    """A day ahead at once: nothing times out, what is kept open stays open, and the watchdog's signs go on."""
+    gate, seen = threading.Event(), []
+    server = Upstream(answer=slow(gate, seen))
+    flags = os.environ.get("ASAN_OPTIONS", "")
+    with Manager([*listen_lines("{ path: {d}/run/s, name: host }"), *upstream_lines(server.port)], watchdog_usec=1000000) as m:
+        jumped = m.path("jumped")
+        m.more.update(LD_PRELOAD=os.path.join(BUILD, "clock-jump.so"), SG_CLOCK_JUMP=jumped,
+                      ASAN_OPTIONS=(flags + ":" if flags else "") + "verify_asan_link_order=0")
+        m.start()
+        path = m.path("run/s")
+        idle, busy, stream, half = (UnixConnection(path) for _ in range(4))
+        assert idle.ask("GET", "/gateway/v1/health").status == 200
+        stream.request("GET", "/api/v1/stream")
+        events = stream.getresponse()
+        assert events.readline() == b": a\n"
+        busy.request("GET", "/api/v1/sandboxes")
+        half.connect()
+        half.sock.sendall(HEALTH[:20])
+        wait_for("both are under way", lambda: len(seen) == 2)
+        before = m.log().count("\n")
+        m.write("jumped", "")
+        m.signal(signal.SIGHUP)
+        m.wait_log("reloaded: configuration 2")
+        day = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86400))
+        assert day in m.log().split("\n")[-2], "the clock did not jump"
+        m.mark = len(m.said)
+        for _ in range(2):
+            m.expect("WATCHDOG=1")
+        assert idle.ask("GET", "/gateway/v1/health").json()["status"] == "ok"
+        half.sock.sendall(HEALTH[20:])
+        assert b"HTTP/1.1 200" in half.sock.recv(65536)
+        gate.set()
+        assert busy.getresponse().status == 200
+        stream.sock.settimeout(0.2)
+        try:
+            assert events.readline() == b"\n" and events.readline(), "the event stream has ended"
+        except TimeoutError:
+            pass
+        assert "timeout" not in "".join(m.log().splitlines(True)[before:]), m.log()
+        for c in (idle, busy, stream, half):
+            c.close()
+    server.close()
 
 
 # --- root -------------------------------------------------------------------------------------------------------------

@@ -132,7 +132,8 @@ int loopback_adopt(const int fds[LOOPBACK_DOORS], uint16_t port, struct loopback
 	out->port = port;
 	if (fds[1] < 0 && has_ipv6()) {
 		snprintf(why, why_size,
-			 "port %u: the socket unit passes 127.0.0.1:%u without [::1]:%u: both loopback addresses must be "
+			 "port %u: the socket unit passes 127.0.0.1:%u without [::1]:%u: both loopback addresses must "
+			 "be "
 			 "ours",
 			 (unsigned)port, (unsigned)port, (unsigned)port);
 		return -EADDRNOTAVAIL;

@@ -71,7 +71,8 @@ static bool is_connection(int fd)
 	union address at = {0};
 	socklen_t size = sizeof(at);
 
-	return option(fd, SO_TYPE) == SOCK_STREAM && option(fd, SO_ACCEPTCONN) == 0 && getpeername(fd, &at.any, &size) == 0 &&
+	return option(fd, SO_TYPE) == SOCK_STREAM && option(fd, SO_ACCEPTCONN) == 0 &&
+	       getpeername(fd, &at.any, &size) == 0 &&
 	       (at.any.sa_family == AF_UNIX || at.any.sa_family == AF_INET || at.any.sa_family == AF_INET6);
 }
 
@@ -195,7 +196,8 @@ int activation_unix(struct activation *a, const char *name, const char *wanted, 
 		return -ENOENT;
 	if (s->kind != ACTIVATION_UNIX || !s->path) {
 		snprintf(why, why_size,
-			 "the socket unit passes \"%s\", which is not a listening Unix stream socket with a path", name);
+			 "the socket unit passes \"%s\", which is not a listening Unix stream socket with a path",
+			 name);
 		return -EINVAL;
 	}
 	fd = fcntl(s->fd, F_DUPFD_CLOEXEC, FIRST_FD);
@@ -298,8 +300,12 @@ void activation_close_unwanted(struct activation *a)
 		struct activation_socket *s = &a->sockets[i];
 		if (s->is_wanted || s->fd < 0)
 			continue;
-		log_warn("the socket unit passes \"%s\" (%s), which no entry of `listen` names by path, port or name: closed",
-			 s->name, s->path ? s->path : s->kind == ACTIVATION_TCP ? "TCP" : "no listening stream socket");
+		log_warn("the socket unit passes \"%s\" (%s), which no entry of `listen` names by path, port or name: "
+			 "closed",
+			 s->name,
+			 s->path                     ? s->path
+			 : s->kind == ACTIVATION_TCP ? "TCP"
+						     : "no listening stream socket");
 		fd_close(&s->fd);
 	}
 }

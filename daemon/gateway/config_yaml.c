@@ -7,8 +7,8 @@
 #include "gateway/config_yaml.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,8 +137,9 @@ static void read_user(struct reader *r, yaml_node_t *node, void *to, const struc
 		return;
 	pw = getpwnam((const char *)node->data.scalar.value);
 	if (!pw || pw->pw_uid == READER_OVERFLOW_ID) {
-		reader_fault(r, node, pw ? "user \"%s\" has uid 65534, which the kernel shows for ids that it cannot tell"
-					 : "there is no user \"%s\"",
+		reader_fault(r, node,
+			     pw ? "user \"%s\" has uid 65534, which the kernel shows for ids that it cannot tell"
+				: "there is no user \"%s\"",
 			     node->data.scalar.value);
 		return;
 	}
@@ -155,7 +156,8 @@ static void check_user_groups(struct reader *r)
 	for (size_t i = 0; i < c->nlisteners && c->user; i++)
 		if (c->listeners[i].group && c->listeners[i].gid != (gid_t)-1 && c->user_uid != 0 &&
 		    !own_user_is_in(c, c->listeners[i].gid))
-			reader_fault_at(r, c->listeners[i].at, "group \"%s\" is none of user \"%s\"'s, who is to give the socket to it",
+			reader_fault_at(r, c->listeners[i].at,
+					"group \"%s\" is none of user \"%s\"'s, who is to give the socket to it",
 					c->listeners[i].group, c->user);
 }
 

@@ -395,8 +395,9 @@ static int make_listeners(struct gateway *g, const struct config *c, bool all_or
 	g->listener_trouble[0] = '\0';
 	for (size_t i = 0; i < c->nlisteners; i++) {
 		set[i] = kept_listener(g, &c->listeners[i]);
-		rc = set[i] ? 0 : listener_start(g->loop, &c->listeners[i], g->options->passed, on_accept, g, &set[i],
-						 why, why_size);
+		rc = set[i] ? 0
+			    : listener_start(g->loop, &c->listeners[i], g->options->passed, on_accept, g, &set[i], why,
+					     why_size);
 		if (rc == 0) {
 			bound++;
 			continue;
@@ -708,10 +709,11 @@ static void describe(void *arg, char *text, size_t size)
 	const char *where = NULL;
 	const char *trouble = g->fronts.snapshot ? trouble_of(g, &where) : NULL;
 
-	snprintf(text, size, "%s, %llu connections%s%s%s%s%s", g->state == GATEWAY_RUNNING ? "serving" : state_names[g->state],
+	snprintf(text, size, "%s, %llu connections%s%s%s%s%s",
+		 g->state == GATEWAY_RUNNING ? "serving" : state_names[g->state],
 		 (unsigned long long)g->fronts.stats.connections,
-		 g->reload_failed ? "; the last reload failed, see the log" : "", trouble ? "; " : "", trouble ? where : "",
-		 trouble ? ": " : "", trouble ? trouble : "");
+		 g->reload_failed ? "; the last reload failed, see the log" : "", trouble ? "; " : "",
+		 trouble ? where : "", trouble ? ": " : "", trouble ? trouble : "");
 }
 
 /* --- the whole ------------------------------------------------------------------------------------------------------------------ */
@@ -866,7 +868,8 @@ static bool become_user(struct gateway *g)
 	if (own_user_become(g->config, why, sizeof(why)))
 		return start_failed(g, "identity", why);
 	if (geteuid() == 0)
-		log_warn("running as root: whoever finds a fault in this daemon has the machine; `user:` names another");
+		log_warn(
+			"running as root: whoever finds a fault in this daemon has the machine; `user:` names another");
 	return true;
 }
 

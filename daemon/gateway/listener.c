@@ -151,9 +151,10 @@ static void compare_mode(const struct listener *l, const char *path)
 	if (stat(path, &st) < 0)
 		return;
 	if ((st.st_mode & 0777) != l->mode || (l->gid != (gid_t)-1 && st.st_gid != l->gid))
-		log_warn("listener %s: %s was passed with mode %04o and group %u, not as `listen` says: SocketMode= and "
-			 "SocketGroup= of the socket unit decide",
-			 l->name, path, (unsigned)(st.st_mode & 0777), (unsigned)st.st_gid);
+		log_warn(
+			"listener %s: %s was passed with mode %04o and group %u, not as `listen` says: SocketMode= and "
+			"SocketGroup= of the socket unit decide",
+			l->name, path, (unsigned)(st.st_mode & 0777), (unsigned)st.st_gid);
 }
 
 /* Takes what was passed for it: 0, -ENOENT without, or another negative errno. */

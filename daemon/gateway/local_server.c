@@ -76,7 +76,7 @@ struct local_server {
 	struct key *key;           /* owned reference */
 	struct key *admin_key;     /* the same */
 	enum server_state state;
-	int life_fd;         /* owned; its end of file ends the server; of a foreign one: an idle connection, which ends with it */
+	int life_fd; /* owned; its end of file ends the server; of a foreign one: an idle connection, which ends with it */
 	struct event *life;  /* owned; foreign: the end of life_fd; NULL without */
 	pid_t pid;           /* foreign: who answered the last time; 0: nobody yet */
 	int probe_fd;        /* owned; a request under way, or -1 */

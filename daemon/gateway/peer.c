@@ -299,11 +299,13 @@ int peer_check_rights(const struct config *c, char *why, size_t why_size)
 			continue;
 		if (config_rule_asks_exe(r) && !traces)
 			return refuse(why, why_size, r, "executable",
-				      "it needs CAP_SYS_PTRACE (in the packaged unit: the lines for exe of " DROP_IN ")");
-		if (config_rule_asks_unit(r) && !sees)
-			return refuse(why, why_size, r, "unit",
-				      "it needs a /proc without hidepid, or CAP_SYS_PTRACE (in the packaged unit: " DROP_IN
+				      "it needs CAP_SYS_PTRACE (in the packaged unit: the lines for exe of " DROP_IN
 				      ")");
+		if (config_rule_asks_unit(r) && !sees)
+			return refuse(
+				why, why_size, r, "unit",
+				"it needs a /proc without hidepid, or CAP_SYS_PTRACE (in the packaged unit: " DROP_IN
+				")");
 	}
 	return 0;
 }

@@ -183,8 +183,8 @@ static int listen_one(struct server *s, const struct listen_spec *spec)
 	if (spec->unix_path && s->options->keys_dir)
 		fd = key_files_lay_beside(spec->unix_path, s->options->group, &s->api.keys, why, sizeof(why));
 	if (fd == 0)
-		fd = spec->unix_path ? unix_socket_listen(&unix_spec, why, sizeof(why)) :
-				       make_tcp(spec, why, sizeof(why));
+		fd = spec->unix_path ? unix_socket_listen(&unix_spec, why, sizeof(why))
+				     : make_tcp(spec, why, sizeof(why));
 	if (fd < 0) {
 		log_error("cannot listen: %s", why);
 		return fd;

@@ -13,8 +13,8 @@
 struct config_places;
 
 enum activation_kind {
-	ACTIVATION_UNIX, /* a listening Unix stream socket */
-	ACTIVATION_TCP,  /* a listening TCP socket */
+	ACTIVATION_UNIX,   /* a listening Unix stream socket */
+	ACTIVATION_TCP,    /* a listening TCP socket */
 	ACTIVATION_CLIENT, /* a connection that the process before this one has stored */
 	ACTIVATION_OTHER,
 };

@@ -27,7 +27,7 @@ static struct activation a;
 #define EXPECT(what)                                                                                                   \
 	do {                                                                                                           \
 		if (!(what)) {                                                                                         \
-			dprintf(2, "line %d: %s\n", __LINE__, #what);                                                   \
+			dprintf(2, "line %d: %s\n", __LINE__, #what);                                                  \
 			_exit(1);                                                                                      \
 		}                                                                                                      \
 	} while (0)
@@ -146,7 +146,13 @@ static void variables(void)
 {
 	static const struct {
 		const char *pid, *count;
-	} bad[] = {{"1", "1"}, {"x", "1"}, {"", "1"}, {NULL, "x"}, {NULL, "-1"}, {NULL, "0"}, {NULL, "99999999999999999999"},
+	} bad[] = {{"1", "1"},
+		   {"x", "1"},
+		   {"", "1"},
+		   {NULL, "x"},
+		   {NULL, "-1"},
+		   {NULL, "0"},
+		   {NULL, "99999999999999999999"},
 		   {NULL, "65537"}};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

@@ -13,6 +13,11 @@
 #include "gateway/config.h"
 #include "gateway/upstream.h"
 
+/* A usual head fits, so that it is allocated once. */
+enum {
+	ROOM_BYTES = 1024
+};
+
 /* --- life --------------------------------------------------------------------------------------------------------------- */
 
 static void on_timeout(evutil_socket_t fd, short what, void *arg)
@@ -54,8 +59,14 @@ static void on_refused(struct admit *a)
 
 int call_init(struct call *c, const struct call_ops *ops, const struct call_case *what, struct str sandbox)
 {
-	memset(c, 0, sizeof(*c));
+	/* Field by field: it is large, and most of it is texts that are written before they are read. */
 	c->ops = ops;
+	c->body = STR("");
+	c->started = c->begun = c->chunked = c->acted = false;
+	c->bytes_down = 0;
+	c->timeout = NULL;
+	c->on_end = NULL;
+	c->arg = NULL;
 	c->c = *what;
 	c->c.head = NULL;
 	c->c.target = NULL;
@@ -76,6 +87,8 @@ void call_fini(struct call *c)
 	admit_cancel(&c->admit);
 	if (c->timeout)
 		event_free(c->timeout);
+	if (c->heartbeat)
+		event_free(c->heartbeat);
 }
 
 void call_start(struct call *c, struct str body, bool isolated)
@@ -93,6 +106,7 @@ void call_start(struct call *c, struct str body, bool isolated)
 
 void call_drained(struct call *c)
 {
+	c->stalled = false;
 	if (c->ops->on_drained)
 		c->ops->on_drained(c);
 }
@@ -186,16 +200,28 @@ void call_json(struct call *c, unsigned status, const struct buf *extra, struct 
 	call_text(c, status, "application/json", extra, json);
 }
 
-void call_relay_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body)
+static void send_kept(struct call *c, unsigned status, unsigned upstream_status, struct str head,
+		      const struct buf *extra, struct str body)
 {
-	struct buf out = BUF_EMPTY;
+	static struct buf out; /* used within this call only; what is remembered is to cost no memory each time */
 
+	buf_reset(&out);
+	(void)buf_reserve(&out, ROOM_BYTES); /* without memory the additions say so */
 	buf_add_str(&out, head);
 	if (extra)
 		buf_add_str(&out, buf_str(extra));
 	out.failed = out.failed || (extra && extra->failed);
-	send_whole(c, &out, body, status, status);
-	buf_fini(&out);
+	send_whole(c, &out, body, status, upstream_status);
+}
+
+void call_relay_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body)
+{
+	send_kept(c, status, status, head, extra, body);
+}
+
+void call_give_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body)
+{
+	send_kept(c, status, 0, head, extra, body);
 }
 
 void call_relay(struct call *c, const struct fetch_answer *a, const struct buf *extra)
@@ -204,6 +230,40 @@ void call_relay(struct call *c, const struct fetch_answer *a, const struct buf *
 }
 
 /* --- streams ----------------------------------------------------------------------------------------------------------------- */
+
+static void arm_heartbeat(struct call *c)
+{
+	uint64_t ms = c->c.rule->heartbeat_ms;
+	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+
+	if (c->heartbeat)
+		event_add(c->heartbeat, &tv);
+}
+
+/* A silent stream is kept alive for clients with a read timeout, where a line has ended and the client reads. */
+static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
+{
+	struct call *c = arg;
+
+	(void)fd;
+	(void)what;
+	if (c->whole_line && !c->stalled)
+		call_stream_send(c, c->beat);
+	else
+		arm_heartbeat(c);
+}
+
+/* False without memory. */
+static bool begin_heartbeat(struct call *c, const char *type)
+{
+	c->whole_line = true;
+	c->beat = strcmp(type, "text/event-stream") == 0 ? STR(":\n") : STR("\n");
+	if (c->c.rule->heartbeat_ms == 0 || !c->chunked || c->c.method == METHOD_HEAD)
+		return true;
+	c->heartbeat = evtimer_new(loop_base(c->c.loop), on_heartbeat, c);
+	arm_heartbeat(c);
+	return c->heartbeat != NULL;
+}
 
 bool call_stream_begin(struct call *c, const char *type, const struct buf *extra)
 {
@@ -222,7 +282,7 @@ bool call_stream_begin(struct call *c, const char *type, const struct buf *extra
 		http_write_header(&head, STR("Transfer-Encoding"), STR("chunked"));
 	answer_add_common(&head, c->c.client, c->c.caller.request_id, keep);
 	http_write_end(&head);
-	if (head.failed || (extra && extra->failed)) {
+	if (head.failed || (extra && extra->failed) || !begin_heartbeat(c, type)) {
 		buf_fini(&head);
 		call_stream_cut(c);
 		return false;
@@ -241,6 +301,8 @@ bool call_stream_send(struct call *c, struct str data)
 	if (data.n == 0 || c->c.method == METHOD_HEAD)
 		return true;
 	c->bytes_down += data.n;
+	c->whole_line = data.p[data.n - 1] == '\n';
+	arm_heartbeat(c);
 	if (!c->chunked)
 		return client_send(c->c.client, data, str_of(NULL, 0));
 	snprintf(size, sizeof(size), "%zx\r\n", data.n);
@@ -253,6 +315,7 @@ bool call_stream_send(struct call *c, struct str data)
 		return false;
 	}
 	more = client_send(c->c.client, buf_str(&piece), str_of(NULL, 0));
+	c->stalled = !more;
 	buf_fini(&piece);
 	return more;
 }

@@ -136,6 +136,12 @@ struct config *config_new(void)
 		.client_body_idle_ms = 30000,
 		.idle_client_ms = 300000,
 	};
+	c->cache = (struct config_cache){
+		.templates = {.ttl_ms = 30000, .stale_while_revalidate_ms = 30000, .stale_if_error_ms = 600000},
+		.preview_ttl_ms = 300000,
+		.max_entries = 4096,
+		.max_bytes = 67108864,
+	};
 	c->leases = (struct config_leases){
 		.ttl_ms = CONFIG_LEASES_TTL_MS,
 		.extend_ms = CONFIG_LEASES_EXTEND_MS,
@@ -821,6 +827,16 @@ static void dump_bounds(const struct config_bounds *b, struct buf *out)
 	buf_add_cstr(out, " }\n");
 }
 
+static void dump_cache(const struct config_cache *c, struct buf *out)
+{
+	dump_duration(out, "cache:\n  templates: { ttl", c->templates.ttl_ms);
+	dump_duration(out, ", stale_while_revalidate", c->templates.stale_while_revalidate_ms);
+	dump_duration(out, ", stale_if_error", c->templates.stale_if_error_ms);
+	dump_duration(out, " }\n  previews: { ttl", c->preview_ttl_ms);
+	buf_addf(out, " }\n  max_entries: %llu\n  max_bytes: %llu\n  keep: %s\n", (unsigned long long)c->max_entries,
+		 (unsigned long long)c->max_bytes, c->keep ? "true" : "false");
+}
+
 static void dump_leases(const struct config_leases *l, struct buf *out)
 {
 	dump_duration(out, "leases: { ttl", l->ttl_ms);
@@ -934,6 +950,7 @@ void config_dump(const struct config *c, struct buf *out)
 	buf_add_cstr(out, "clients:\n");
 	for (size_t i = 0; i < c->nrules; i++)
 		dump_rule(c, &c->rules[i], out);
+	dump_cache(&c->cache, out);
 	if (c->preview.url) {
 		buf_add_cstr(out, "preview: { url: ");
 		dump_text(out, c->preview.url);

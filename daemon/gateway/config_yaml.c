@@ -19,6 +19,7 @@
 #include "common/str.h"
 #include "common/unix_socket.h"
 #include "gateway/config.h"
+#include "gateway/config_cache.h"
 #include "gateway/config_clients.h"
 #include "gateway/config_credentials.h"
 #include "gateway/config_listen.h"
@@ -171,6 +172,7 @@ static void read_root(struct reader *r, yaml_node_t *root)
 		{"upstreams", config_upstreams_read, 0, 0, 0},
 		{"credentials", config_credentials_read, 0, 0, 0},
 		{"clients", reader_skip, 0, 0, 0}, /* read last: they name the others */
+		{"cache", config_cache_read, offsetof(struct config, cache), 0, 0},
 		{"preview", config_preview_read, offsetof(struct config, preview), 0, 0},
 		{"log", config_log_read, 0, 0, 0},
 		{"bounds", read_bounds, offsetof(struct config, bounds), 0, 0},

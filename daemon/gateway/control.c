@@ -17,6 +17,7 @@
 #include "gateway/openapi.h"
 #include "gateway/snapshot.h"
 #include "gateway/spawn.h"
+#include "gateway/template_cache.h"
 #include "gateway/upstream.h"
 #include "gateway/vm_watch.h"
 
@@ -291,6 +292,21 @@ static void write_unclaimed(const struct spawn_shared *s, struct json_writer *w)
 	json_object_end(w);
 }
 
+static void write_cache(const struct template_cache *c, struct json_writer *w)
+{
+	struct template_cache_counters n = template_cache_counters(c);
+
+	json_object_begin(w, "cache");
+	json_uint(w, "hits", n.hits);
+	json_uint(w, "stale", n.stale);
+	json_uint(w, "misses", n.misses);
+	json_uint(w, "fetches", n.fetches);
+	json_uint(w, "evictions", n.evictions);
+	json_uint(w, "entries", n.entries);
+	json_uint(w, "bytes", n.bytes);
+	json_object_end(w);
+}
+
 static void write_pool(const struct upstream *u, struct json_writer *w)
 {
 	struct upstream_gauges g = upstream_gauges(u);
@@ -360,6 +376,7 @@ static unsigned answer_status(const struct request *r)
 		write_requests(r, &w);
 		write_unclaimed(r->stats->spawns, &w);
 		spawn_write_list(r->stats->spawns, NULL, &w, "spawns");
+		write_cache(r->stats->templates, &w);
 		write_leases(r->stats->leases, &w);
 		json_array_begin(&w, "upstreams");
 		for (size_t i = 0; i < config->nupstreams; i++) {

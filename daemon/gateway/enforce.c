@@ -240,10 +240,6 @@ static bool body_kind_of(const struct route *route, const struct http_head *head
 	case ROUTE_EXTEND:
 		*kind = BODY_EXTEND;
 		return true;
-	case ROUTE_TEMPLATE_SAVE:
-	case ROUTE_TEMPLATE_REPLACE:
-		*kind = BODY_TEMPLATE;
-		return true;
 	default:
 		return false;
 	}

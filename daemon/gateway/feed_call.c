@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/loop.h"
+#include "common/log.h"
 #include "gateway/config.h"
 #include "gateway/feed.h"
 #include "gateway/sandbox_doc.h"
@@ -31,10 +31,9 @@ struct feed_call {
 	size_t bytes; /* of the events in it */
 	bool slow;    /* the client takes nothing more until on_drained */
 	struct ownership_wait wait;
-	bool waiting;            /* whose the first one in the queue is, is being asked */
-	bool asked;              /* and was answered: */
-	bool own;                /* it is his */
-	struct event *heartbeat; /* owned; NULL without */
+	bool waiting; /* whose the first one in the queue is, is being asked */
+	bool asked;   /* and was answered: */
+	bool own;     /* it is his */
 };
 
 /* --- the queue ----------------------------------------------------------------------------------------------------------- */
@@ -92,15 +91,6 @@ static void drop_first(struct feed_call *f)
 	feed_event_unref(e);
 }
 
-static void arm_heartbeat(struct feed_call *f)
-{
-	uint64_t ms = f->call.c.rule->heartbeat_ms;
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-
-	if (f->heartbeat)
-		event_add(f->heartbeat, &tv);
-}
-
 /* Sends what may be sent. The call may be gone afterwards. */
 static void pump(struct feed_call *f)
 {
@@ -109,7 +99,6 @@ static void pump(struct feed_call *f)
 		switch (judge(f, e)) {
 		case EVENT_PASSES:
 			f->slow = !call_stream_send(&f->call, str_of(e->raw, e->n));
-			arm_heartbeat(f);
 			break;
 		case EVENT_DROPPED:
 			feed_counts_of(&f->reader)->dropped++;
@@ -152,22 +141,11 @@ static void on_event(struct feed_reader *r, struct feed_event *e)
 
 /* --- the stream ---------------------------------------------------------------------------------------------------------- */
 
-/* A silent stream is kept alive for clients with a read timeout. */
-static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
-{
-	struct feed_call *f = arg;
-
-	(void)fd;
-	(void)what;
-	if (!f->slow)
-		f->slow = !call_stream_send(&f->call, STR(":\n"));
-	arm_heartbeat(f);
-}
-
 static void begin(struct feed_call *f)
 {
-	if (call_stream_begin(&f->call, "text/event-stream", NULL))
-		arm_heartbeat(f);
+	/* Without memory the call is gone afterwards. */
+	if (!call_stream_begin(&f->call, "text/event-stream", NULL))
+		log_debug("a stream of events could not be begun: out of memory");
 }
 
 static void on_begun(struct feed_reader *r)
@@ -224,8 +202,6 @@ static void on_free(struct call *c)
 	ownership_cancel(&f->wait);
 	while (f->count)
 		drop_first(f);
-	if (f->heartbeat)
-		event_free(f->heartbeat);
 	free(f);
 }
 
@@ -246,10 +222,6 @@ int feed_call_new(const struct call_case *what, struct call **out)
 	list_init(&f->wait.link);
 	f->wait.on_known = on_known;
 	rc = call_init(&f->call, &ops, what, STR(""));
-	if (rc == 0 && what->rule->heartbeat_ms) {
-		f->heartbeat = evtimer_new(loop_base(what->loop), on_heartbeat, f);
-		rc = f->heartbeat ? 0 : -ENOMEM;
-	}
 	if (rc) {
 		on_free(&f->call);
 		return rc;

@@ -75,6 +75,8 @@ struct fetch {
 	enum upstream_wait wait;      /* bounds the response head */
 	enum upstream_wait body_wait; /* bounds the pauses of the body */
 	bool repeated;                /* or may not be */
+	bool rekeyed;                 /* sent once more with another key, after a refusal */
+	struct key_wait key_wait;     /* in LEASE, while that key is being read */
 	bool urgent;
 	struct buf received; /* unfinished head, or the body so far */
 	size_t max_bytes;
@@ -175,6 +177,7 @@ static void end(struct fetch *f, enum fetch_end how, const char *why, bool reusa
 	memcpy(f->why, why, n);
 	f->why[n] = '\0';
 	upstream_ticket_cancel(&f->ticket);
+	key_wait_cancel(&f->key_wait);
 	upstream_release(&f->conn, reusable);
 	move(f, FETCH_ENDED);
 	loop_defer(f->loop, &f->done);
@@ -349,6 +352,45 @@ static void take_body(struct fetch *f, const char *p, size_t n)
 	}
 }
 
+/* The request once more, with the key as it is now. */
+static void begin_anew(struct fetch *f)
+{
+	struct secret *now = key_secret(f->key);
+
+	if (now && now != f->used) {
+		rewrite_request_keys(&f->request, now, NULL);
+		secret_unref(f->used);
+		f->used = secret_ref(now);
+	}
+	if (f->request.failed)
+		end(f, FETCH_NO_MEMORY, "out of memory", false);
+	else
+		begin_lease(f, false);
+}
+
+static void on_key_settled(struct key_wait *w)
+{
+	begin_anew(CONTAINER_OF(w, struct fetch, key_wait));
+}
+
+/* A server that refuses the key has not acted: whether the request goes out once more, with another one. */
+static bool send_again(struct fetch *f)
+{
+	enum key_verdict verdict;
+
+	if (!f->used || f->rekeyed)
+		return false;
+	verdict = key_refused(f->key, f->used, &f->key_wait);
+	if (verdict == KEY_SAME)
+		return false;
+	f->rekeyed = true;
+	upstream_release(&f->conn, false);
+	move(f, FETCH_LEASE);
+	if (verdict == KEY_CHANGED)
+		begin_anew(f);
+	return true;
+}
+
 /* What comes of it helps the next one: this answer stands. */
 static void note_refusal(struct fetch *f)
 {
@@ -405,9 +447,12 @@ static void take_head(struct fetch *f)
 	}
 	if (rc == HTTP_BAD) {
 		end(f, FETCH_BROKEN, "the answer is malformed", false);
-	} else {
+	} else if (head.status != 401 || !send_again(f)) {
 		note_head(f, &head);
-		take_body(f, buf_data(&bytes) + at, bytes.len - at);
+		if (f->head.failed)
+			end(f, FETCH_NO_MEMORY, "out of memory", false);
+		else
+			take_body(f, buf_data(&bytes) + at, bytes.len - at);
 	}
 	buf_fini(&bytes);
 }
@@ -482,6 +527,7 @@ static struct fetch *fetch_new(struct loop *loop, const struct fetch_request *r)
 		f->used = key_secret(r->caller.key) ? secret_ref(key_secret(r->caller.key)) : NULL;
 	}
 	list_init(&f->ticket.link);
+	key_wait_init(&f->key_wait, on_key_settled);
 	deadline_init(&f->deadline, on_deadline);
 	deferred_init(&f->done, on_done);
 	return f;

@@ -32,6 +32,7 @@
 #include "gateway/policy.h"
 #include "gateway/snapshot.h"
 #include "gateway/spawn_keys.h"
+#include "gateway/template_cache.h"
 #include "gateway/vm_watch.h"
 
 /* --- connections per uid ---------------------------------------------------------------------------------------------- */
@@ -253,6 +254,9 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *
 	s->stats.feed = &s->enforce.admit.feed;
 	s->ends = front_request_ends();
 	s->limiter = limiter_new();
+	if (template_cache_new(loop, &s->templates))
+		return -ENOMEM;
+	s->stats.templates = s->templates;
 	spawn_shared_init(&s->spawns, loop, s->limiter, &s->enforce.admit.ownership);
 	s->spawns.on_quiet = tell_if_idle;
 	s->spawns.arg = s;
@@ -269,6 +273,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *
 
 void front_shared_fini(struct front_shared *s)
 {
+	s->enforce.admit.ownership.on_gone = NULL;
 	keep_alive_free(s->uses);
 	lease_shared_free(s->leases);
 	spawn_keys_free(s->keys);
@@ -277,6 +282,7 @@ void front_shared_fini(struct front_shared *s)
 	client_shared_fini(&s->clients);
 	gather_shared_fini(&s->gather);
 	enforce_shared_fini(&s->enforce);
+	template_cache_free(s->templates);
 	preview_ways_fini(&s->previews);
 	limiter_free(s->limiter);
 }
@@ -295,6 +301,7 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 	s->snapshot = snapshot_ref(snapshot);
 	snapshot_unref(old);
 	s->stats.generation++;
+	template_cache_use(s->templates, snapshot);
 	/* A deadline that is set keeps its time; the next one has the new length. */
 	s->clients.head_deadlines.span_ms = b->client_head_ms;
 	s->clients.body_deadlines.span_ms = b->client_body_idle_ms;

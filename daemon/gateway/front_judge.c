@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "common/units.h"
+#include "gateway/cache_drop.h"
 #include "gateway/config.h"
 #include "gateway/enforce.h"
 #include "gateway/exchange.h"
@@ -35,6 +36,8 @@
 #include "gateway/snapshot.h"
 #include "gateway/spawn_call.h"
 #include "gateway/target.h"
+#include "gateway/template_read.h"
+#include "gateway/template_write.h"
 #include "gateway/upstream.h"
 
 enum {
@@ -301,6 +304,7 @@ static struct call_case case_of(const struct front *f, const struct http_head *h
 		.loop = f->shared->loop,
 		.client = f->client,
 		.admit = &f->shared->enforce.admit,
+		.templates = f->shared->templates,
 		.config = c,
 		.rule = f->rule,
 		.upstream = &c->upstreams[f->rule->upstream],
@@ -324,6 +328,24 @@ static int new_prune(struct front *f, const struct call_case *c, struct call **o
 {
 	(void)f;
 	return prune_call_new(c, out);
+}
+
+static int new_template_read(struct front *f, const struct call_case *c, struct call **out)
+{
+	(void)f;
+	return template_read_call_new(c, out);
+}
+
+static int new_template_write(struct front *f, const struct call_case *c, struct call **out)
+{
+	(void)f;
+	return template_write_call_new(c, out);
+}
+
+static int new_cache_drop(struct front *f, const struct call_case *c, struct call **out)
+{
+	(void)f;
+	return cache_drop_call_new(c, out);
 }
 
 static int new_feed(struct front *f, const struct call_case *c, struct call **out)
@@ -374,11 +396,27 @@ static new_call *call_of(const struct front *f, const struct route *route)
 		return new_lease;
 	case ROUTE_PRUNE_ALL:
 		return f->rule->isolation == CONFIG_ISOLATION_OWNER ? new_prune : NULL;
+	case ROUTE_TEMPLATE_LIST:
+	case ROUTE_TEMPLATE_GET:
+		return new_template_read;
+	case ROUTE_TEMPLATE_SAVE:
+	case ROUTE_TEMPLATE_REPLACE:
+	case ROUTE_TEMPLATE_DELETE:
+		return new_template_write;
+	case ROUTE_CACHE_DROP:
+		return new_cache_drop;
 	case ROUTE_EVENTS_STREAM:
 		return f->now->method == METHOD_GET ? new_feed : NULL;
 	default:
 		return NULL;
 	}
+}
+
+/* Whether it touches sandboxes, so that under isolation it is asked first whose: templates are everybody's. */
+static bool touches_sandboxes(const struct route *route)
+{
+	return route->class != ROUTE_TEMPLATES_READ && route->class != ROUTE_TEMPLATES_WRITE &&
+	       route->class != ROUTE_OPERATE;
 }
 
 /* It begins when the request has been read. */
@@ -388,7 +426,7 @@ static void begin_call(struct front *f, const struct http_head *head, const stru
 	struct request *r = f->now;
 	uint64_t timeout_ms;
 
-	if (!is_loaded(snapshot_key(f->snapshot, f->rule))) {
+	if (route->class != ROUTE_OPERATE && !is_loaded(snapshot_key(f->snapshot, f->rule))) {
 		refuse(f, 503, NOT_LOADED_TEXT);
 		return;
 	}
@@ -404,7 +442,7 @@ static void begin_call(struct front *f, const struct http_head *head, const stru
 	r->call->on_end = f->shared->ends->on_call_end;
 	r->call->arg = f;
 	r->pending = PENDING_CALL;
-	r->admit_call = f->rule->isolation == CONFIG_ISOLATION_OWNER;
+	r->admit_call = f->rule->isolation == CONFIG_ISOLATION_OWNER && touches_sandboxes(route);
 	if (route->read_whole)
 		gather_init(&r->gather, &f->shared->gather, &f->uid->bodies_bytes, f->shared->ends->on_slow_body);
 }
@@ -459,6 +497,7 @@ static void begin_preview(struct front *f, const struct http_head *head, struct 
 	}
 	if (head->upgrade_websocket)
 		front_set_text(&f->now->open_ended, strdup(host->id));
+	note_use(f, route);
 	rc = exchange_new(f->shared->loop, f->client, &grant, &request, &f->shared->ends->exchange, f, &f->exchange);
 	if (rc == 0)
 		preview_start(f->now->preview, f->exchange);

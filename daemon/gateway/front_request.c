@@ -77,6 +77,8 @@ static void log_request(const struct front *f, const struct exchange_report *r, 
 	if (!own || r->upstream_status) {
 		record.end = exchange_end_text(r->end);
 		record.is_error = exchange_end_is_error(r->end);
+	} else if (now->acted && !record.code) {
+		record.end = exchange_end_text(r->end);
 	}
 	logs_request(f->shared->logs, &record);
 }

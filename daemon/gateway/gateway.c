@@ -49,6 +49,7 @@
 #include "gateway/own_user.h"
 #include "gateway/peer.h"
 #include "gateway/snapshot.h"
+#include "gateway/template_cache.h"
 #include "gateway/upstream.h"
 
 enum {
@@ -761,6 +762,7 @@ static bool build_loop(struct gateway *g)
 	g->fronts_made = true;
 	if (front_shared_init(&g->fronts, g->loop, g->dialer, g->names))
 		return start_failed(g, "tables", strerror(ENOMEM));
+	template_cache_set_place(g->fronts.templates, g->options->places->state_dir);
 	g->fronts.logs = g->logs;
 	g->fronts.stats.logs = g->logs;
 	g->fronts.on_idle = on_fronts_idle;

@@ -361,6 +361,16 @@ struct secret *key_secret(const struct key *k)
 	return k->secret;
 }
 
+const char *key_name(const struct key *k)
+{
+	return k->name ? k->name : "";
+}
+
+uint64_t key_changes(const struct key *k)
+{
+	return k->changes;
+}
+
 struct key_state key_state(const struct key *k)
 {
 	return (struct key_state){

@@ -16,11 +16,10 @@
 #include "gateway/config.h"
 #include "gateway/limiter.h"
 #include "gateway/survey.h"
+#include "gateway/template_cache.h"
 #include "gateway/upstream.h"
 
 enum {
-	TEMPLATE_MAX_BYTES = 1048576,
-	TARGET_MAX_BYTES = 8192 + 32,
 	MESSAGE_MAX_BYTES = 256,
 };
 
@@ -112,21 +111,36 @@ static void on_counted_one(void *arg, const struct sandbox_doc *doc)
 	m->counted++;
 }
 
+static void begin_survey(struct maker *m);
+
 static void on_counted(void *arg, unsigned status, const char *why, struct str date)
 {
 	struct maker *m = arg;
+	uint64_t others = limiter_owner_counts(m->c->limits).spawns - 1;
 
 	(void)date;
 	m->survey = NULL;
-	if (status)
+	if (status) {
 		refuse_upstream(m, status, why);
-	else if (m->counted + m->others >= m->c->rule->limits.sandboxes)
-		refuse_one_more(m);
-	else
+	} else if (m->counted + m->others < m->c->rule->limits.sandboxes) {
 		begin_spawn(m);
+	} else if (others < m->others) {
+		/* Some of them have ended meanwhile, and may have been counted twice. */
+		m->others = others;
+		begin_survey(m);
+	} else {
+		refuse_one_more(m);
+	}
 }
 
 static const struct survey_events count_events = {.on_sandbox = on_counted_one, .on_done = on_counted};
+
+static void begin_survey(struct maker *m)
+{
+	m->counted = 0;
+	if (survey_start(m->c->loop, &m->c->caller, &count_events, m, &m->survey))
+		refuse(m, 503, "out of memory");
+}
 
 /* The body is as it will be sent. */
 static void begin_count(struct maker *m)
@@ -134,15 +148,15 @@ static void begin_count(struct maker *m)
 	const struct config_limits *limits = &m->c->rule->limits;
 	struct limiter_refusal why;
 
-	/* Those that are under way now may or may not be in the list; counted twice they are too many, never too few. */
+	/* Those that are under way now may or may not be in the list: counted twice they are too many, never too few. */
 	m->others = limiter_owner_counts(m->c->limits).spawns;
 	m->taken = limiter_spawn_take(m->c->limits, limits, 0, &why);
 	if (!m->taken)
 		refuse_one_more(m);
 	else if (limits->sandboxes == 0)
 		begin_spawn(m);
-	else if (survey_start(m->c->loop, &m->c->caller, &count_events, m, &m->survey))
-		refuse(m, 503, "out of memory");
+	else
+		begin_survey(m);
 }
 
 /* --- the body --------------------------------------------------------------------------------------------------------------- */
@@ -184,7 +198,7 @@ static void judge(struct maker *m, struct str body)
 }
 
 /* The message of an error of the API's shape, or what stands for one. */
-static void refuse_as_answered(struct maker *m, const struct fetch_answer *a)
+static void refuse_as_answered(struct maker *m, const struct template_answer *a)
 {
 	json_t *error = json_loadb(a->body.n ? a->body.p : "", a->body.n, 0, NULL);
 	const char *message = json_string_value(json_object_get(error, "message"));
@@ -195,7 +209,7 @@ static void refuse_as_answered(struct maker *m, const struct fetch_answer *a)
 	refuse(m, a->status >= 400 ? a->status : 502, text);
 }
 
-static void on_template(void *arg, const struct fetch_answer *a)
+static void on_template(void *arg, const struct template_answer *a)
 {
 	struct maker *m = arg;
 	const struct body_policy policy = policy_of(m);
@@ -203,8 +217,8 @@ static void on_template(void *arg, const struct fetch_answer *a)
 	struct buf out = BUF_EMPTY;
 
 	m->template = NULL;
-	if (a->end != FETCH_DONE) {
-		refuse_upstream(m, fetch_end_status(a->end), a->why);
+	if (a->why) {
+		refuse_upstream(m, a->status, a->why);
 		return;
 	}
 	if (a->status != 200) {
@@ -217,19 +231,8 @@ static void on_template(void *arg, const struct fetch_answer *a)
 
 static void begin_template(struct maker *m, struct str name, struct str overrides)
 {
-	char target[TARGET_MAX_BYTES];
-	int n = snprintf(target, sizeof(target), "/api/v1/templates/%.*s", STR_ARG(name));
-	const struct fetch_request request = {
-		.caller = m->c->caller,
-		.method = "GET",
-		.target = str_of(target, (size_t)n),
-		.max_bytes = TEMPLATE_MAX_BYTES,
-		.on_done = on_template,
-		.arg = m,
-	};
-
 	buf_add_str(&m->body, overrides);
-	if (n < 0 || (size_t)n >= sizeof(target) || m->body.failed || fetch_start(m->c->loop, &request, &m->template))
+	if (m->body.failed || template_get(m->c->templates, &m->c->caller, name, on_template, m, &m->template))
 		refuse(m, 503, "out of memory");
 }
 
@@ -259,7 +262,7 @@ void maker_cancel(struct maker *m)
 	struct spawn *spawn = m->spawn;
 
 	m->spawn = NULL;
-	fetch_cancel(m->template);
+	template_get_cancel(m->template);
 	m->template = NULL;
 	survey_cancel(m->survey);
 	m->survey = NULL;

@@ -226,6 +226,16 @@ size_t owner_table_count(const struct owner_table *t)
 	return t->count;
 }
 
+size_t owner_forget_all(struct owner_table *t)
+{
+	size_t n = t->count;
+
+	for (uint32_t i = 0; i <= t->mask; i++)
+		while (t->buckets[i])
+			forget(t, &t->buckets[i]);
+	return n;
+}
+
 void owner_forget(struct owner_table *t, uint64_t realm, struct str id)
 {
 	struct owner_entry **at = find(t, realm, id, hash_of(realm, id));

@@ -3,6 +3,8 @@
 
 #include <sys/types.h>
 
+#include "gateway/target.h"
+
 enum {
 	NAME_MAX_BYTES = 9,                   /* "tenant_id" */
 	NAME_MAX_ENCODED = 3 * NAME_MAX_BYTES /* every byte of it as %XX */
@@ -104,4 +106,16 @@ bool owner_query_rewrite(struct str query, const char *owner, struct buf *out)
 		}
 	}
 	return true;
+}
+
+void owner_query_target(const struct target *target, const char *owner, struct buf *out)
+{
+	if (!target->query.n || !owner) {
+		buf_add_str(out, target->origin);
+		return;
+	}
+	buf_add_str(out, target->path);
+	buf_add_char(out, '?');
+	if (!owner_query_rewrite(target->query, owner, out))
+		buf_add_str(out, target->query);
 }

@@ -233,6 +233,11 @@ void ownership_cancel(struct ownership_wait *w)
 		look_up_free(l);
 }
 
+size_t ownership_forget_all(struct ownership *o)
+{
+	return owner_forget_all(o->table);
+}
+
 void ownership_forget(struct ownership *o, const struct upstream *u, struct str id)
 {
 	owner_forget(o->table, upstream_serial(u), id);

@@ -118,7 +118,7 @@ static void prepare_questions(struct preview *p, const struct preview_case *c)
 	d->ownership = &c->admit->ownership;
 	d->asker = c->caller;
 	memcpy(d->sandbox, c->host->id, sizeof(d->sandbox));
-	d->ttl_ms = PREVIEW_DOMAIN_TTL_MS;
+	d->ttl_ms = c->config->cache.preview_ttl_ms;
 	d->isolated = c->rule->isolation == CONFIG_ISOLATION_OWNER;
 	d->on_known = on_known;
 	preview_domain_init(d);

@@ -141,7 +141,7 @@ int preview_url_call_new(const struct call_case *what, struct call **out)
 	d->ownership = &what->admit->ownership;
 	d->asker = what->caller;
 	memcpy(d->sandbox, what->route->sandbox.p, what->route->sandbox.n);
-	d->ttl_ms = PREVIEW_DOMAIN_TTL_MS;
+	d->ttl_ms = what->config->cache.preview_ttl_ms;
 	d->isolated = what->rule->isolation == CONFIG_ISOLATION_OWNER;
 	d->no_cache = http_head_has_token(what->head, STR("cache-control"), STR("no-cache"));
 	d->on_known = on_known;

@@ -27,6 +27,8 @@ enum {
 /* clang-format off */
 static const struct route_row api[] = {
 	ROW(2, GET,    "/api/v1/sandboxes/{id}",             SANDBOXES, ID,  YES,  GET, ),
+	ROW(2, GET,    "/api/v1/templates/{name}",           TEMPLATES_READ, NAMED, YES, TEMPLATE_GET, ),
+	ROW(1, GET,    "/api/v1/templates",                  TEMPLATES_READ, ALL,   YES, TEMPLATE_LIST, ),
 	ROW(3, POST,   "/api/v1/sandboxes/{id}/exec",        SANDBOXES, ID,  NO,   EXEC, .wait = ROUTE_WAIT_EXEC, .unchunk = true),
 	ROW(3, GET,    "/api/v1/sandboxes/{id}/files",       SANDBOXES, ID,  YES,  FILES_READ, ),
 	ROW(3, POST,   "/api/v1/sandboxes/{id}/files",       SANDBOXES, ID,  IDEM, FILES_WRITE, ),
@@ -46,8 +48,6 @@ static const struct route_row api[] = {
 	ROW(4, POST,   "/api/v1/sandboxes/{id}/files/move",  SANDBOXES, ID,  NO,   FILES_MOVE, ),
 	ROW(4, POST,   "/api/v1/sandboxes/{id}/files/chmod", SANDBOXES, ID,  IDEM, FILES_CHMOD, ),
 
-	ROW(1, GET,    "/api/v1/templates",              TEMPLATES_READ,  ALL,   YES,  TEMPLATE_LIST, ),
-	ROW(2, GET,    "/api/v1/templates/{name}",       TEMPLATES_READ,  NAMED, YES,  TEMPLATE_GET, ),
 	ROW(3, POST,   "/api/v1/templates/{name}/spawn", SANDBOXES,       NEW,   NO,   TEMPLATE_SPAWN, SPAWNS),
 	ROW(1, POST,   "/api/v1/templates",              TEMPLATES_WRITE, ALL,   NO,   TEMPLATE_SAVE, WHOLE),
 	ROW(2, PUT,    "/api/v1/templates/{name}",       TEMPLATES_WRITE, NAMED, IDEM, TEMPLATE_REPLACE, WHOLE),
@@ -137,7 +137,7 @@ static const struct route_row gateway[] = {
 	ROW(1, GET,    "/gateway/v1/leases",                        OWN,     ALL,   YES,  LEASES, ),
 	ROW(2, PUT,    "/gateway/v1/leases/{id}",                   OWN,     ID,    IDEM, LEASE_RENEW, WHOLE),
 	ROW(2, DELETE, "/gateway/v1/leases/{id}",                   OWN,     ID,    YES,  LEASE_RELEASE, ),
-	ROW(1, DELETE, "/gateway/v1/cache",                         OPERATE, NONE,  YES,  ID_OTHER, ),
+	ROW(1, DELETE, "/gateway/v1/cache",                         OPERATE, NONE,  YES,  CACHE_DROP, ),
 	ROW(1, POST,   "/gateway/v1/reload",                        OPERATE, NONE,  IDEM, ID_OTHER, ),
 	ROW(1, PUT,    "/gateway/v1/log",                           OPERATE, NONE,  IDEM, ID_OTHER, ),
 	ROW(0, GET,    "/gateway/v1",                               OPERATE, NONE,  YES,  ID_OTHER, ),

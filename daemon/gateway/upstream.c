@@ -1043,6 +1043,11 @@ uint64_t upstream_serial(const struct upstream *u)
 	return u->serial;
 }
 
+const char *upstream_place(const struct upstream *u)
+{
+	return u->unix_path ? u->unix_path : u->url;
+}
+
 const char *upstream_authority(const struct upstream *u)
 {
 	return u->authority;

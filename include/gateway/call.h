@@ -27,12 +27,14 @@ struct limiter_owner;
 struct loop;
 struct route;
 struct target;
+struct template_cache;
 
 /* What is known of the request. Borrowed until the call is freed but where it says otherwise. */
 struct call_case {
 	struct loop *loop;
 	struct client *client;
 	struct admit_shared *admit;
+	struct template_cache *templates;
 	const struct config *config;
 	const struct config_rule *rule;
 	const struct config_upstream *upstream; /* the rule's */
@@ -78,7 +80,11 @@ struct call {
 	bool acted;      /* set by the kind: a server was asked to change something */
 	bool unheard;    /* for on_free: it was answered, and the client had gone */
 	uint64_t bytes_down;
-	struct event *timeout; /* owned; NULL without one */
+	struct event *timeout;   /* owned; NULL without one */
+	struct event *heartbeat; /* owned; of a stream whose rule has one; NULL otherwise */
+	struct str beat;         /* what is sent then: a literal */
+	bool whole_line;         /* the last byte of the stream ended a line */
+	bool stalled;            /* the client takes nothing more until call_drained */
 	/* Once, when it was answered; on_free follows. Set by whoever made it. */
 	void (*on_end)(void *arg, const struct call_end *end);
 	void *arg;
@@ -115,10 +121,15 @@ void call_text(struct call *c, unsigned status, const char *type, const struct b
 void call_relay(struct call *c, const struct fetch_answer *a, const struct buf *extra);
 /* The same in pieces, for an answer that was kept: status, head (status line and header lines), body. */
 void call_relay_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body);
+/* The same for what is remembered: no server has answered this request. */
+void call_give_kept(struct call *c, unsigned status, struct str head, const struct buf *extra, struct str body);
 
 /* --- answering with a stream ------------------------------------------------------------------------------------------------- */
 
-/* Sends the head of a 200 of that type; false without memory: then it has been cut, and the call freed. */
+/*
+ * Sends the head of a 200 of that type, application/x-ndjson or text/event-stream; while the stream is silent it gets what the
+ * rule's heartbeat promises: a blank line, or a comment. False without memory: then it has been cut, and the call freed.
+ */
 MUST_CHECK bool call_stream_begin(struct call *c, const char *type, const struct buf *extra);
 /* False when more is kept than the client takes: go on after on_drained. */
 bool call_stream_send(struct call *c, struct str data);

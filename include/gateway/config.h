@@ -228,6 +228,21 @@ struct config_bounds {
 	uint64_t idle_client_ms;      /* between two requests of a connection */
 };
 
+/* How long what was read of templates is good; 0 in ttl: nothing is remembered. */
+struct config_cache_templates {
+	uint64_t ttl_ms;
+	uint64_t stale_while_revalidate_ms; /* beyond that, while it is fetched anew */
+	uint64_t stale_if_error_ms;         /* beyond the ttl, when the server cannot be had */
+};
+
+struct config_cache {
+	struct config_cache_templates templates;
+	uint64_t preview_ttl_ms; /* of preview domains; 0: the server is asked each time */
+	uint64_t max_entries;
+	uint64_t max_bytes;
+	bool keep; /* templates are kept in the state directory over a restart */
+};
+
 /* Where preview hosts are reached, whatever they are called; CONFIG_LOCAL: it was not written. */
 struct config_preview {
 	char *url; /* owned; as written */
@@ -261,6 +276,7 @@ struct config {
 	struct config_output audit;
 	struct config_bounds bounds;
 	struct config_leases leases;
+	struct config_cache cache;
 };
 
 /* A listening socket that a service manager passed. */

@@ -18,6 +18,7 @@ struct logs;
 struct route;
 struct snapshot;
 struct spawn_shared;
+struct template_cache;
 struct vm_watch;
 
 /* What is counted for the daemon as a whole. */
@@ -31,13 +32,14 @@ struct control_stats {
 	uint64_t repeated;   /* requests sent a second time */
 	uint64_t generation; /* of the configuration, from 1 */
 	uint64_t reloads_failed;
-	const char *local_trouble;         /* borrowed; why the embedded server does not run, or NULL */
-	const char *listener_trouble;      /* borrowed; a listener that could not be bound, or NULL */
-	const struct spawn_shared *spawns; /* borrowed */
-	const struct vm_watch *vm_watch;   /* borrowed */
-	const struct feed *feed;           /* borrowed */
-	const struct lease_shared *leases; /* borrowed */
-	const struct logs *logs;           /* borrowed; NULL: there are none to speak of */
+	const char *local_trouble;              /* borrowed; why the embedded server does not run, or NULL */
+	const char *listener_trouble;           /* borrowed; a listener that could not be bound, or NULL */
+	const struct spawn_shared *spawns;      /* borrowed */
+	const struct vm_watch *vm_watch;        /* borrowed */
+	const struct feed *feed;                /* borrowed */
+	const struct lease_shared *leases;      /* borrowed */
+	const struct template_cache *templates; /* borrowed */
+	const struct logs *logs;                /* borrowed; NULL: there are none to speak of */
 	bool draining;
 };
 

@@ -81,8 +81,8 @@ struct fetch_request {
 };
 
 /*
- * Starts it. A key that the server refuses (401) is read again for those who come later. A connection that was kept from
- * before and breaks without a byte of an answer is followed by a second try on a fresh one, with POST and PUT only when
+ * Starts it. A key that the server refuses (401) is read again, and if it is another one by then the request is sent once more
+ * with it, whatever its method: a server that refuses a key has not acted. A connection that was kept from before and breaks without a byte of an answer is followed by a second try on a fresh one, with POST and PUT only when
  * nothing of the request was sent. 0 or -ENOMEM.
  */
 MUST_CHECK int fetch_start(struct loop *loop, const struct fetch_request *request, struct fetch **out);

@@ -26,6 +26,7 @@ struct logs;
 struct names;
 struct snapshot;
 struct spawn_keys;
+struct template_cache;
 
 /* How what front_judge begins comes back to the request that it was begun for; `arg` is the front. */
 struct front_ends {
@@ -56,6 +57,7 @@ struct front_shared {
 	struct keep_alive *uses;     /* owned; sandboxes that keep_alive keeps */
 	struct gather_shared gather; /* of bodies that are read whole */
 	struct enforce_shared enforce;
+	struct template_cache *templates; /* owned */
 	struct preview_ways previews;
 	struct limiter *limiter; /* owned */
 	struct control_stats stats;

@@ -44,6 +44,10 @@ void key_unref(struct key *k);
 /* What it is now: borrowed, until the loop's next turn; NULL: not loaded. Who needs it longer takes a reference. */
 struct secret *key_secret(const struct key *k);
 
+/* The name of the credential that it was first asked for by, "" of a fixed one, and how often another value came. */
+const char *key_name(const struct key *k);
+uint64_t key_changes(const struct key *k);
+
 /* For health and status. */
 struct key_state {
 	bool loaded;

@@ -22,12 +22,12 @@ struct maker_ask {
 
 /* Embedded in who makes one. */
 struct maker {
-	struct spawn_shared *spawns; /* borrowed */
-	const struct call_case *c;   /* borrowed; the request for which it is made */
-	struct buf body;             /* overrides, later what is sent */
-	struct str lines;            /* borrowed */
-	struct fetch *template;      /* owned; while it is read */
-	struct survey *survey;       /* owned; while it counts */
+	struct spawn_shared *spawns;   /* borrowed */
+	const struct call_case *c;     /* borrowed; the request for which it is made */
+	struct buf body;               /* overrides, later what is sent */
+	struct str lines;              /* borrowed */
+	struct template_get *template; /* owned; while it is read */
+	struct survey *survey;         /* owned; while it counts */
 	uint64_t lease_ttl_ms;
 	uint64_t counted; /* by the survey */
 	uint64_t others;  /* spawns of his that were under way when it began */

@@ -48,6 +48,8 @@ bool owner_domain(struct owner_table *t, uint64_t realm, struct str id, struct s
 /* It is destroyed. Whose it was stays known, so that only he is told that he has destroyed it before. */
 void owner_gone(struct owner_table *t, uint64_t realm, struct str id);
 
+/* Forgets everything; how many there were. */
+size_t owner_forget_all(struct owner_table *t);
 /* What was learned of one id, or of all of that server that are not destroyed, is not remembered any more. */
 void owner_forget(struct owner_table *t, uint64_t realm, struct str id);
 void owner_forget_realm(struct owner_table *t, uint64_t realm);

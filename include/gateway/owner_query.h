@@ -16,4 +16,9 @@
  */
 bool owner_query_rewrite(struct str query, const char *owner, struct buf *out);
 
+struct target;
+
+/* Appends what goes upstream of a target: its path, and its query with the caller as owner; NULL leaves that as it is. */
+void owner_query_target(const struct target *target, const char *owner, struct buf *out);
+
 #endif

@@ -74,6 +74,8 @@ bool ownership_domain(struct ownership *o, const struct upstream *u, struct str 
 		      uint64_t *age_ms);
 /* It was seen destroyed. */
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id);
+/* Nothing is remembered any more; how many there were. */
+size_t ownership_forget_all(struct ownership *o);
 
 /* What is remembered of the sandbox, or of all of the upstream's, may not hold any more; a destroyed one stays so. */
 void ownership_forget(struct ownership *o, const struct upstream *u, struct str id);

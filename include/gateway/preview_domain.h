@@ -13,10 +13,6 @@
 #include "gateway/ownership.h"
 #include "gateway/sandbox_doc.h"
 
-enum {
-	PREVIEW_DOMAIN_TTL_MS = 300000 /* of preview_domain.ttl_ms */
-};
-
 /* Where an answer comes from (RFC 9211). */
 enum preview_domain_source {
 	PREVIEW_DOMAIN_HIT,

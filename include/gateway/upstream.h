@@ -110,6 +110,8 @@ struct upstream *upstream_ref(struct upstream *u);
 void upstream_unref(struct upstream *u);
 
 const char *upstream_name(const struct upstream *u);
+/* Where it is: the path of its socket, or its address as a URL; for who must know it again. */
+const char *upstream_place(const struct upstream *u);
 /* A number that no other upstream of this process has had: what is remembered of it is remembered by that. */
 uint64_t upstream_serial(const struct upstream *u);
 /* What Host says to it. */

@@ -1,12 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# User instructions of one small request, counted by callgrind at 32 clients, must not grow unnoticed. Instructions do
-# not drift with the machine as seconds do; what is bounded is the difference between a run of many requests and one of
+# User instructions of one small request, and of a read that is remembered, counted by callgrind at 32 clients, must not grow
+# unnoticed. Instructions do not drift with the machine as seconds do; what is bounded is the difference between a run of many requests and one of
 # few, which is free of start, connections and stop.
 set -u
 
 # The goal. With owners kept apart, limits and the audit on, 11,530 were counted with gcc 12 -O2.
 LIMIT=12000
+# A read of a template that is remembered: 6,277 were counted. Its other half, system calls, is half of a passed request's.
+CACHED_LIMIT=6600
 FEW=200 MANY=1200 CLIENTS=32
 
 build=${SG_BUILDDIR:?} src=${SG_SRCDIR:?}
@@ -51,14 +53,14 @@ wait_for() {
 	done
 }
 
-# count REQUESTS: instructions of a whole run, in $counted.
+# count REQUESTS [PATH]: instructions of a whole run, in $counted.
 count() {
 	rm -f "$work/gw.sock"
 	RUNTIME_DIRECTORY=$work/run STATE_DIRECTORY=$work/state valgrind --tool=callgrind \
 		"--callgrind-out-file=$work/count.%p" "$build/stacygated" -c "$work/stacygate.yaml" >"$work/log" 2>&1 &
 	gateway=$!
 	wait_for "stacygated to be ready" grep -q 'stacygated: ready' "$work/log"
-	if ! "$build/bench_probe" "$work/gw.sock" requests "$1" "$CLIENTS" >/dev/null; then
+	if ! "$build/bench_probe" "$work/gw.sock" requests "$1" "$CLIENTS" ${2:+"$2"} >/dev/null; then
 		echo "FAILED: the requests did not go through"
 		cat "$work/log"
 		exit 1
@@ -78,19 +80,26 @@ sed -e "s#@LISTEN@#$work/gw.sock#; s#@UPSTREAM@#unix://$work/up.sock#; s#@TLS@##
 upstream=$!
 : >"$work/log"
 wait_for "the upstream to listen" test -S "$work/up.sock"
-count "$FEW"
-few=$counted
-count "$MANY"
-each=$(((counted - few) / (MANY - FEW)))
-echo "$each user instructions per small request at $CLIENTS clients, $LIMIT allowed"
-if [ "$each" -gt "$LIMIT" ]; then
-	echo "0 passed, 1 failed"
-	exit 1
-fi
-# A count too low to be true is a run that did not measure what it says.
-if [ "$each" -lt 2000 ]; then
-	echo "FAILED: that is too few to be the work of a request"
-	echo "0 passed, 1 failed"
-	exit 1
-fi
-echo "1 passed, 0 failed"
+passed=0 failed=0
+
+# judge WHAT LIMIT [PATH]
+judge() {
+	count "$FEW" ${3:+"$3"}
+	few=$counted
+	count "$MANY" ${3:+"$3"}
+	each=$(((counted - few) / (MANY - FEW)))
+	echo "$each user instructions per $1 at $CLIENTS clients, $2 allowed"
+	# A count too low to be true is a run that did not measure what it says.
+	if [ "$each" -lt 2000 ]; then
+		echo "FAILED: that is too few to be the work of a request"
+		failed=$((failed + 1))
+	elif [ "$each" -gt "$2" ]; then
+		failed=$((failed + 1))
+	else
+		passed=$((passed + 1))
+	fi
+}
+judge "small request" "$LIMIT"
+judge "cached template read" "$CACHED_LIMIT" /api/v1/templates/bench
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

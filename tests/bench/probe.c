@@ -36,8 +36,8 @@ enum {
 
 #define SANDBOX "/api/v1/sandboxes/sb-0123456789ab"
 
-static const char small_request[] = "GET " SANDBOX " HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\n"
-				    "Accept: application/json\r\n\r\n";
+static char small_request[512];
+static size_t small_request_bytes;
 
 static const char *socket_path;
 static char block[BLOCK_BYTES];
@@ -139,7 +139,7 @@ static void ask(int fd)
 {
 	char text[ANSWER_MAX_BYTES + 1];
 
-	send_all(fd, small_request, sizeof(small_request) - 1);
+	send_all(fd, small_request, small_request_bytes);
 	read_body(fd, read_head(fd, text));
 }
 
@@ -194,7 +194,7 @@ static void run_requests(size_t n, size_t connections)
 		fds[i] = (struct pollfd){.fd = dial(), .events = POLLIN};
 	start = now_ns();
 	for (; sent < n && sent < connections; sent++)
-		send_all(fds[sent].fd, small_request, sizeof(small_request) - 1);
+		send_all(fds[sent].fd, small_request, small_request_bytes);
 	while (done < n) {
 		if (poll(fds, connections, 60000) <= 0)
 			die("no answer within a minute");
@@ -205,7 +205,7 @@ static void run_requests(size_t n, size_t connections)
 			read_body(fds[i].fd, read_head(fds[i].fd, text));
 			done++;
 			if (sent < n) {
-				send_all(fds[i].fd, small_request, sizeof(small_request) - 1);
+				send_all(fds[i].fd, small_request, small_request_bytes);
 				sent++;
 			}
 		}
@@ -335,6 +335,17 @@ static void allow_many_descriptors(void)
 	}
 }
 
+static void make_small_request(const char *path)
+{
+	int n = snprintf(
+		small_request, sizeof(small_request),
+		"GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1\r\nAccept: application/json\r\n\r\n", path);
+
+	if (n < 0 || (size_t)n >= sizeof(small_request))
+		die("the path is too long");
+	small_request_bytes = (size_t)n;
+}
+
 int main(int argc, char **argv)
 {
 	const char *command = argc > 2 ? argv[2] : "";
@@ -342,10 +353,12 @@ int main(int argc, char **argv)
 	uint64_t second = argc > 4 ? strtoull(argv[4], NULL, 10) : 0;
 
 	if (argc < 4) {
-		fprintf(stderr, "usage: bench_probe SOCKET-PATH requests|latency|down|up|chunks|idle|streams N [N]\n");
+		fprintf(stderr,
+			"usage: bench_probe SOCKET-PATH requests|latency|down|up|chunks|idle|streams N [N [PATH]]\n");
 		return 2;
 	}
 	socket_path = argv[1];
+	make_small_request(argc > 5 ? argv[5] : SANDBOX);
 	allow_many_descriptors();
 	if (strcmp(command, "requests") == 0)
 		run_requests(first, second);

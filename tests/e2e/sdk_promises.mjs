@@ -231,6 +231,10 @@ function rows() {
 	row('rows 15 and 16: templates', async () => {
 		const saved = await ok(api('POST', '/templates', { name: 'n', image: 'node:20', memory_mb: 256, vcpus: 2, ttl: '1h' }), 201);
 		assert.deepEqual([saved.vcpus, saved.ttl_seconds], [2, 3600]);
+		assert.deepEqual([saved.cpu_cores, saved.ttl], [2, '1h0m0s']);
+		// Saving creates or updates: the second one replaces, and is the same template.
+		const again = await ok(api('POST', '/templates', { name: 'n', image: 'node:20', memory_mb: 256, vcpus: 2, ttl: '1h' }));
+		assert.deepEqual([again.name, again.vcpus, again.created_at], ['n', 2, saved.created_at]);
 		assert.deepEqual((await ok(api('GET', '/templates'))).map((t) => t.name), ['n']);
 		assert.equal((await ok(api('GET', '/templates/n'))).image, 'node:20');
 		const made = await ok(api('POST', '/templates/n/spawn', { ttl: '10m' }), 201);

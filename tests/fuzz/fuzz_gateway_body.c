@@ -2,7 +2,8 @@
 /*
  * libFuzzer target: the bodies that the gateway rewrites. What stands before the first zero byte is a body, what stands
  * behind it a template. What goes to the server is read here by another parser: it must be one object without a key
- * twice, with the caller as owner once and the stamp where there is one, and nothing above the limits.
+ * twice, with the caller as owner once and the stamp where there is one, and nothing above the limits. The two are also a
+ * template that is written and one that is answered.
  */
 #include <jansson.h>
 #include <stdint.h>
@@ -13,6 +14,7 @@
 #include "gateway/body.h"
 #include "gateway/config.h"
 #include "gateway/owner_query.h"
+#include "gateway/template_doc.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -129,6 +131,45 @@ static void rewrite_query(struct str query)
 	buf_fini(&twice);
 }
 
+/* What is written is in the server's spelling only, what is answered in both, and both are JSON still. */
+static void spell_template(struct str body, struct str template)
+{
+	struct buf out = BUF_EMPTY;
+	struct body_verdict v = {0};
+	json_t *doc = NULL;
+
+	template_doc_translate(body, &out, &v);
+	if (v.status == 0)
+		doc = parse(&out);
+	CHECK(!json_object_get(doc, "vcpus") && !json_object_get(doc, "ttl"));
+	json_decref(doc);
+	buf_reset(&out);
+	if (template_doc_show(template, &out)) {
+		doc = parse(&out);
+		CHECK(!json_is_object(doc) || !json_object_get(doc, "cpu_cores") == !json_object_get(doc, "vcpus"));
+		json_decref(doc);
+	}
+	buf_reset(&out);
+	if (template_doc_lacks_created(template)) {
+		template_doc_set_created(template, body, &out);
+		CHECK(!template_doc_lacks_created(buf_str(&out)) || template_doc_lacks_created(body));
+	}
+	buf_reset(&out);
+	template_doc_ignored(body, template, &out);
+	CHECK(out.len < 256);
+	buf_reset(&out);
+	if (template_doc_path(body, &out))
+		CHECK(!memchr(buf_data(&out) + sizeof("/api/v1/templates"), '/',
+			      out.len - sizeof("/api/v1/templates")));
+	buf_reset(&out);
+	if (template_doc_replacement(body, &out)) {
+		doc = parse(&out);
+		CHECK(!doc || json_object_get(doc, "image"));
+		json_decref(doc);
+	}
+	buf_fini(&out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct str template = str_of((const char *)data, size);
@@ -137,5 +178,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	judge(&open_policy, body, template);
 	judge(&closed_policy, body, template);
 	rewrite_query(body);
+	spell_template(body, template);
 	return 0;
 }

@@ -3,8 +3,10 @@
 import json
 
 from owners_lib import expect_not_found, run, started
+from preview_lib import Front
+from preview_lib import Gateway as PreviewGateway
 from tls_lib import wait_for
-from vm_lib import API, status
+from vm_lib import API, Server, status
 
 RULES = {"alice": ["keep_alive: 40s"], "bob": ["keep_alive: 40s"]}
 
@@ -123,6 +125,17 @@ def test_others():
             expect_not_found(g.api("bob", "GET", f"/sandboxes/{s}"), s)
         use(g, "bob", g.spawn("bob", ttl="1h"))
         assert not extends(server, s, mark) and all(r.all("x-user-id") == ["bob"] for r in looks(server, s, mark))
+
+
+def test_preview():
+    """Who looks at what runs in a sandbox uses it; who looks at another's does not."""
+    server, front = Server(), Front()
+    with PreviewGateway(server, RULES, front=front.url) as g:
+        s = g.spawn("alice", ttl="5s")
+        assert g.preview("bob", f"3000-{s}.localhost").status == 404 and not extends(server, s)
+        assert g.preview("alice", f"3000-{s}.localhost").status == 200
+        wait_for("it is extended", lambda: left(server, s) > 35)
+    front.clean()
 
 
 def test_no_isolation():

@@ -176,17 +176,17 @@ def test_clock():
     """A sandbox lives to the end of the clock and no longer; renewing begins it anew."""
     with started() as (server, g):
         s, other = g.spawn("alice"), g.spawn("alice")
-        begin = time.monotonic()
-        answer = g.lease("alice", s, "1s")
-        assert answer.status == 200 and answer.json()["kind"] == "clock" and answer.json()["expires_at"], answer
+        begin = last = time.monotonic()
+        first = g.lease("alice", s, "3s")
+        assert first.status == 200 and first.json()["kind"] == "clock" and first.json()["expires_at"], first
         assert g.lease("alice", other, "1h").status == 200
-        first = g.leases("alice")
-        while time.monotonic() < begin + 1.5:
+        while last < begin + 3.5:
+            last = time.monotonic()
             answer = g.lease("alice", s)
             assert answer.status == 200, answer
-        assert {x["sandbox"] for x in first} == {s, other} and answer.json()["expires_at"] > first[0]["expires_at"][:4]
+        assert answer.json()["expires_at"] > first.json()["expires_at"]
         ends(server, s)
-        assert time.monotonic() - begin >= 2.4
+        assert time.monotonic() - last >= 2.9
         assert [x["sandbox"] for x in g.leases("alice")] == [other]
 
 
@@ -532,6 +532,25 @@ def test_destroy_is_taken_up():
             g.kill()
         g.start()
         ends(server, s)
+
+
+def test_L17_run():
+    """A run's sandbox has the short ttl and is extended as well; after kill -9 in the middle of it the next start destroys it at once."""
+    with started(grace="60s") as (server, g):
+        with server.hold("POST", "/sandboxes/[^/]+/exec") as hold:
+            body = json.dumps({"image": "x", "ttl": "1h", "command": "sleep 1000"})
+            Later(lambda: g.ask("alice", "POST", "/gateway/v1/run", body))
+            hold.wait()
+            s, = server.alive("alice")
+            assert [(x["kind"], x["state"]) for x in g.leases("alice")] == [("run", "held")]
+            goes_on(server, s)
+            assert server.records[s]["expires_at"] - server.now() <= TTL
+            expect_error(g.lease("alice", s, "1h"), 409, "CONFLICT")
+            expect_error(g.ask("alice", "DELETE", f"{LEASES}/{s}"), 409, "CONFLICT")
+            g.kill()
+            g.start()
+            ends(server, s)
+        wait_for("the lease is forgotten", lambda: g.leases("alice") == [])
 
 
 def test_renewed_in_the_grace():

@@ -78,7 +78,10 @@ def answer(connection, request):
         connection.take(1)  # it is closed when the client leaves
     elif what == "big":
         connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BIG) + BIG)
+    elif what == "sandboxes" and request.method == "GET":
+        connection.answer(json.dumps([{"id": "sb-1", "metadata": {"stacygate.token": t}} for t in connection.server.tokens]).encode())
     elif what == "sandboxes":
+        connection.server.tokens = [json.loads(request.body)["metadata"]["stacygate.token"]]
         assert connection.server.may_answer.wait(20)
         connection.send(b'HTTP/1.1 201 Created\r\nContent-Length: 13\r\n\r\n{"id":"sb-1"}')
     else:
@@ -101,7 +104,8 @@ class Sweep:
         url = f"url: http://127.0.0.1:{self.plain.port}"
         options = os.environ.get("ASAN_OPTIONS", "")
         self.gateway = Gateway({
-            "kept": [url], "fresh": [url, "pool: { max_idle: 0 }"],
+            "kept": [url, "timeouts: { spawn: 400ms }"],  # a spawn whose answer is lost waits for memory as long as that
+            "fresh": [url, "pool: { max_idle: 0 }"],
             "tls": [f"url: https://127.0.0.1:{self.tls.port}", f"tls: {{ ca_file: {OWN.certificate} }}", "pool: { max_idle: 0 }",
                     "timeouts: { connect: 1s }"],  # OpenSSL may wait in vain for what it had no memory to say
         }, rule="heartbeat: 100ms", level="info", env={
@@ -141,7 +145,8 @@ class Sweep:
         got = self.gateway.ask(name, method, target, body)
         assert got.whole or got.status < 300, got
         if got.status < 300 and got.whole:
-            assert (got.body == expect) if isinstance(expect, bytes) else (
+            # A spawn whose answer found no memory is found by its token, so that the record stands for the answer.
+            assert (got.body == expect or got.json()["id"] == json.loads(expect)["id"]) if isinstance(expect, bytes) else (
                 got.json() == expect or {"target": target, "bytes": expect or 0}), got
         return got.status if got.whole else None
 

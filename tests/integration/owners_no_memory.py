@@ -98,11 +98,16 @@ def test_m4_list():
 def spawns(path):
     with Sweep() as s:
         g, server = s.gateway, s.server
+        had = []
 
         def judge(answer):
             assert answer.status == 201, answer
             assert answer.json()["metadata"]["stacygate.owner"] == "alice", answer
-        s.each(lambda: g.api("alice", "POST", path, {"image": "x", "ttl": "9h", "owner_id": "bob"}), judge)
+            had.append(answer.json()["id"])
+
+        def after():
+            wait_for("only those are left that clients were given", lambda: sorted(server.alive("alice")) == sorted(had))
+        s.each(lambda: g.api("alice", "POST", path, {"image": "x", "ttl": "9h", "owner_id": "bob"}), judge, after)
         sent = server.since(0, "POST")
         assert sent
         for request in sent:

@@ -6,17 +6,15 @@ ends at whichever step.
 import base64
 import json
 import os
-import signal
 import subprocess
 import tempfile
-import time
+import threading
 
-from owners_lib import Later, expect_error, headers_of, raw, read_all, run, started
+from owners_lib import Later, expect_error, headers_of, raw, run, started
 from tls_lib import wait_for
-from vm_lib import API, cut, status, text
+from vm_lib import API, cut, status
 
 RUN = "/gateway/v1/run"
-QUICK = "bounds: { connections: 1000 }"
 
 
 def really(server, connection, request):
@@ -179,6 +177,30 @@ def test_a_stream_that_is_cut():
         assert answer.status == 200 and not answer.whole, answer
         last = json.loads(answer.body.splitlines()[-1])
         assert last["exit_code"] is None and last["error"] and not server.alive(), last
+        nothing_left(server, 1)
+
+
+def test_heartbeat():
+    """A silent stream gets a blank line, between whole lines only."""
+    def silent(server, connection, request):
+        line = b'{"stream":"stdout","data":"a"}\n'
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(line), line))
+        assert go_on.wait(60)
+        connection.send(b"0\r\n\r\n")
+        return "answered"
+    go_on = threading.Event()
+    with begun({"alice": ["heartbeat: 100ms"], "bob": []}) as (server, g), server.fault("POST", "/sandboxes/[^/]+/exec", silent):
+        body = b'{"command":"true","stream":true}'
+        sock = raw(g, "alice", request_bytes(body))
+        got = b""
+        while b"\n\r\n1\r\n\n\r\n1\r\n\n\r\n" not in got:
+            piece = sock.recv(65536)
+            assert piece, got
+            got += piece
+        go_on.set()
+        while b'"exit_code":null' not in got:
+            got += sock.recv(65536)
+        sock.close()
         nothing_left(server, 1)
 
 

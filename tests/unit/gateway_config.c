@@ -102,6 +102,19 @@ Test(gateway_config, faults)
 		{"bounds: { body: 1023 }\n", "1:17: body is \"1023\"", 1},
 		{"bounds: { client_head: 9ms }\n",
 		 "1:24: client_head is \"9ms\", expected a duration from 10ms to 24h0m0s", 1},
+		{"cache: { max_entries: 0 }\n", "1:23: max_entries is \"0\", expected a whole number from 1", 1},
+		{"cache: { max_bytes: 1KiB }\n", "1:21: max_bytes is \"1KiB\", expected a size from 65536", 1},
+		{"cache: { templates: { ttl: 25h } }\n", "1:28: ttl is \"25h\", expected a duration from 0s to 24h0m0s",
+		 1},
+		{"cache: { templates: { ttl: 0s, stale_if_error: 1m } }\n",
+		 "1:21: templates: stale_if_error has no effect with a ttl of 0s", 1},
+		{"cache: { templates: { stale_while_revalidate: 1m, ttl: 0s } }\n",
+		 "1:21: templates: stale_while_revalidate has no effect with a ttl of 0s", 1},
+		{"cache: { keep: true, templates: { stale_if_error: 0s } }\n",
+		 "1:8: cache: keep has no effect without templates: stale_if_error", 1},
+		{"cache: { keep: yes }\n", "1:16: keep is \"yes\", expected true or false", 1},
+		{"cache: { previews: 5m }\n", "1:20: previews must be a mapping", 1},
+		{"cache: { ttl: 5m }\n", "1:10: unknown key \"ttl\", expected one of: templates, previews,", 1},
 		{"leases: { ttl: 299ms }\n", "1:16: ttl is \"299ms\", expected a duration from 300ms to 24h0m0s", 1},
 		{"leases: { extend: 99ms }\n", "1:19: extend is \"99ms\", expected a duration from 100ms to 24h0m0s",
 		 1},
@@ -473,6 +486,10 @@ Test(gateway_config, effective_form_loads_again)
 		"clients: [ { name: me, match: {}, credential: k, user_id: x, admin: true, " GRANT " } ]\n",
 		"bounds: { connections: 5, connections_per_uid: 4, body: 1GiB, client_head: 1s, client_body_idle: 2s, "
 		"idle_client: 3s }\n",
+		"cache: { templates: { ttl: 1m, stale_while_revalidate: 2m, stale_if_error: 3m }, previews: { ttl: 4m "
+		"}, "
+		"max_entries: 5, max_bytes: 6MiB, keep: true }\n",
+		"cache: { templates: { ttl: 0s }, previews: { ttl: 0s } }\n",
 		"leases: { ttl: 3m, extend: 1m, grace: 5s }\n",
 		"clients: [ { name: me, match: {}, user_id: x, keep_alive: 1h, limits: { max_ttl: 1h } } ]\n",
 		"log: { level: warn, format: text, access: stderr }\n",
@@ -562,6 +579,13 @@ Test(gateway_config, defaults)
 	cr_expect(c->rules[0].admin && c->rules[0].isolation == CONFIG_ISOLATION_NONE);
 	cr_expect_eq(c->rules[0].allow.classes, ROUTE_CLASS_BIT(ROUTE_CLASSES) - 1);
 	cr_expect_eq(c->drain_timeout_ms, 30000);
+	cr_expect_eq(c->cache.templates.ttl_ms, 30000);
+	cr_expect_eq(c->cache.templates.stale_while_revalidate_ms, 30000);
+	cr_expect_eq(c->cache.templates.stale_if_error_ms, 600000);
+	cr_expect_eq(c->cache.preview_ttl_ms, 300000);
+	cr_expect_eq(c->cache.max_entries, 4096);
+	cr_expect_eq(c->cache.max_bytes, 67108864);
+	cr_expect_not(c->cache.keep);
 	cr_expect_eq(c->bounds.connections, 16384);
 	cr_expect_eq(c->bounds.connections_per_uid, 4096);
 	cr_expect_eq(c->bounds.body_bytes, 1073741824);

@@ -132,11 +132,13 @@ static int make_directories(const char *path, mode_t mode)
 
 static bool start_failed(struct gateway *g, const char *what, const char *why)
 {
-	char text[NOTIFY_TEXT_MAX_BYTES];
+	char *text;
 
 	log_error("cannot start: %s: %s", what, why);
-	snprintf(text, sizeof(text), "%s: %s", what, why);
-	notify_failed(g->options->notify, text);
+	if (asprintf(&text, "%s: %s", what, why) < 0)
+		text = NULL;
+	notify_failed(g->options->notify, text ? text : what);
+	free(text);
 	g->exit_status = GATEWAY_EXIT_START;
 	return false;
 }

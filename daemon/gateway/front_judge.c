@@ -383,7 +383,7 @@ static int new_run(struct front *f, const struct call_case *c, struct call **out
 
 static int new_operate(struct front *f, const struct call_case *c, struct call **out)
 {
-	return operate_call_new(&f->shared->operator, c, out);
+	return operate_call_new(&f->shared->operate, c, out);
 }
 
 /* Which routes are answered by a call; NULL: this one is not. */

@@ -93,15 +93,22 @@ static void give_request(struct front *f)
 	f->now->counted = false;
 }
 
-static void request_done(struct front *f, const struct exchange_report *r, bool own)
+static void count_request(struct front *f, unsigned status)
 {
 	struct control_stats *stats = &f->shared->stats;
-	unsigned class = r->status / 100;
+	struct request *now = f->now;
+	unsigned class = status / 100;
 
-	give_request(f);
+	now->ended = true;
 	stats->statuses[class < 6 ? class : 0]++;
-	meter_count(snapshot_meter(f->snapshot, f->rule), &stats->times[f->now->class], f->now->class, r->status,
-		    (front_now_ns(f) - f->now->started_ns) / 1000000);
+	meter_count(snapshot_meter(f->snapshot, f->rule), &stats->times[now->class], now->class, status,
+		    (front_now_ns(f) - now->started_ns) / 1000000);
+}
+
+static void request_done(struct front *f, const struct exchange_report *r, bool own)
+{
+	give_request(f);
+	count_request(f, r->status);
 	log_request(f, r, own);
 }
 
@@ -123,7 +130,7 @@ static bool begin_request(struct front *f)
 	r->class = ROUTE_UNKNOWN;
 	r->method_text[0] = r->sandbox[0] = '\0';
 	r->template = NULL;
-	r->acted = false;
+	r->acted = r->ended = false;
 	r->started_ns = front_now_ns(f);
 	return true;
 }
@@ -135,6 +142,8 @@ void front_drop_request(struct front *f)
 
 	if (!r)
 		return;
+	if (!r->ended)
+		count_request(f, 0); /* its client has left before it was answered */
 	give_request(f);
 	call_free(r->call);
 	gather_fini(&r->gather);

@@ -672,7 +672,7 @@ static bool build_loop(struct gateway *g)
 	template_cache_set_place(g->fronts.templates, g->options->places->state_dir);
 	g->fronts.logs = g->logs;
 	g->fronts.stats.logs = g->logs;
-	g->fronts.operator = (struct operate_hooks){reload_by_request, g};
+	g->fronts.operate = (struct operate_hooks){reload_by_request, g};
 	g->fronts.on_idle = on_fronts_idle;
 	g->fronts.arg = g;
 	return true;

@@ -60,7 +60,8 @@ static void write_daemon(const struct metrics *m)
 	write_one(m, "config_generation", "gauge", "How many configurations have been in force, this one included.",
 		  s->generation);
 	write_one(m, "config_reloads_failed_total", "counter", "Reloads that changed nothing.", s->reloads_failed);
-	write_one(m, "draining", "gauge", "1 while the daemon finishes what is under way before it stops.", s->draining);
+	write_one(m, "draining", "gauge", "1 while the daemon finishes what is under way before it stops.",
+		  s->draining);
 }
 
 static void write_clients(const struct metrics *m)
@@ -88,7 +89,7 @@ static void write_meter(const struct metrics *m, const struct config_rule *rule)
 {
 	const struct meter *of = snapshot_meter(m->snapshot, rule);
 
-	for (unsigned class = 0; class < ROUTE_CLASSES; class++)
+	for (unsigned class = 0; class < ROUTE_CLASSES; class ++)
 		for (unsigned status = 0; status < METER_STATUSES; status++)
 			if (of->requests[class][status])
 				prometheus_sample(
@@ -124,9 +125,10 @@ static void write_times(const struct metrics *m, const char *name, enum route_cl
 
 static void write_requests(const struct metrics *m)
 {
-	prometheus_family(m->out, "requests_total", "counter",
-			  "Requests that have ended, by the rule of the caller (empty: no rule admits him), class of the route "
-			  "and first digit of the status.");
+	prometheus_family(
+		m->out, "requests_total", "counter",
+		"Requests that have ended, by the rule of the caller (empty: no rule admits him), class of the route "
+		"and first digit of the status.");
 	for (size_t i = 0; i < m->config->nrules; i++)
 		write_meter(m, &m->config->rules[i]);
 	write_meter(m, NULL);

@@ -6,7 +6,6 @@
 #include "gateway/operate.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdlib.h>
 
 #include "common/http_write.h"
@@ -16,6 +15,7 @@
 #include "gateway/answer.h"
 #include "gateway/client.h"
 #include "gateway/identity.h"
+#include "gateway/json_read.h"
 #include "gateway/route.h"
 
 enum {
@@ -105,13 +105,18 @@ static void on_reload(struct deferred *d)
 /* {"level":"debug"} and nothing else. */
 static bool read_level(struct str body, enum log_level *out)
 {
-	json_t *doc = body.n ? json_loadb(body.p, body.n, JSON_REJECT_DUPLICATES, NULL) : NULL;
-	const json_t *level = json_object_get(doc, "level");
-	const struct str word = str_of(json_string_value(level), json_string_length(level));
-	bool good = json_object_size(doc) == 1 && json_is_string(level) && log_level_parse(word, out);
+	struct json_members members;
+	struct json_member level;
+	struct json_member more;
+	struct str value;
+	char word[8];
 
-	json_decref(doc);
-	return good;
+	if (json_read_document(body, &value) || json_read_kind(value) != JSON_KIND_OBJECT)
+		return false;
+	members = json_read_members(value);
+	return json_read_member(&members, &level) == 1 && json_read_member(&members, &more) == 0 &&
+	       json_read_string_is(level.key, STR("level")) && json_read_kind(level.value) == JSON_KIND_STRING &&
+	       json_read_copy(level.value, word, sizeof(word)) && log_level_parse(str_from(word), out);
 }
 
 static void set_level(struct operate_call *s, struct str body)

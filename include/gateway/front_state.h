@@ -43,8 +43,9 @@ struct request {
 	enum pending pending;
 	enum http_method method;
 	char method_text[8];
-	bool counted; /* in the limits of its owner */
-	bool acted;   /* answered here, the upstream was asked to change something for it */
+	bool counted;           /* in the limits of its owner */
+	bool acted;             /* answered here, the upstream was asked to change something for it */
+	bool ended;             /* it has been counted */
 	enum route_class class; /* ROUTE_UNKNOWN until it is known */
 	unsigned refusal_status;
 	unsigned retry_after_s; /* of a refusal */

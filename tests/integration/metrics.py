@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 
-from owners_lib import Later, expect_error, headers_of, run, started, subscribed
+from owners_lib import Later, expect_error, headers_of, raw, run, started, subscribed
 from tls_lib import KEY, Skip, wait_for
 from vm_lib import cut
 
@@ -132,6 +132,20 @@ def test_requests():
             assert counts == {mine: 1, scrapes: 1}, (method, path, counts)
             times = ("stacygate_request_duration_seconds_count", ("class", cls))
             assert after[times] - before.get(times, 0) == 1, (method, path)
+
+
+def test_whose_client_leaves():
+    """A request that nobody is left to answer has no status, passed on or not."""
+    with started(WATCHED) as (server, g):
+        s = g.spawn("alice")
+        for method, path, held in (("GET", f"/sandboxes/{s}/logs", f"/sandboxes/{s}/logs"), ("POST", "/sandboxes", "/sandboxes")):
+            before = value(g, "requests_total", rule="alice", status="none", **{"class": "sandboxes"})
+            with server.hold(method, held) as hold:
+                sock = raw(g, "alice", f"{method} /api/v1{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+                hold.wait(1)
+                sock.close()
+                wait_for("it is counted", lambda n=before: value(g, "requests_total", rule="alice", status="none", **{"class": "sandboxes"}) == n + 1)
+                hold.release()
 
 
 def test_a_slow_request_is_slow():

@@ -2,6 +2,7 @@
 #include "common/loopback.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
@@ -84,6 +85,22 @@ static int check_diag(const struct loopback *l)
 	return sock_diag_find(l->diag, &own, &nobody, &owner);
 }
 
+/* Opens what asks the kernel; without it nothing may be accepted. */
+static int ask_kernel(struct loopback *l, char *why, size_t why_size)
+{
+	int rc;
+
+	l->diag = sock_diag_open();
+	rc = l->diag < 0 ? l->diag : check_diag(l);
+	if (rc == 0)
+		return 0;
+	snprintf(why, why_size,
+		 "127.0.0.1:%u: the kernel does not say whose a socket is (sock_diag, CONFIG_INET_DIAG): %s",
+		 (unsigned)l->port, strerror(-rc));
+	loopback_close(l);
+	return rc;
+}
+
 int loopback_listen(uint16_t port, int backlog, struct loopback *out, char *why, size_t why_size)
 {
 	int tries = port ? 1 : FREE_PORT_TRIES;
@@ -95,17 +112,44 @@ int loopback_listen(uint16_t port, int backlog, struct loopback *out, char *why,
 		if (rc)
 			loopback_close(out);
 	} while (rc == -EADDRINUSE && --tries > 0);
-	if (rc)
-		return rc;
-	out->diag = sock_diag_open();
-	rc = out->diag < 0 ? out->diag : check_diag(out);
-	if (rc == 0)
-		return 0;
-	snprintf(why, why_size,
-		 "127.0.0.1:%u: the kernel does not say whose a socket is (sock_diag, CONFIG_INET_DIAG): %s",
-		 (unsigned)out->port, strerror(-rc));
-	loopback_close(out);
-	return rc;
+	return rc ? rc : ask_kernel(out, why, why_size);
+}
+
+/* Whether this machine has ::1 at all. */
+static bool has_ipv6(void)
+{
+	struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool has = fd >= 0 && bind(fd, (const struct sockaddr *)&any, sizeof(any)) == 0;
+
+	fd_close(&fd);
+	return has;
+}
+
+int loopback_adopt(const int fds[LOOPBACK_DOORS], uint16_t port, struct loopback *out, char *why, size_t why_size)
+{
+	*out = LOOPBACK_NONE;
+	out->port = port;
+	if (fds[1] < 0 && has_ipv6()) {
+		snprintf(why, why_size,
+			 "port %u: the socket unit passes 127.0.0.1:%u without [::1]:%u: both loopback addresses must "
+			 "be "
+			 "ours",
+			 (unsigned)port, (unsigned)port, (unsigned)port);
+		return -EADDRNOTAVAIL;
+	}
+	for (size_t i = 0; i < LOOPBACK_DOORS; i++) {
+		if (fds[i] < 0)
+			continue;
+		out->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+		if (out->fds[i] < 0) {
+			int rc = -errno;
+			snprintf(why, why_size, "port %u: %s", (unsigned)port, strerror(-rc));
+			loopback_close(out);
+			return rc;
+		}
+	}
+	return ask_kernel(out, why, why_size);
 }
 
 void loopback_close(struct loopback *l)

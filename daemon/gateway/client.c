@@ -1080,6 +1080,15 @@ void client_cut(struct client *c, enum client_end end)
 	client_close(c, end);
 }
 
+int client_idle_fd(const struct client *c)
+{
+	const struct work *w = c->work;
+
+	if (c->state != CLIENT_IDLE || c->saw_eof || (w && (w->in.len || w->out.len || w->broken || c->on_stack)))
+		return -1;
+	return c->fd;
+}
+
 void client_drain(struct client *c)
 {
 	c->draining = true;

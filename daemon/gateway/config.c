@@ -74,11 +74,18 @@ static char *state_dir(const char **missing)
 
 int config_places_init(struct config_places *places)
 {
+	const char *local = getenv("STACYGATE_LOCAL_SOCKET");
+
 	memset(places, 0, sizeof(*places));
 	places->runtime_dir = runtime_dir(&places->missing);
 	places->state_dir = state_dir(&places->missing);
 	if (places->runtime_dir)
 		places->socket = join(places->runtime_dir, "stacygate.sock");
+	if (local) {
+		places->local_socket = strdup(local);
+		if (!places->local_socket)
+			return -ENOMEM;
+	}
 	if (places->missing)
 		return 0;
 	return places->socket && places->state_dir ? 0 : -ENOMEM;
@@ -89,6 +96,8 @@ void config_places_fini(struct config_places *places)
 	free(places->socket);
 	free(places->runtime_dir);
 	free(places->state_dir);
+	free(places->local_socket);
+	free(places->passed);
 	memset(places, 0, sizeof(*places));
 }
 
@@ -255,6 +264,7 @@ void config_unref(struct config *c)
 	free(c->access.path);
 	free(c->audit.path);
 	free(c->file);
+	free(c->user);
 	free(c->host);
 	free(c);
 }
@@ -420,12 +430,58 @@ bool config_limits_image(const struct config_limits *l, struct str image)
 
 /* --- defaults that are lists ------------------------------------------------------------------------------------ */
 
+int config_listener_complete(struct config_listener *l)
+{
+	static const struct str hosts[] = {{"localhost", 9}, {"127.0.0.1", 9}, {"[::1]", 5}};
+
+	bool needs_hosts = l->port && l->hosts.n == 0;
+
+	for (size_t i = 0; i < 3 && needs_hosts; i++)
+		if (config_names_add(&l->hosts, hosts[i]))
+			return -ENOMEM;
+	if (!l->name && l->path)
+		l->name = strdup(l->path);
+	else if (!l->name && asprintf(&l->name, "127.0.0.1:%u", (unsigned)l->port) < 0)
+		l->name = NULL;
+	return l->name ? 0 : -ENOMEM;
+}
+
+/* A name that two of the passed sockets have is that of neither. */
+static bool is_only_name(const struct config_places *places, size_t i)
+{
+	for (size_t k = 0; k < places->npassed; k++)
+		if (k != i && strcmp(places->passed[k].name, places->passed[i].name) == 0)
+			return false;
+	return true;
+}
+
+static int listen_on_passed(struct config *c, const struct config_places *places)
+{
+	c->listeners = calloc(places->npassed, sizeof(*c->listeners));
+	if (!c->listeners)
+		return -ENOMEM;
+	for (size_t i = 0; i < places->npassed; i++) {
+		const struct config_passed *p = &places->passed[i];
+		struct config_listener *l = &c->listeners[c->nlisteners++];
+		l->mode = 0600;
+		l->gid = (gid_t)-1;
+		l->port = p->port;
+		l->path = p->path ? strdup(p->path) : NULL;
+		l->name = is_only_name(places, i) ? strdup(p->name) : NULL;
+		if ((p->path && !l->path) || config_listener_complete(l))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 static int complete_listener(struct config *c, const struct config_places *places, char *why, size_t why_size)
 {
 	struct config_listener *l;
 
 	if (c->nlisteners)
 		return 0;
+	if (places->npassed)
+		return listen_on_passed(c, places);
 	if (!places->socket) {
 		snprintf(why, why_size, "%s is not set, so there is no place for the default socket", places->missing);
 		return -EINVAL;
@@ -479,7 +535,7 @@ static int complete_rule(struct config *c)
 	r->user_id = strdup("{user}@{host}");
 	if (!r->uids.ids || !r->name || !r->user_id)
 		return -ENOMEM;
-	r->uids.ids[0] = (uint32_t)geteuid();
+	r->uids.ids[0] = (uint32_t)(c->user ? c->user_uid : geteuid());
 	r->uids.n = 1;
 	r->admin = true;
 	r->isolation = CONFIG_ISOLATION_NONE;
@@ -867,6 +923,11 @@ static void dump_listener(const struct config_listener *l, struct buf *out)
 
 void config_dump(const struct config *c, struct buf *out)
 {
+	if (c->user) {
+		buf_add_str(out, STR("user: "));
+		dump_text(out, c->user);
+		buf_add_str(out, STR("\n"));
+	}
 	dump_duration(out, "drain_timeout", c->drain_timeout_ms);
 	buf_add_cstr(out, "\nhost: ");
 	dump_text(out, c->host);

@@ -170,20 +170,6 @@ static void check_kind(struct reader *r, yaml_node_t *node)
 	}
 }
 
-static void complete_tcp(struct reader *r, struct config_listener *l)
-{
-	static const struct str hosts[] = {{"localhost", 9}, {"127.0.0.1", 9}, {"[::1]", 5}};
-	char address[32];
-
-	if (l->hosts.n == 0)
-		for (size_t i = 0; i < 3; i++)
-			if (config_names_add(&l->hosts, hosts[i]))
-				r->no_memory = true;
-	snprintf(address, sizeof(address), "127.0.0.1:%u", (unsigned)l->port);
-	if (!l->name)
-		l->name = reader_copy(r, str_from(address));
-}
-
 static void read_listener(struct reader *r, yaml_node_t *node, struct config_listener *l)
 {
 	static const struct reader_field fields[] = {
@@ -202,10 +188,8 @@ static void read_listener(struct reader *r, yaml_node_t *node, struct config_lis
 	reader_mapping(r, node, fields, READER_FIELDS(fields), l, "a listener");
 	if (node->type == YAML_MAPPING_NODE)
 		check_kind(r, node);
-	if (l->port)
-		complete_tcp(r, l);
-	if (!l->name && l->path)
-		l->name = reader_copy(r, str_from(l->path));
+	if ((l->port || l->path) && config_listener_complete(l))
+		r->no_memory = true;
 }
 
 void config_listen_read(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)

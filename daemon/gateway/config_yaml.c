@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 #include "gateway/config_listen.h"
 #include "gateway/config_log.h"
 #include "gateway/config_upstreams.h"
+#include "gateway/own_user.h"
 #include "gateway/reader.h"
 
 #define SUBUID_FILE "/etc/subuid"
@@ -127,9 +129,43 @@ static void read_host(struct reader *r, yaml_node_t *node, void *to, const struc
 	}
 }
 
+static void read_user(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
+{
+	const struct passwd *pw;
+
+	(void)to;
+	if (!reader_expect_text(r, node, f->key))
+		return;
+	pw = getpwnam((const char *)node->data.scalar.value);
+	if (!pw || pw->pw_uid == READER_OVERFLOW_ID) {
+		reader_fault(r, node,
+			     pw ? "user \"%s\" has uid 65534, which the kernel shows for ids that it cannot tell"
+				: "there is no user \"%s\"",
+			     node->data.scalar.value);
+		return;
+	}
+	r->c->user = reader_copy(r, reader_scalar(node));
+	r->c->user_uid = pw->pw_uid;
+	r->c->user_gid = pw->pw_gid;
+}
+
+/* Who is not in a group cannot give a socket to it. */
+static void check_user_groups(struct reader *r)
+{
+	const struct config *c = r->c;
+
+	for (size_t i = 0; i < c->nlisteners && c->user; i++)
+		if (c->listeners[i].group && c->listeners[i].gid != (gid_t)-1 && c->user_uid != 0 &&
+		    !own_user_is_in(c, c->listeners[i].gid))
+			reader_fault_at(r, c->listeners[i].at,
+					"group \"%s\" is none of user \"%s\"'s, who is to give the socket to it",
+					c->listeners[i].group, c->user);
+}
+
 static void read_root(struct reader *r, yaml_node_t *root)
 {
 	static const struct reader_field fields[] = {
+		{"user", read_user, 0, 0, 0},
 		{"drain_timeout", reader_duration, offsetof(struct config, drain_timeout_ms), 0, READER_DAY_MS},
 		{"host", read_host, 0, 0, 0},
 		{"listen", config_listen_read, 0, 0, 0},
@@ -153,6 +189,7 @@ static void read_root(struct reader *r, yaml_node_t *root)
 	config_listen_check(r);
 	config_clients_check(r);
 	check_shared_vm(r);
+	check_user_groups(r);
 	check_unused(r);
 }
 

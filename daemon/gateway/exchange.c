@@ -708,6 +708,12 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	arm_heartbeat(e);
 }
 
+void exchange_draining(struct exchange *e)
+{
+	if (e->state == EXCHANGE_BODY && e->heartbeat && e->whole_line)
+		client_send(e->client, e->sse ? STR("a\r\n:stopping\n\r\n") : STR("1\r\n\n\r\n"), str_of(NULL, 0));
+}
+
 /* Decides before the head is written whether this response gets heartbeats. */
 static int prepare_heartbeat(struct exchange *e, const struct http_head *head)
 {

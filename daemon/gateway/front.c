@@ -348,11 +348,35 @@ void front_local_restarted(struct front_shared *s)
 	spawn_local_restarted(&s->spawns);
 }
 
+void front_store_idle(struct front_shared *s, bool (*store)(void *arg, const int *fds, size_t n), void *arg)
+{
+	int fds[FRONT_STORE_MAX];
+	size_t n = 0;
+
+	LIST_FOREACH (at, &s->fronts) {
+		int fd = client_idle_fd(CONTAINER_OF(at, struct front, link)->client);
+		if (fd < 0)
+			continue;
+		fds[n++] = fd;
+		if (n < FRONT_STORE_MAX)
+			continue;
+		if (!store(arg, fds, n))
+			return;
+		n = 0;
+	}
+	if (n)
+		store(arg, fds, n);
+}
+
 void front_drain_all(struct front_shared *s)
 {
 	s->stats.draining = true;
-	LIST_FOREACH_SAFE (n, &s->fronts)
-		client_drain(CONTAINER_OF(n, struct front, link)->client);
+	LIST_FOREACH_SAFE (n, &s->fronts) {
+		struct front *f = CONTAINER_OF(n, struct front, link);
+		if (f->exchange)
+			exchange_draining(f->exchange);
+		client_drain(f->client);
+	}
 }
 
 void front_cut_all(struct front_shared *s)

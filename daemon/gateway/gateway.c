@@ -32,6 +32,7 @@
 #include "common/loop.h"
 #include "common/sm.h"
 #include "common/unix_socket.h"
+#include "gateway/activation.h"
 #include "gateway/config.h"
 #include "gateway/config_yaml.h"
 #include "gateway/dial.h"
@@ -44,6 +45,8 @@
 #include "gateway/local_server.h"
 #include "gateway/logs.h"
 #include "gateway/names.h"
+#include "gateway/notify.h"
+#include "gateway/own_user.h"
 #include "gateway/peer.h"
 #include "gateway/snapshot.h"
 #include "gateway/template_cache.h"
@@ -99,6 +102,7 @@ struct gateway {
 	struct names *names;     /* owned */
 	struct journal *journal; /* owned */
 	char listener_trouble[160];
+	bool reload_failed; /* the last one */
 };
 
 static void move(struct gateway *g, enum gateway_state to)
@@ -128,7 +132,13 @@ static int make_directories(const char *path, mode_t mode)
 
 static bool start_failed(struct gateway *g, const char *what, const char *why)
 {
+	char *text;
+
 	log_error("cannot start: %s: %s", what, why);
+	if (asprintf(&text, "%s: %s", what, why) < 0)
+		text = NULL;
+	notify_failed(g->options->notify, text ? text : what);
+	free(text);
 	g->exit_status = GATEWAY_EXIT_START;
 	return false;
 }
@@ -254,17 +264,42 @@ static bool may_run(void *arg, char *const *argv)
 	return config_has_command(g->config, argv);
 }
 
+/* In the launcher, which has opened the program by now: it may lie where only root comes. */
+static int settle(void *arg)
+{
+	const struct gateway *g = arg;
+	char why[WHY_MAX_BYTES];
+	int rc = own_user_become(g->config, why, sizeof(why));
+
+	if (rc)
+		log_error("launcher: %s", why);
+	return rc;
+}
+
+static bool place_local_socket(struct gateway *g)
+{
+	const struct config_places *places = g->options->places;
+
+	if (places->local_socket) {
+		g->local_socket = strdup(places->local_socket);
+		return g->local_socket;
+	}
+	return asprintf(&g->local_socket, "%s/local.sock",
+			places->runtime_dir ? places->runtime_dir : places->state_dir) >= 0;
+}
+
 static bool fork_launcher(struct gateway *g)
 {
 	const struct config_places *places = g->options->places;
-	struct launcher_program program = {.verbose = g->options->verbose, .may_run = may_run, .arg = g};
+	struct launcher_program program = {
+		.verbose = g->options->verbose, .may_run = may_run, .settle = settle, .arg = g};
 	char path[PATH_MAX];
 	int rc;
 
-	if (asprintf(&g->local_socket, "%s/local.sock", places->runtime_dir ? places->runtime_dir : places->state_dir) <
-		    0 ||
-	    asprintf(&g->local_state, "%s/local", places->state_dir) < 0)
+	if (!place_local_socket(g) || asprintf(&g->local_state, "%s/local", places->state_dir) < 0)
 		return start_failed(g, "launcher", strerror(ENOMEM));
+	if (has_local(g->config) && g->local_socket[0] != '/')
+		return start_failed(g, g->local_socket, "STACYGATE_LOCAL_SOCKET must hold an absolute path");
 	if (has_local(g->config) && strlen(g->local_socket) > UNIX_SOCKET_PATH_MAX)
 		return start_failed(g, g->local_socket, "longer than the 107 bytes that a socket path may have");
 	find_program(path);
@@ -278,7 +313,7 @@ static bool fork_launcher(struct gateway *g)
 static void begin_listening(struct gateway *g);
 static void stop_loop(struct gateway *g);
 
-static void on_local_ready(void *arg)
+static void on_local_ready(void *arg, bool survived)
 {
 	struct gateway *g = arg;
 	const struct config *c = snapshot_config(g->fronts.snapshot);
@@ -287,7 +322,8 @@ static void on_local_ready(void *arg)
 	for (size_t i = 0; i < c->nupstreams; i++)
 		if (c->upstreams[i].scheme == CONFIG_LOCAL)
 			upstream_recovered(snapshot_upstream(g->fronts.snapshot, i));
-	front_local_restarted(&g->fronts);
+	if (!survived)
+		front_local_restarted(&g->fronts);
 	if (g->state == GATEWAY_STARTING)
 		begin_listening(g);
 }
@@ -305,7 +341,11 @@ static const struct local_server_events local_events = {on_local_ready, on_local
 static int make_local(struct gateway *g)
 {
 	const char *dir = g->options->places->runtime_dir;
-	int rc = make_directories(dir ? dir : g->options->places->state_dir, geteuid() == 0 ? 0755 : 0700);
+	int rc;
+
+	if (g->options->places->local_socket)
+		return local_server_new_foreign(g->loop, g->keyring, g->local_socket, &local_events, g, &g->local);
+	rc = make_directories(dir ? dir : g->options->places->state_dir, geteuid() == 0 ? 0755 : 0700);
 
 	if (rc == 0)
 		rc = local_server_new(g->loop, g->launcher, g->local_socket, &local_events, g, &g->local);
@@ -358,7 +398,9 @@ static int make_listeners(struct gateway *g, const struct config *c, bool all_or
 	g->listener_trouble[0] = '\0';
 	for (size_t i = 0; i < c->nlisteners; i++) {
 		set[i] = kept_listener(g, &c->listeners[i]);
-		rc = set[i] ? 0 : listener_start(g->loop, &c->listeners[i], on_accept, g, &set[i], why, why_size);
+		rc = set[i] ? 0
+			    : listener_start(g->loop, &c->listeners[i], g->options->passed, on_accept, g, &set[i], why,
+					     why_size);
 		if (rc == 0) {
 			bound++;
 			continue;
@@ -401,6 +443,38 @@ static void stop_listeners(struct gateway *g)
 
 /* --- start ------------------------------------------------------------------------------------------------------------------- */
 
+/* Idle connections of the process before this one go on, each asked anew who it is. */
+static void take_stored(struct gateway *g)
+{
+	unsigned taken = 0, strange = 0;
+	int fd;
+
+	while ((fd = activation_take_client(g->options->passed)) >= 0) {
+		struct listener *l = NULL;
+		for (size_t i = 0; i < g->nlisteners && !l; i++)
+			if (g->listeners[i] && listener_accepted(g->listeners[i], fd))
+				l = g->listeners[i];
+		if (l) {
+			taken++;
+			on_accept(g, l, fd);
+		} else {
+			strange++;
+			fd_close(&fd);
+		}
+	}
+	if (taken + strange == 0)
+		return;
+	notify_unstore(g->options->notify);
+	log_info("%u idle connections go on; %u are closed, whose listener is no more", taken, strange);
+}
+
+static bool store_some(void *arg, const int *fds, size_t n)
+{
+	const struct gateway *g = arg;
+
+	return notify_store(g->options->notify, fds, n);
+}
+
 static void begin_listening(struct gateway *g)
 {
 	struct listener **set = calloc(g->config->nlisteners, sizeof(*set));
@@ -418,8 +492,11 @@ static void begin_listening(struct gateway *g)
 		return;
 	}
 	use_listeners(g, set, g->config->nlisteners);
+	take_stored(g);
+	activation_close_unwanted(g->options->passed);
 	move(g, GATEWAY_RUNNING);
 	log_info("ready");
+	notify_ready(g->options->notify);
 }
 
 /* --- reload -------------------------------------------------------------------------------------------------------------------- */
@@ -443,6 +520,10 @@ static int apply(struct gateway *g, struct config *config, char *why, size_t why
 	int rc = set ? 0 : -ENOMEM;
 
 	snprintf(why, why_size, "out of memory");
+	if (rc == 0 && own_user_differs(config)) {
+		snprintf(why, why_size, "user is \"%s\" now: only a start can change it", config->user);
+		rc = -EPERM;
+	}
 	if (rc == 0)
 		rc = peer_check_rights(config, why, why_size);
 	if (rc == 0)
@@ -484,8 +565,10 @@ static int reload(struct gateway *g, struct buf *said)
 {
 	struct config *config = NULL;
 	char why[WHY_MAX_BYTES];
-	int rc = config_load(g->options->file, g->options->places, &config, said);
+	int rc;
 
+	notify_reloading(g->options->notify);
+	rc = config_load(g->options->file, g->options->places, &config, said);
 	if (rc == 0) {
 		config_warnings(config, said);
 		logs_warnings(config, said);
@@ -508,6 +591,8 @@ static int reload(struct gateway *g, struct buf *said)
 	} else {
 		log_info("reloaded: configuration %llu is in force", (unsigned long long)g->fronts.stats.generation);
 	}
+	g->reload_failed = rc != 0;
+	notify_ready(g->options->notify);
 	return rc;
 }
 
@@ -566,6 +651,9 @@ static void drain(struct gateway *g)
 	log_info("stopping: no new connections; %llu present ones may finish within the drain_timeout",
 		 (unsigned long long)g->fronts.stats.connections);
 	move(g, GATEWAY_DRAINING);
+	notify_stopping(g->options->notify, ms);
+	if (g->options->passed->stores)
+		front_store_idle(&g->fronts, store_some, g);
 	stop_listeners(g);
 	event_add(g->timer, &tv);
 	if (front_is_idle(&g->fronts))
@@ -577,6 +665,7 @@ static void drain(struct gateway *g)
 static void stop_at_once(struct gateway *g)
 {
 	log_info("stopping at once");
+	notify_stopping(g->options->notify, 0);
 	if (g->launcher)
 		launcher_kill(g->launcher);
 	if (g->state == GATEWAY_DRAINING || g->state == GATEWAY_STARTING)
@@ -622,6 +711,41 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 		else if (g->state != GATEWAY_STOPPED)
 			stop_at_once(g);
 	}
+}
+
+/* --- the line for people ------------------------------------------------------------------------------------------------------ */
+
+/* What is wrong, the most urgent first; NULL: nothing. */
+static const char *trouble_of(const struct gateway *g, const char **where)
+{
+	const struct config *c = snapshot_config(g->fronts.snapshot);
+	const char *trouble = NULL;
+
+	for (size_t i = 0; i < c->nupstreams && !trouble; i++) {
+		*where = c->upstreams[i].name;
+		if (c->upstreams[i].scheme == CONFIG_LOCAL && g->local)
+			trouble = local_server_trouble(g->local);
+		if (!trouble)
+			trouble = upstream_trouble(snapshot_upstream(g->fronts.snapshot, i));
+	}
+	if (!trouble && g->listener_trouble[0]) {
+		*where = "listener";
+		trouble = g->listener_trouble;
+	}
+	return trouble;
+}
+
+static void describe(void *arg, char *text, size_t size)
+{
+	const struct gateway *g = arg;
+	const char *where = NULL;
+	const char *trouble = g->fronts.snapshot ? trouble_of(g, &where) : NULL;
+
+	snprintf(text, size, "%s, %llu connections%s%s%s%s%s",
+		 g->state == GATEWAY_RUNNING ? "serving" : state_names[g->state],
+		 (unsigned long long)g->fronts.stats.connections,
+		 g->reload_failed ? "; the last reload failed, see the log" : "", trouble ? "; " : "",
+		 trouble ? where : "", trouble ? ": " : "", trouble ? trouble : "");
 }
 
 /* --- the whole ------------------------------------------------------------------------------------------------------------------ */
@@ -675,6 +799,8 @@ static bool build_loop(struct gateway *g)
 	g->fronts.operate = (struct operate_hooks){reload_by_request, g};
 	g->fronts.on_idle = on_fronts_idle;
 	g->fronts.arg = g;
+	if (notify_watch(g->options->notify, g->loop, describe, g))
+		return start_failed(g, "watchdog", strerror(ENOMEM));
 	return true;
 }
 
@@ -755,6 +881,7 @@ static void take_down(struct gateway *g)
 		if (g->signals[i])
 			event_free(g->signals[i]);
 	launcher_free(g->launcher);
+	notify_unwatch(g->options->notify);
 	logs_free(g->logs);
 	loop_free(g->loop);
 	config_unref(g->config);
@@ -763,14 +890,29 @@ static void take_down(struct gateway *g)
 	free(g->local_state);
 }
 
+/* What is root's to do, then what nobody needs to be root for. */
+static bool become_user(struct gateway *g)
+{
+	char why[WHY_MAX_BYTES] = "out of memory";
+
+	if (own_user_prepare(g->config, g->options->places, why, sizeof(why)))
+		return start_failed(g, "identity", why);
+	if (!fork_launcher(g))
+		return false;
+	if (own_user_become(g->config, why, sizeof(why)))
+		return start_failed(g, "identity", why);
+	if (geteuid() == 0)
+		log_warn(
+			"running as root: whoever finds a fault in this daemon has the machine; `user:` names another");
+	return true;
+}
+
 int gateway_run(struct config *config, const struct gateway_options *options)
 {
 	struct gateway g = {.options = options, .config = config, .lock_fd = -1, .state = GATEWAY_STARTING};
 
-	if (geteuid() == 0)
-		log_warn("running as root: whoever finds a fault in this daemon has the machine");
 	raise_descriptor_limit();
-	if (check_rights(&g) && fork_launcher(&g) && lock_state(&g)) {
+	if (become_user(&g) && check_rights(&g) && lock_state(&g)) {
 		keep_host(&g);
 		if (build_loop(&g) && build_snapshot(&g) && build_journal(&g))
 			run(&g);

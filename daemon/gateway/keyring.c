@@ -295,8 +295,17 @@ static struct key *find(struct keyring *r, const struct config_key *source)
 	return NULL;
 }
 
-static int make(struct keyring *r, const struct config_key *source, const char *name, struct key **out, char *why,
-		size_t why_size)
+/* What the file lacks now it may have later: the watch will see. */
+static int tolerate(struct key *k, int rc, const char *why)
+{
+	if (rc == 0 || rc == -ENOMEM || !k->file.path)
+		return rc;
+	snprintf(k->trouble, sizeof(k->trouble), "%s", why);
+	return 0;
+}
+
+static int make(struct keyring *r, const struct config_key *source, const char *name, bool awaited, struct key **out,
+		char *why, size_t why_size)
 {
 	struct key *k = key_new();
 	int rc;
@@ -309,6 +318,8 @@ static int make(struct keyring *r, const struct config_key *source, const char *
 	rc = k->name ? config_key_copy(&k->source, source) : -ENOMEM;
 	if (rc == 0)
 		rc = begin(k, why, why_size);
+	if (awaited)
+		rc = tolerate(k, rc, why);
 	if (rc)
 		key_unref(k);
 	else
@@ -324,8 +335,22 @@ int keyring_get(struct keyring *r, const struct config_key *source, const char *
 
 	snprintf(why, why_size, "out of memory");
 	if (!k)
-		return make(r, source, name, out, why, why_size);
+		return make(r, source, name, false, out, why, why_size);
 	rc = renew(k, why, why_size);
+	if (rc == 0)
+		*out = key_ref(k);
+	return rc;
+}
+
+int keyring_await(struct keyring *r, const struct config_key *source, const char *name, struct key **out)
+{
+	char why[TROUBLE_BYTES] = "";
+	struct key *k = find(r, source);
+	int rc;
+
+	if (!k)
+		return make(r, source, name, true, out, why, sizeof(why));
+	rc = tolerate(k, renew(k, why, sizeof(why)), why);
 	if (rc == 0)
 		*out = key_ref(k);
 	return rc;

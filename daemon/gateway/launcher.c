@@ -34,6 +34,14 @@ struct launcher {
 	void *arg;
 };
 
+/* In the child: what was passed to the gateway is not to stay open by us when the gateway closes it. */
+static void keep_only(int fd)
+{
+	if (fd > 3)
+		close_range(3, (unsigned)fd - 1, 0);
+	close_range((unsigned)fd + 1, ~0U, 0);
+}
+
 int launcher_fork(const struct launcher_program *program, struct launcher **out)
 {
 	struct launcher *l = calloc(1, sizeof(*l));
@@ -50,7 +58,7 @@ int launcher_fork(const struct launcher_program *program, struct launcher **out)
 	}
 	l->pid = fork();
 	if (l->pid == 0) {
-		close(pair[0]);
+		keep_only(pair[1]);
 		launcher_process(pair[1], program);
 	}
 	close(pair[1]);

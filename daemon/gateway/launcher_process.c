@@ -344,6 +344,8 @@ _Noreturn void launcher_process(int sock, const struct launcher_program *program
 	r.env = clean_environment();
 	r.program = open(program->program, O_PATH | O_CLOEXEC);
 	r.program_error = errno;
+	if (program->settle && program->settle(program->arg))
+		_exit(1);
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &mask, NULL);

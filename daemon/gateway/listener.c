@@ -22,6 +22,7 @@
 #include "common/loop.h"
 #include "common/loopback.h"
 #include "common/unix_socket.h"
+#include "gateway/activation.h"
 #include "gateway/config.h"
 
 /* A full backlog turns connect() away at once, so it is as long as the kernel allows by default. */
@@ -47,6 +48,7 @@ struct listener {
 	gid_t gid;
 	uint16_t port; /* TCP; 0: Unix */
 	int diag;      /* owned; TCP: to ask whose a peer is; -1 otherwise */
+	bool bound;    /* here, by path: a passed socket is not ours to unlink */
 	dev_t dev;     /* of the socket's directory entry, so that only our own is unlinked */
 	ino_t ino;
 	struct door doors[DOORS]; /* TCP: one per loopback address */
@@ -134,17 +136,49 @@ static int open_unix(struct listener *l, char *why, size_t why_size)
 	if (l->doors[0].fd < 0)
 		return l->doors[0].fd;
 	if (lstat(l->path, &st) == 0) {
+		l->bound = true;
 		l->dev = st.st_dev;
 		l->ino = st.st_ino;
 	}
 	return 0;
 }
 
-static int open_tcp(struct listener *l, char *why, size_t why_size)
+/* Who may connect to a passed socket was decided by whoever made it. */
+static void compare_mode(const struct listener *l, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return;
+	if ((st.st_mode & 0777) != l->mode || (l->gid != (gid_t)-1 && st.st_gid != l->gid))
+		log_warn(
+			"listener %s: %s was passed with mode %04o and group %u, not as `listen` says: SocketMode= and "
+			"SocketGroup= of the socket unit decide",
+			l->name, path, (unsigned)(st.st_mode & 0777), (unsigned)st.st_gid);
+}
+
+/* Takes what was passed for it: 0, -ENOENT without, or another negative errno. */
+static int take_unix(struct listener *l, struct activation *passed, char *why, size_t why_size)
+{
+	const char *path;
+	int fd = activation_unix(passed, l->name, l->path, &path, why, why_size);
+
+	if (fd < 0)
+		return fd;
+	l->doors[0].fd = fd;
+	compare_mode(l, path);
+	if (strcmp(path, l->path) != 0)
+		log_info("listener %s: the socket that was passed by this name is %s, not %s", l->name, path, l->path);
+	return 0;
+}
+
+static int open_tcp(struct listener *l, struct activation *passed, char *why, size_t why_size)
 {
 	struct loopback opened;
-	int rc = loopback_listen(l->port, BACKLOG, &opened, why, why_size);
+	int rc = passed ? activation_tcp(passed, l->name, l->port, &opened, why, why_size) : -ENOENT;
 
+	if (rc == -ENOENT)
+		rc = loopback_listen(l->port, BACKLOG, &opened, why, why_size);
 	if (rc)
 		return rc;
 	for (size_t i = 0; i < LOOPBACK_DOORS; i++)
@@ -192,7 +226,22 @@ static struct listener *listener_new(const struct config_listener *config)
 	return NULL;
 }
 
-int listener_start(struct loop *loop, const struct config_listener *config,
+/* Passed, else bound here. */
+static int open_door(struct listener *l, const struct config_listener *config, struct activation *passed, char *why,
+		     size_t why_size)
+{
+	int rc;
+
+	if (l->port)
+		return open_tcp(l, passed, why, why_size);
+	rc = passed ? take_unix(l, passed, why, why_size) : -ENOENT;
+	if (rc != -ENOENT)
+		return rc;
+	rc = make_parent(config, why, why_size);
+	return rc ? rc : open_unix(l, why, why_size);
+}
+
+int listener_start(struct loop *loop, const struct config_listener *config, struct activation *passed,
 		   void (*on_accept)(void *arg, struct listener *l, int fd), void *arg, struct listener **out,
 		   char *why, size_t why_size)
 {
@@ -204,13 +253,7 @@ int listener_start(struct loop *loop, const struct config_listener *config,
 		return -ENOMEM;
 	l->on_accept = on_accept;
 	l->arg = arg;
-	if (l->port) {
-		rc = open_tcp(l, why, why_size);
-	} else {
-		rc = make_parent(config, why, why_size);
-		if (rc == 0)
-			rc = open_unix(l, why, why_size);
-	}
+	rc = open_door(l, config, passed, why, why_size);
 	if (rc == 0)
 		rc = watch(l, loop);
 	if (rc) {
@@ -236,6 +279,24 @@ int listener_diag(const struct listener *l)
 	return l->diag;
 }
 
+bool listener_accepted(const struct listener *l, int fd)
+{
+	struct sockaddr_storage own, theirs;
+	socklen_t own_size = sizeof(own), size = sizeof(theirs);
+
+	memset(&own, 0, sizeof(own));
+	if (getsockname(fd, (struct sockaddr *)&own, &own_size) < 0)
+		return false;
+	for (size_t i = 0; i < DOORS; i++) {
+		size = sizeof(theirs);
+		memset(&theirs, 0, sizeof(theirs));
+		if (l->doors[i].fd >= 0 && getsockname(l->doors[i].fd, (struct sockaddr *)&theirs, &size) == 0 &&
+		    size == own_size && memcmp(&own, &theirs, size) == 0)
+			return true;
+	}
+	return false;
+}
+
 bool listener_same(const struct listener *l, const struct config_listener *config)
 {
 	if (strcmp(l->name, config->name) != 0 || l->port != config->port)
@@ -255,7 +316,7 @@ void listener_stop(struct listener *l)
 	if (l->pause)
 		event_free(l->pause);
 	/* Somebody may have put another socket there meanwhile. */
-	if (l->path && l->doors[0].fd >= 0 && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+	if (l->bound && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
 		unlink(l->path);
 	for (size_t i = 0; i < DOORS; i++)
 		fd_close(&l->doors[i].fd);

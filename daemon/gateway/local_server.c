@@ -9,6 +9,9 @@
  * Its keys go through pipes, so they are in no file, argument or environment. While STARTING a short timer tries a request
  * with the key; the first 200 makes it READY. The wait before a restart doubles from 100 ms to 10 s and starts over once a
  * server has stayed READY for a minute.
+ *
+ * A foreign one, a service of its own, is not started but looked for, with the keys beside its socket. While READY an idle
+ * connection to it is kept; when that ends, SO_PEERCRED of the next one says whether the process is still the same.
  */
 #include "gateway/local_server.h"
 
@@ -32,6 +35,7 @@
 #include "common/loop.h"
 #include "common/secret.h"
 #include "common/unix_socket.h"
+#include "gateway/config.h"
 #include "gateway/keyring.h"
 #include "gateway/launcher.h"
 
@@ -58,6 +62,7 @@ static const struct sm sm = {"local server", state_names, state_edges, SERVER_ST
 
 enum {
 	PROBE_MS = 10,
+	PROBE_FOREIGN_MS = 100,
 	BACKOFF_MIN_MS = 100,
 	BACKOFF_MAX_MS = 10000,
 	STABLE_MS = 60000,
@@ -66,12 +71,14 @@ enum {
 
 struct local_server {
 	struct loop *loop;         /* borrowed */
-	struct launcher *launcher; /* borrowed */
+	struct launcher *launcher; /* borrowed; NULL: a foreign one, which somebody else starts and stops */
 	const char *socket;        /* borrowed */
 	struct key *key;           /* owned reference */
 	struct key *admin_key;     /* the same */
 	enum server_state state;
-	int life_fd;         /* owned; its end of file ends the server */
+	int life_fd; /* owned; its end of file ends the server; of a foreign one: an idle connection, which ends with it */
+	struct event *life;  /* owned; foreign: the end of life_fd; NULL without */
+	pid_t pid;           /* foreign: who answered the last time; 0: nobody yet */
 	int probe_fd;        /* owned; a request under way, or -1 */
 	struct event *timer; /* owned; probing, back-off or the patience of a stop */
 	uint64_t ready_at_ms;
@@ -95,6 +102,19 @@ static void set_timer(struct local_server *s, unsigned ms)
 	event_add(s->timer, &tv);
 }
 
+static unsigned probe_ms(const struct local_server *s)
+{
+	return s->launcher ? PROBE_MS : PROBE_FOREIGN_MS;
+}
+
+static void end_life(struct local_server *s)
+{
+	if (s->life)
+		event_free(s->life);
+	s->life = NULL;
+	fd_close(&s->life_fd);
+}
+
 static void move(struct local_server *s, enum server_state to)
 {
 	s->state = sm_move(&sm, 0, s->state, to);
@@ -103,7 +123,7 @@ static void move(struct local_server *s, enum server_state to)
 		fd_close(&s->probe_fd);
 	switch (to) {
 	case SERVER_STARTING:
-		set_timer(s, PROBE_MS);
+		set_timer(s, s->launcher ? PROBE_MS : 0);
 		break;
 	case SERVER_READY:
 		s->trouble[0] = '\0';
@@ -111,16 +131,16 @@ static void move(struct local_server *s, enum server_state to)
 		s->ready_at_ms = clock_ms();
 		break;
 	case SERVER_BACKOFF:
-		fd_close(&s->life_fd);
+		end_life(s);
 		set_timer(s, s->backoff_ms);
 		s->backoff_ms = s->backoff_ms * 2 < BACKOFF_MAX_MS ? s->backoff_ms * 2 : BACKOFF_MAX_MS;
 		break;
 	case SERVER_STOPPING:
-		fd_close(&s->life_fd);
+		end_life(s);
 		set_timer(s, STOP_MS);
 		break;
 	case SERVER_STOPPED:
-		fd_close(&s->life_fd);
+		end_life(s);
 		break;
 	case SERVER_STATES:
 		CHECK(!"not a state");
@@ -174,6 +194,8 @@ static void begin(struct local_server *s)
 	int rc;
 
 	move(s, SERVER_STARTING);
+	if (!s->launcher)
+		return;
 	rc = s->launcher_gone ? -ESRCH : launch(s);
 	if (rc == 0)
 		return;
@@ -189,9 +211,17 @@ static void send_probe(struct local_server *s)
 	struct buf request = BUF_EMPTY;
 	int rc = -ENOMEM;
 
-	s->probe_fd = unix_socket_connect(s->socket);
-	if (s->probe_fd < 0)
+	if (!key_secret(s->key) || !key_secret(s->admin_key)) {
+		snprintf(s->trouble, sizeof(s->trouble), "no key is to be read beside %s", s->socket);
 		return;
+	}
+	s->probe_fd = s->launcher ? unix_socket_connect(s->socket) : unix_socket_connect_now(s->socket);
+	if (s->probe_fd < 0) {
+		if (!s->launcher)
+			snprintf(s->trouble, sizeof(s->trouble), "%s: %s", s->socket, strerror(-s->probe_fd));
+		s->probe_fd = -1;
+		return;
+	}
 	http_write_request_line(&request, STR("GET"), STR("/api/v1/live"));
 	http_write_header(&request, STR("Host"), STR("localhost"));
 	http_write_header_secret(&request, STR("X-API-Key"), key_secret(s->key));
@@ -206,6 +236,36 @@ static void send_probe(struct local_server *s)
 		fd_close(&s->probe_fd);
 }
 
+/* Whether it is the process that answered the last time, which is known of a foreign one only; takes note of it. */
+static bool is_same(struct local_server *s, int fd)
+{
+	struct ucred who;
+	socklen_t size = sizeof(who);
+	pid_t before = s->pid;
+
+	if (s->launcher || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0)
+		return false;
+	s->pid = who.pid;
+	return before == who.pid;
+}
+
+static void watch_foreign(struct local_server *s);
+
+static void answered(struct local_server *s)
+{
+	bool survived = is_same(s, s->probe_fd);
+
+	move(s, SERVER_READY);
+	log_info("local server: ready");
+	if (!s->launcher) {
+		s->backoff_ms = BACKOFF_MIN_MS;
+		watch_foreign(s);
+	}
+	/* It may have ended in between. */
+	if (s->state == SERVER_READY)
+		s->events->on_ready(s->arg, survived);
+}
+
 static void probe(struct local_server *s)
 {
 	char head[16];
@@ -216,15 +276,69 @@ static void probe(struct local_server *s)
 	if (s->probe_fd >= 0) {
 		n = recv(s->probe_fd, head, sizeof(head), MSG_DONTWAIT);
 		if (n >= 12 && memcmp(head, "HTTP/1.1 200", 12) == 0) {
-			move(s, SERVER_READY);
-			log_info("local server: ready");
-			s->events->on_ready(s->arg);
+			answered(s);
 			return;
 		}
+		if (n >= 12 && !s->launcher)
+			snprintf(s->trouble, sizeof(s->trouble), "%s: answers with status %.3s", s->socket, head + 9);
 		if (n >= 0 || (errno != EAGAIN && errno != EINTR))
 			fd_close(&s->probe_fd);
 	}
-	set_timer(s, PROBE_MS);
+	set_timer(s, probe_ms(s));
+}
+
+/* --- a foreign one ----------------------------------------------------------------------------------------------------------- */
+
+static void lose_foreign(struct local_server *s, int rc)
+{
+	snprintf(s->trouble, sizeof(s->trouble), "%s: %s", s->socket, strerror(-rc));
+	log_error("local server: %s; it is looked for", s->trouble);
+	move(s, SERVER_BACKOFF);
+}
+
+/* It closes what is idle for long, and everything when it ends: whether the same one is still there is asked anew. */
+static void on_life(evutil_socket_t fd, short what, void *arg)
+{
+	struct local_server *s = arg;
+	char byte;
+
+	(void)what;
+	if (recv(fd, &byte, 1, MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	end_life(s);
+	watch_foreign(s);
+}
+
+/* In READY: keeps a connection, by whose end is seen that the server ends. */
+static void watch_foreign(struct local_server *s)
+{
+	int fd = unix_socket_connect_now(s->socket);
+	pid_t before = s->pid;
+
+	if (fd < 0) {
+		lose_foreign(s, fd);
+		return;
+	}
+	s->life_fd = fd;
+	/* Another process has its sockets already: it has to answer before it counts. */
+	if (!is_same(s, fd)) {
+		s->pid = before;
+		lose_foreign(s, -ECONNRESET);
+		return;
+	}
+	s->life = event_new(loop_base(s->loop), fd, EV_READ | EV_PERSIST, on_life, s);
+	if (!s->life || event_add(s->life, NULL) < 0)
+		lose_foreign(s, -ENOMEM);
+}
+
+/* Nobody is to be stopped: it is let go. */
+static void let_go(struct local_server *s)
+{
+	if (s->state == SERVER_STARTING || s->state == SERVER_READY)
+		move(s, SERVER_STOPPING);
+	if (s->state != SERVER_STOPPED)
+		move(s, SERVER_STOPPED);
+	s->events->on_stopped(s->arg);
 }
 
 /* --- what happens to it ---------------------------------------------------------------------------------------------------- */
@@ -299,6 +413,10 @@ void local_server_start(struct local_server *s)
 
 void local_server_stop(struct local_server *s)
 {
+	if (!s->launcher) {
+		let_go(s);
+		return;
+	}
 	switch (s->state) {
 	case SERVER_STARTING:
 	case SERVER_READY:
@@ -340,33 +458,74 @@ static int make_key(struct key **out)
 	return *out ? 0 : -ENOMEM;
 }
 
-int local_server_new(struct loop *loop, struct launcher *launcher, const char *socket,
-		     const struct local_server_events *events, void *arg, struct local_server **out)
+static struct local_server *make(struct loop *loop, const char *socket, const struct local_server_events *events,
+				 void *arg)
 {
 	struct local_server *s = calloc(1, sizeof(*s));
-	int rc;
 
 	if (!s)
-		return -ENOMEM;
+		return NULL;
 	s->loop = loop;
-	s->launcher = launcher;
 	s->socket = socket;
 	s->events = events;
 	s->arg = arg;
 	s->life_fd = s->probe_fd = -1;
 	s->backoff_ms = BACKOFF_MIN_MS;
+	s->timer = evtimer_new(loop_base(loop), on_timer, s);
+	if (s->timer)
+		return s;
+	free(s);
+	return NULL;
+}
+
+int local_server_new(struct loop *loop, struct launcher *launcher, const char *socket,
+		     const struct local_server_events *events, void *arg, struct local_server **out)
+{
+	struct local_server *s = make(loop, socket, events, arg);
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	s->launcher = launcher;
 	rc = make_key(&s->key);
 	if (rc == 0)
 		rc = make_key(&s->admin_key);
-	if (rc == 0) {
-		s->timer = evtimer_new(loop_base(loop), on_timer, s);
-		rc = s->timer ? 0 : -ENOMEM;
-	}
 	if (rc) {
 		local_server_free(s);
 		return rc;
 	}
 	launcher_on_server(launcher, on_launcher, s);
+	*out = s;
+	return 0;
+}
+
+/* The key in a file beside the socket, as soon as it is there. */
+static int await_key(struct keyring *keyring, const char *socket, const char *name, struct key **out)
+{
+	struct config_key source = {.source = CONFIG_SOURCE_FILE};
+	int rc = -ENOMEM;
+
+	if (asprintf(&source.from, "%.*s/%s", (int)(strrchr(socket, '/') - socket), socket, name) >= 0)
+		rc = keyring_await(keyring, &source, "local", out);
+	free(source.from);
+	return rc;
+}
+
+int local_server_new_foreign(struct loop *loop, struct keyring *keyring, const char *socket,
+			     const struct local_server_events *events, void *arg, struct local_server **out)
+{
+	struct local_server *s = make(loop, socket, events, arg);
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	rc = await_key(keyring, socket, "api.key", &s->key);
+	if (rc == 0)
+		rc = await_key(keyring, socket, "admin.key", &s->admin_key);
+	if (rc) {
+		local_server_free(s);
+		return rc;
+	}
 	*out = s;
 	return 0;
 }
@@ -377,8 +536,9 @@ void local_server_free(struct local_server *s)
 		return;
 	if (s->timer)
 		event_free(s->timer);
-	launcher_on_server(s->launcher, NULL, NULL);
-	fd_close(&s->life_fd);
+	if (s->launcher)
+		launcher_on_server(s->launcher, NULL, NULL);
+	end_life(s);
 	fd_close(&s->probe_fd);
 	key_unref(s->key);
 	key_unref(s->admin_key);

@@ -16,12 +16,15 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/process.h"
+#include "gateway/activation.h"
 #include "gateway/config.h"
 #include "gateway/config_yaml.h"
 #include "gateway/credential.h"
 #include "gateway/dial.h"
 #include "gateway/gateway.h"
 #include "gateway/logs.h"
+#include "gateway/notify.h"
+#include "gateway/own_user.h"
 
 static void print_help(void)
 {
@@ -116,12 +119,22 @@ static void check_credentials(const struct config *c, struct buf *faults)
 	}
 }
 
+/* As root -t looks at files as the user will. */
+static void become_user(const struct config *c, struct buf *faults)
+{
+	char why[256];
+
+	if (geteuid() == 0 && own_user_become(c, why, sizeof(why)))
+		buf_addf(faults, "%s: %s\n", c->file, why);
+}
+
 static int check_or_dump(const struct arguments *a, struct config *c)
 {
 	struct buf out = BUF_EMPTY;
 	int status = GATEWAY_EXIT_OK;
 
 	if (a->check) {
+		become_user(c, &out);
 		check_credentials(c, &out);
 		logs_check(c, &out);
 		status = out.len ? GATEWAY_EXIT_CONFIG : GATEWAY_EXIT_OK;
@@ -143,18 +156,21 @@ static int check_or_dump(const struct arguments *a, struct config *c)
 	return status;
 }
 
-static int start(const struct arguments *a, const struct config_places *places)
+static int start(const struct arguments *a, const struct config_places *places, struct activation *passed,
+		 struct notify *notify)
 {
 	struct buf faults = BUF_EMPTY;
 	struct config *config = NULL;
 	char *found = a->file ? NULL : config_default_file();
 	const char *file = a->file ? a->file : found && access(found, F_OK) == 0 ? found : NULL;
-	const struct gateway_options options = {.file = file, .places = places, .verbose = a->verbose};
+	const struct gateway_options options = {
+		.file = file, .places = places, .passed = passed, .notify = notify, .verbose = a->verbose};
 	int rc = config_load(file, places, &config, &faults);
 	int status;
 
 	if (rc) {
 		print_all(stderr, &faults);
+		notify_failed(notify, "the configuration has faults, see the log");
 		/* Without a place for the socket and without a file there is nothing wrong with a configuration. */
 		status = file || rc == -ENAMETOOLONG ? GATEWAY_EXIT_CONFIG : GATEWAY_EXIT_START;
 	} else if (a->check || a->dump) {
@@ -181,13 +197,33 @@ static int start(const struct arguments *a, const struct config_places *places)
 	return status;
 }
 
+static int run(const struct arguments *a, struct activation *passed)
+{
+	struct config_places places;
+	struct notify *notify = notify_new();
+	int status = GATEWAY_EXIT_START;
+	int rc = notify ? config_places_init(&places) : -ENOMEM;
+
+	if (!notify)
+		return status;
+	if (rc == 0)
+		rc = activation_offer(passed, &places);
+	if (rc == 0)
+		status = start(a, &places, passed, notify);
+	config_places_fini(&places);
+	notify_free(notify);
+	return status;
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments a = {0};
-	struct config_places places;
+	struct activation passed = ACTIVATION_NONE;
 	int status;
 	int rc = process_harden(NULL, 0);
 
+	if (rc == 0)
+		rc = activation_take(&passed, NOTIFY_STORED_NAME);
 	process_own_stderr();
 	log_init("stacygated", LOG_LEVEL_INFO);
 	if (rc) {
@@ -196,11 +232,9 @@ int main(int argc, char **argv)
 	}
 	process_clean_environment();
 	status = read_arguments(argc, argv, &a);
-	if (status < 0) {
-		rc = config_places_init(&places);
-		status = rc ? GATEWAY_EXIT_START : start(&a, &places);
-		config_places_fini(&places);
-	}
+	if (status < 0)
+		status = run(&a, &passed);
+	activation_fini(&passed);
 	process_before_exit();
 	return status;
 }

@@ -33,6 +33,9 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5; headers of the build may be older than the kernel */
 #endif
 
+/* What a unit of systemd needs to be given for such rules. */
+#define DROP_IN SG_PKGDATADIR "/identity.conf"
+
 enum {
 	PROC_FILE_MAX_BYTES = 65536,
 	CAP_SYS_PTRACE_BIT = 19, /* capabilities(7) */
@@ -295,11 +298,14 @@ int peer_check_rights(const struct config *c, char *why, size_t why_size)
 		if (is_for_own_uid(r))
 			continue;
 		if (config_rule_asks_exe(r) && !traces)
-			return refuse(why, why_size, r, "executable", "it needs CAP_SYS_PTRACE");
+			return refuse(why, why_size, r, "executable",
+				      "it needs CAP_SYS_PTRACE (in the packaged unit: the lines for exe of " DROP_IN
+				      ")");
 		if (config_rule_asks_unit(r) && !sees)
-			return refuse(why, why_size, r, "unit",
-				      "it needs a /proc without hidepid (in a systemd unit ProtectProc=default), or "
-				      "CAP_SYS_PTRACE");
+			return refuse(
+				why, why_size, r, "unit",
+				"it needs a /proc without hidepid, or CAP_SYS_PTRACE (in the packaged unit: " DROP_IN
+				")");
 	}
 	return 0;
 }

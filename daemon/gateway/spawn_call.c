@@ -43,7 +43,7 @@ struct spawn_call {
 	struct fetch *look;   /* owned; at the sandbox that the key has made */
 	struct buf kept_head; /* the answer as it was given; empty: the sandbox's record stands for it */
 	struct buf kept_body;
-	bool given; /* a client is answered with the sandbox: it is his when that has reached him */
+	bool given;  /* a client is answered with the sandbox: it is his when that has reached him */
 	bool shared; /* and others were answered with it before */
 };
 

@@ -39,8 +39,8 @@ struct spawn_key {
 	char *key;                  /* owned */
 	uint64_t hash;              /* of all that it is found by */
 	uint64_t body_hash;
-	bool runner;  /* a request runs it */
-	bool sending; /* and has sent it, or may have */
+	bool runner;    /* a request runs it */
+	bool sending;   /* and has sent it, or may have */
 	uint64_t swept; /* the last sweep that has looked at it */
 	int64_t made_wall_ms;
 	char token[SPAWN_TOKEN_BYTES + 1];
@@ -60,8 +60,8 @@ struct spawn_keys {
 	struct spawn_shared *spawns; /* borrowed */
 	struct journal *journal;     /* borrowed; NULL: nothing survives */
 	size_t count;
-	struct event *sweep; /* owned */
-	struct fetch *look;  /* owned; the sweep's look at a sandbox */
+	struct event *sweep;                   /* owned */
+	struct fetch *look;                    /* owned; the sweep's look at a sandbox */
 	char looked_at[SPAWN_TOKEN_BYTES + 1]; /* token of the record that is looked at */
 	size_t at;                             /* the sweep's bucket */
 	uint64_t sweeps;                       /* how many have begun */

@@ -9,6 +9,7 @@
 #include "common/reserve.h"
 #include "config.h"
 #include "local/api_keys.h"
+#include "local/key_files.h"
 #include "local/options.h"
 #include "local/server.h"
 
@@ -29,6 +30,21 @@ static int read_key(const char *path, struct secret **out)
 	return -1;
 }
 
+static int read_keys(const struct options *options, struct api_keys *keys)
+{
+	char why[300] = "";
+
+	if (!options->keys_dir)
+		return read_key(options->api_key_file, &keys->ordinary) ||
+				       read_key(options->admin_api_key_file, &keys->admin)
+			       ? -1
+			       : 0;
+	if (key_files_keep(options->keys_dir, options->group, keys, why, sizeof(why)) == 0)
+		return 0;
+	log_error("key file %s", why);
+	return -1;
+}
+
 static void print_version(void)
 {
 	printf("stacygate-local %s (libevent %s, jansson %s)\n", PACKAGE_VERSION, event_get_version(),
@@ -42,8 +58,7 @@ static int run(const struct options *options)
 
 	/* It does not bear to be without memory. */
 	json_set_alloc_funcs(reserve_malloc, reserve_free);
-	if (read_key(options->api_key_file, &keys.ordinary) == 0 &&
-	    read_key(options->admin_api_key_file, &keys.admin) == 0) {
+	if (read_keys(options, &keys) == 0) {
 		process_clean_environment();
 		status = server_run(options, &keys);
 	}

@@ -2,6 +2,7 @@
 #include "local/options.h"
 
 #include <getopt.h>
+#include <grp.h>
 #include <limits.h>
 #include <stdio.h>
 
@@ -12,6 +13,8 @@ enum {
 	OPT_LISTEN = 256,
 	OPT_API_KEY,
 	OPT_ADMIN_KEY,
+	OPT_KEYS,
+	OPT_GROUP,
 	OPT_STATE,
 	OPT_LIFE
 };
@@ -20,6 +23,8 @@ static const struct option long_options[] = {
 	{"listen", required_argument, NULL, OPT_LISTEN},
 	{"api-key-file", required_argument, NULL, OPT_API_KEY},
 	{"admin-api-key-file", required_argument, NULL, OPT_ADMIN_KEY},
+	{"keys", required_argument, NULL, OPT_KEYS},
+	{"group", required_argument, NULL, OPT_GROUP},
 	{"state", required_argument, NULL, OPT_STATE},
 	{"life-fd", required_argument, NULL, OPT_LIFE},
 	{"help", no_argument, NULL, 'h'},
@@ -31,7 +36,8 @@ static const struct option long_options[] = {
 const char *options_usage(void)
 {
 	return "usage: stacygate-local --listen unix:PATH|127.0.0.1:PORT [--listen ...] --state DIR\n"
-	       "                       [--api-key-file FILE] [--admin-api-key-file FILE] [--life-fd N] [-v] [-V] [-h]\n"
+	       "                       [--api-key-file FILE] [--admin-api-key-file FILE] [--keys DIR] [--group GROUP]\n"
+	       "                       [--life-fd N] [-v] [-V] [-h]\n"
 	       "\n"
 	       "A StacyVM-compatible server whose sandboxes are bubblewrap's.\n"
 	       "\n"
@@ -40,6 +46,11 @@ const char *options_usage(void)
 	       "  --state DIR                  where sandboxes and templates live; one server at a time\n"
 	       "  --api-key-file FILE          demand this key of every request; FILE may be /dev/fd/N\n"
 	       "  --admin-api-key-file FILE    the same for the administrator's key\n"
+	       "  --keys DIR                   instead of both: make api.key and admin.key there once, demand them, "
+	       "and put\n"
+	       "                               copies beside each Unix socket, for a gateway that is told of the "
+	       "socket\n"
+	       "  --group GROUP                the group may use Unix sockets (mode 0660) and read those keys (0640)\n"
 	       "  --life-fd N                  stop at once when descriptor N reads end of file\n"
 	       "  -v, --verbose                log more\n"
 	       "  -V, --version                print the version\n"
@@ -104,6 +115,16 @@ static bool read_life(const char *arg, struct options *out)
 	return true;
 }
 
+static bool read_group(const char *name, struct options *out)
+{
+	const struct group *group = getgrnam(name);
+
+	if (!group)
+		return complain("--group: there is no such group", name);
+	out->group = group->gr_gid;
+	return true;
+}
+
 static bool read_one(int option, const char *arg, struct options *out)
 {
 	switch (option) {
@@ -115,6 +136,11 @@ static bool read_one(int option, const char *arg, struct options *out)
 	case OPT_ADMIN_KEY:
 		out->admin_api_key_file = arg;
 		return true;
+	case OPT_KEYS:
+		out->keys_dir = arg;
+		return true;
+	case OPT_GROUP:
+		return read_group(arg, out);
 	case OPT_STATE:
 		out->state_dir = arg;
 		return true;
@@ -136,6 +162,10 @@ static bool is_complete(const struct options *o)
 		return complain("missing option", "--state");
 	if (o->state_dir[0] != '/')
 		return complain("--state needs an absolute path", o->state_dir);
+	if (o->keys_dir && o->keys_dir[0] != '/')
+		return complain("--keys needs an absolute path", o->keys_dir);
+	if (o->keys_dir && (o->api_key_file || o->admin_api_key_file))
+		return complain("--keys makes both keys, so no key file goes with it", o->keys_dir);
 	return true;
 }
 
@@ -143,7 +173,7 @@ enum options_result options_read(int argc, char **argv, struct options *out)
 {
 	int option;
 
-	*out = (struct options){.life_fd = -1};
+	*out = (struct options){.life_fd = -1, .group = (gid_t)-1};
 	optind = 0;
 	while ((option = getopt_long(argc, argv, "hVv", long_options, NULL)) != -1) {
 		if (option == 'h')

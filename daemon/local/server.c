@@ -31,6 +31,7 @@
 #include "local/events.h"
 #include "local/httpd.h"
 #include "local/init_image.h"
+#include "local/key_files.h"
 #include "local/preview.h"
 #include "local/records.h"
 #include "local/sandbox.h"
@@ -169,15 +170,21 @@ static int listen_one(struct server *s, const struct listen_spec *spec)
 {
 	const struct unix_socket_spec unix_spec = {
 		.path = spec->unix_path,
-		.mode = 0600,
+		.mode = s->options->group == (gid_t)-1 ? 0600 : 0660,
 		.uid = (uid_t)-1,
-		.gid = (gid_t)-1,
+		.gid = s->options->group,
 		.backlog = BACKLOG,
 	};
-	char why[256] = "";
-	int fd = spec->unix_path ? unix_socket_listen(&unix_spec, why, sizeof(why)) : make_tcp(spec, why, sizeof(why));
+	char why[300] = "";
+	int fd = 0;
 	int rc;
 
+	/* Who can connect finds the keys. */
+	if (spec->unix_path && s->options->keys_dir)
+		fd = key_files_lay_beside(spec->unix_path, s->options->group, &s->api.keys, why, sizeof(why));
+	if (fd == 0)
+		fd = spec->unix_path ? unix_socket_listen(&unix_spec, why, sizeof(why))
+				     : make_tcp(spec, why, sizeof(why));
 	if (fd < 0) {
 		log_error("cannot listen: %s", why);
 		return fd;

@@ -30,6 +30,13 @@ struct loopback {
  */
 MUST_CHECK int loopback_listen(uint16_t port, int backlog, struct loopback *out, char *why, size_t why_size);
 
+/*
+ * The same for sockets that listen already, bound to 127.0.0.1:port and [::1]:port in this order; they stay the caller's, and
+ * *out has copies. The second may be -1 where there is no IPv6 loopback; where there is one it is -EADDRNOTAVAIL.
+ */
+MUST_CHECK int loopback_adopt(const int fds[LOOPBACK_DOORS], uint16_t port, struct loopback *out, char *why,
+			      size_t why_size);
+
 /* Closes what is open. */
 void loopback_close(struct loopback *l);
 

@@ -148,6 +148,12 @@ void client_end_output(struct client *c);
 /* Ends the connection now, whatever was not sent: the answer is cut where it stands. */
 void client_cut(struct client *c, enum client_end end);
 
+/*
+ * Its descriptor, borrowed, when another process may go on with it: it is between two requests, nothing of either direction is
+ * kept here. Otherwise -1.
+ */
+int client_idle_fd(const struct client *c);
+
 /* The daemon stops: closes it now if no request is under way, else after the present one. */
 void client_drain(struct client *c);
 

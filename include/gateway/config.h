@@ -254,6 +254,9 @@ struct config_preview {
 struct config {
 	unsigned refs;
 	char *file;        /* owned; NULL: no file, all defaults */
+	char *user;        /* owned; whom the daemon becomes when it is started as root; NULL: the uid is kept */
+	uid_t user_uid;    /* of `user` */
+	gid_t user_gid;    /* the same */
 	char *host;        /* owned; what {host} expands to */
 	bool host_written; /* the file says so; else it is the one of the first start, or the machine's name */
 	uint64_t drain_timeout_ms;
@@ -276,6 +279,13 @@ struct config {
 	struct config_cache cache;
 };
 
+/* A listening socket that a service manager passed. */
+struct config_passed {
+	const char *name; /* borrowed */
+	const char *path; /* borrowed; NULL: loopback TCP */
+	uint16_t port;    /* 0: a Unix socket */
+};
+
 /*
  * What the environment decides, gathered once at start: interface.md "Names". Paths are owned; those that could not
  * be determined are NULL and `missing` names the variable.
@@ -284,7 +294,10 @@ struct config_places {
 	char *socket;      /* default socket */
 	char *runtime_dir; /* where the private socket of the local server goes */
 	char *state_dir;
+	char *local_socket;  /* of an embedded server that is a service of its own; NULL: the daemon starts one */
 	const char *missing; /* literal; NULL when nothing is missing */
+	size_t npassed;
+	struct config_passed *passed; /* owned; what a configuration without listeners listens on instead of `socket` */
 };
 
 MUST_CHECK int config_places_init(struct config_places *places);
@@ -305,7 +318,7 @@ struct config *config_ref(struct config *c);
 void config_unref(struct config *c);
 
 /*
- * Fills what the file left out: the default listener, the upstream `local`, a rule for the own uid, the host name. 0
+ * Fills what the file left out: the default listener or those that were passed, the upstream `local`, a rule for the own uid, the host name. 0
  * or -ENOMEM, or -EINVAL with `why` when the default socket has no place.
  */
 MUST_CHECK int config_complete(struct config *c, const struct config_places *places, char *why, size_t why_size);
@@ -315,6 +328,9 @@ bool config_rule_asks_exe(const struct config_rule *r);
 bool config_rule_asks_unit(const struct config_rule *r);
 /* Whether any rule does. */
 bool config_asks_traits(const struct config *c);
+
+/* Names and hosts that were not written. 0 or -ENOMEM. */
+MUST_CHECK int config_listener_complete(struct config_listener *l);
 
 /* The listener of that name, borrowed; NULL when there is none. */
 const struct config_listener *config_find_listener(const struct config *c, const char *name);

@@ -106,6 +106,9 @@ MUST_CHECK int exchange_new(struct loop *loop, struct client *client, const stru
 			    const struct exchange_request *request, const struct exchange_events *events, void *arg,
 			    struct exchange **out);
 
+/* The daemon stops, and will cut this: a stream that gets heartbeats is told so, by a comment (SSE) or a blank line. */
+void exchange_draining(struct exchange *e);
+
 /*
  * Lets it go upstream at the end of the turn, once it is known that it may; until then it takes what its client sends, up
  * to the usual bounds.

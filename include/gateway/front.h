@@ -33,6 +33,16 @@ void front_local_restarted(struct front_shared *s);
  */
 void front_accept(struct front_shared *s, int fd, const char *listener, int diag);
 
+/* At most so many descriptors go to front_store_idle's `store` at a time. */
+enum {
+	FRONT_STORE_MAX = 128
+};
+
+/*
+ * Has idle connections stored for the next process: `store` gets their descriptors, borrowed, and says whether to go on. They stay open here; front_drain_all closes them.
+ */
+void front_store_idle(struct front_shared *s, bool (*store)(void *arg, const int *fds, size_t n), void *arg);
+
 /* Closes what is idle, and every other connection after its present request. */
 void front_drain_all(struct front_shared *s);
 /* Whether nothing is under way. */

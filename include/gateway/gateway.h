@@ -5,12 +5,16 @@
 
 #include <stdbool.h>
 
+struct activation;
 struct config;
 struct config_places;
+struct notify;
 
 struct gateway_options {
 	const char *file;                   /* borrowed; of the configuration; NULL: none */
 	const struct config_places *places; /* borrowed */
+	struct activation *passed;          /* borrowed; sockets of a service manager */
+	struct notify *notify;              /* borrowed; who is told how the daemon is */
 	bool verbose;                       /* -v: debug, whatever the configuration says */
 };
 

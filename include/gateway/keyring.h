@@ -31,6 +31,9 @@ void keyring_free(struct keyring *r);
 MUST_CHECK int keyring_get(struct keyring *r, const struct config_key *source, const char *name, struct key **out,
 			   char *why, size_t why_size);
 
+/* The same for a file that may not be there yet: until it is, the key has no value. 0 or -ENOMEM. */
+MUST_CHECK int keyring_await(struct keyring *r, const struct config_key *source, const char *name, struct key **out);
+
 /* A key that never changes, of a secret that a reference is taken to. NULL without memory. */
 struct key *key_fixed(struct secret *s);
 

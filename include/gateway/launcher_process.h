@@ -18,6 +18,11 @@ struct launcher_program {
 	 * this command. NULL: none may be run.
 	 */
 	bool (*may_run)(void *arg, char *const *argv);
+	/*
+	 * Called in the launcher's process once the program has been opened and before anything is started: it may be another
+	 * user's from then on. The launcher ends unless it says 0. NULL: nothing to do.
+	 */
+	int (*settle)(void *arg);
 	void *arg;
 };
 

@@ -8,15 +8,17 @@
 
 #include "common/err.h"
 
+struct activation;
 struct config_listener;
 struct listener;
 struct loop;
 
 /*
- * Binds the socket, makes its missing parent directory, or binds the port on 127.0.0.1 and ::1, and begins to accept. on_accept gets each new descriptor
- * (non-blocking, CLOEXEC) and owns it. 0, or a negative errno and `why` for people.
+ * Begins to accept on what a service manager passed for this entry (`passed`, borrowed for the call; NULL: nothing). Otherwise
+ * binds the socket, makes its missing parent directory, or binds the port on 127.0.0.1 and ::1. on_accept gets each new
+ * descriptor (non-blocking, CLOEXEC) and owns it. 0, or a negative errno and `why` for people.
  */
-MUST_CHECK int listener_start(struct loop *loop, const struct config_listener *config,
+MUST_CHECK int listener_start(struct loop *loop, const struct config_listener *config, struct activation *passed,
 			      void (*on_accept)(void *arg, struct listener *l, int fd), void *arg,
 			      struct listener **out, char *why, size_t why_size);
 
@@ -27,10 +29,13 @@ const char *listener_where(const struct listener *l);
 /* TCP: the socket to ask by whose a peer is (sock_diag), borrowed; -1 for a Unix socket. */
 int listener_diag(const struct listener *l);
 
+/* Whether a connection was accepted on this very address. */
+bool listener_accepted(const struct listener *l, int fd);
+
 /* Whether a configuration entry means this very socket, so that a reload may keep it. */
 bool listener_same(const struct listener *l, const struct config_listener *config);
 
-/* Stops accepting for good, unlinks the socket if it is still ours, frees. NULL is fine. */
+/* Stops accepting for good, unlinks the socket if it was bound here and is still ours, frees. NULL is fine. */
 void listener_stop(struct listener *l);
 
 #endif

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keeps the embedded server running: starts it, waits until it answers, starts it again when it ends, stops it. */
+/*
+ * Keeps the embedded server running: starts it, waits until it answers, starts it again when it ends, stops it. Or keeps in touch
+ * with one that is a service of its own.
+ */
 #ifndef GATEWAY_LOCAL_SERVER_H
 #define GATEWAY_LOCAL_SERVER_H
 
@@ -9,18 +12,25 @@
 #include "common/sm.h"
 
 struct key;
+struct keyring;
 struct launcher;
 struct local_server;
 struct loop;
 
 struct local_server_events {
-	void (*on_ready)(void *arg);   /* it answers; also after each restart */
-	void (*on_stopped)(void *arg); /* after local_server_stop: its process has ended */
+	void (*on_ready)(void *arg, bool survived); /* it answers; survived: it is the same process as the last time */
+	void (*on_stopped)(void *arg);              /* after local_server_stop: its process has ended, or is let go */
 };
 
 /* Makes its keys. 0 or a negative errno. `launcher` and `socket` are borrowed for its life. */
 MUST_CHECK int local_server_new(struct loop *loop, struct launcher *launcher, const char *socket,
 				const struct local_server_events *events, void *arg, struct local_server **out);
+/*
+ * One that somebody else starts and stops, on that socket, with its keys api.key and admin.key beside it; they and it may come later.
+ * 0 or a negative errno. `socket` is borrowed for its life.
+ */
+MUST_CHECK int local_server_new_foreign(struct loop *loop, struct keyring *keyring, const char *socket,
+					const struct local_server_events *events, void *arg, struct local_server **out);
 void local_server_start(struct local_server *s);
 /* Ends it in order: it destroys its sandboxes first. A second call has it killed. on_stopped follows in any case. */
 void local_server_stop(struct local_server *s);

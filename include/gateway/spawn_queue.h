@@ -16,8 +16,9 @@
 struct spawn_turns_owner;
 
 struct spawn_turns {
-	struct list owners; /* struct spawn_turns_owner: who waits, runs, or has used time lately; whose turn was last stands last */
-	size_t waiting;     /* turns in all */
+	struct list
+		owners; /* struct spawn_turns_owner: who waits, runs, or has used time lately; whose turn was last stands last */
+	size_t waiting; /* turns in all */
 	size_t running;
 	size_t max_running;
 	size_t max_waiting;

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum {
 	OPTIONS_LISTEN_MAX = 8
@@ -22,6 +23,8 @@ struct options {
 	size_t nlisten;
 	const char *api_key_file;       /* borrowed; NULL without one */
 	const char *admin_api_key_file; /* borrowed; NULL without one */
+	const char *keys_dir;           /* borrowed; absolute; where keys are made and kept; NULL without */
+	gid_t group;                    /* may use Unix sockets and kept keys as well; (gid_t)-1: the own uid only */
 	const char *state_dir;          /* borrowed; absolute */
 	int life_fd;                    /* -1 without one */
 	bool verbose;

@@ -4,6 +4,7 @@
 every key that the code reads, and its examples hold together when they are all switched on."""
 import glob
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -49,6 +50,7 @@ def adapted(work, text):
         with open(work + "/credentials/" + name, "w", encoding="ascii") as f:
             f.write("a-key\n")
     text = text.replace("/usr/local/bin/team-key", "/bin/echo")
+    text = re.sub(r"^(#?user: )\w+", r"\g<1>" + pwd.getpwuid(os.getuid()).pw_name, text, flags=re.M)
     text = re.sub(r"file: /etc/stacygate/([a-z.]+)", key_file, text)
     return text.replace("uid: 0 ", "uid: %d " % os.getuid())
 

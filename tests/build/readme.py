@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the README's tour and compares what comes out with what it shows.
+"""Runs the README's tour and its examples of what the SDK promises, and compares what comes out with what they show.
 
 Every ```console block is typed into one shell, line by line ("$ " is a command, "> " continues it), while a gateway
-with no configuration runs. Ids, times, durations and numbers of the machine may differ; nothing else may.
+with no configuration runs. Ids, times, durations and numbers of the machine may differ; nothing else may. Each promise has a number, and each number an example.
 
   readme.py            check
   readme.py --update   write what came out into the README
@@ -20,6 +20,9 @@ MARK = "@@@end of the output"
 SRC = os.environ["SG_SRCDIR"]
 BUILD = os.environ["SG_BUILDDIR"]
 
+SECTION = "## Everything the SDK promises, with curl"
+PROMISES = 22
+
 # What differs from run to run or from machine to machine, in this order.
 VARIES = [
     (r"sb-[0-9a-f]{8}", "sb-ID"),
@@ -31,7 +34,7 @@ VARIES = [
     (r"(\"?groups\"?[:=] ?).*?(\]|$)", r"\1LIST"),
     (r"(user_id\"?: ?\"?)[^\", ]+", r"\1NAME"),
     (r"\b(in|ago) \d+m", r"\1 DURATION"),
-    (r"\S+@[A-Za-z0-9.-]+", "OWNER"),
+    (r"[^\s\",]+@[A-Za-z0-9.-]+", "OWNER"),
     (r"/proc/\d+", "/proc/N"),
     (r"v\d+\.\d+\.\d+", "VERSION"),
 ]
@@ -66,6 +69,24 @@ def steps(lines):
         elif found:
             found[-1][1].append(line)
     return found
+
+
+def without_example(readme):
+    """The numbers of the promises of which no example asks the gateway by curl."""
+    shown = set()
+    number = None
+    inside = False
+    console = {line for first, last in blocks(readme) for line in range(first, last)}
+    for at, line in enumerate(readme):
+        if line.startswith("## "):
+            inside, number = line == SECTION, None
+        title = re.match(r"\*\*(\d+)\. ", line)
+        if inside and title:
+            number = int(title.group(1))
+        # `gate` is the section's word for curl at the socket.
+        if number is not None and at in console and re.match(r"\$ .*\b(gate|curl) ", line):
+            shown.add(number)
+    return sorted(set(range(1, PROMISES + 1)) - shown)
 
 
 def start_gateway(work):
@@ -149,6 +170,9 @@ def main():
             continue
         failed += 1
         print("$ %s\n  shown: %s\n  came:  %s" % (command, "\n         ".join(expected), "\n         ".join(got)))
+    for number in without_example(readme):
+        failed += 1
+        print("promise %d of the SDK has no example in the section \"%s\"" % (number, SECTION))
     print("%d passed, %d failed" % (passed, failed))
     return 1 if failed or not passed else 0
 

@@ -15,6 +15,7 @@ import sg  # noqa: E402
 
 DURATION = re.compile(r"^(\d+h)?(\d+m)?(\d+(\.\d+)?(ns|\u00b5s|ms|s))?$")
 API = "http://localhost/api/v1"
+OWN = "http://localhost/gateway/v1"
 G = None  # the gateway, one for all tests
 
 
@@ -92,6 +93,25 @@ class Sandbox:
         destroy(self.id)
 
 
+def gone(sandbox):
+    sg.wait_until(lambda: curl("GET", f"/sandboxes/{sandbox}").status == 404, f"{sandbox} is destroyed")
+    assert sandbox not in [s["id"] for s in ok(curl("GET", "/sandboxes"))]
+
+
+def test_row_01_client():
+    """The socket is the client: what a client says of itself changes nothing, and it may bound each request."""
+    me = ok(curl("GET", OWN + "/whoami"))
+    claims = ("-H", "X-API-Key: mine", "-H", "X-User-ID: somebody", "-H", "Authorization: Bearer x")
+    claimed = ok(curl("GET", OWN + "/whoami", None, *claims))
+    assert claimed["user_id"] == me["user_id"] != "somebody", claimed
+    sandbox = ok(curl("POST", "/sandboxes", {}, *claims, "-H", "Stacygate-Timeout: 30s"), 201)
+    assert sandbox["owner_id"] == me["user_id"], sandbox
+    answer = curl("POST", f"/sandboxes/{sandbox['id']}/exec", {"command": "sleep 30"}, "-H", "Stacygate-Timeout: 100ms")
+    refused(answer, 504, "UPSTREAM_TIMEOUT", "Stacygate-Timeout")
+    assert answer.headers["stacygate-error"] == "UPSTREAM_TIMEOUT", answer.headers
+    destroy(sandbox["id"])
+
+
 def test_row_02_spawn_exec_destroy():
     sandbox = spawn(image="node:20")
     assert re.fullmatch(r"sb-[0-9a-f]{8}", sandbox["id"]) and sandbox["image"] == "node:20"
@@ -99,6 +119,35 @@ def test_row_02_spawn_exec_destroy():
     assert (done["stdout"], done["exit_code"]) == ("2\n", 0), done
     destroy(sandbox["id"])
     refused(curl("GET", "/sandboxes/" + sandbox["id"]), 404, "NOT_FOUND", sandbox["id"])
+
+
+def test_row_03_run():
+    """One request is spawn, files, exec and destroy: nothing is left of it when it is answered, also when the command fails."""
+    done = ok(curl("POST", OWN + "/run", {"image": "node:20", "command": "cat /app/in; wc -c </app/bytes; exit 3", "files": [
+        {"path": "/app/in", "content": "h\u00e9llo\n"}, {"path": "/app/bytes", "content": "AP8=", "encoding": "base64"}]}))
+    assert (done["exit_code"], done["stdout"]) == (3, "h\u00e9llo\n2\n") and DURATION.match(done["duration"]), done
+    answer = curl("POST", OWN + "/run", {"command": "echo one; exit 4", "stream": True})
+    records = [json.loads(line) for line in answer.body.splitlines() if line.strip()]
+    assert records[0] == {"stream": "stdout", "data": "one\n"} and records[-1]["exit_code"] == 4 and len(records) == 2, records
+    assert ok(curl("GET", "/sandboxes")) == []
+
+
+def test_row_03_leases():
+    """A sandbox ends with the script that made it, with its connection, and goes on with a clock that is renewed."""
+    script = ('curl -sf --unix-socket "$0" -H "Stacygate-Lease: process=$$" -d {} http://localhost/api/v1/sandboxes; exit 1')
+    done = subprocess.run(["sh", "-c", script, G.socket], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    gone(json.loads(done.stdout)["id"])
+    gone(ok(curl("POST", "/sandboxes", {}, "-H", "Stacygate-Lease: connection"), 201)["id"])
+    # A lease is known to be over a moment after its sandbox is.
+    sg.wait_until(lambda: ok(curl("GET", OWN + "/leases")) == [], "both leases are over")
+    sandbox = ok(curl("POST", "/sandboxes", {}, "-H", "Stacygate-Lease: 90s"), 201)["id"]
+    assert [(x["sandbox"], x["kind"]) for x in ok(curl("GET", OWN + "/leases"))] == [(sandbox, "clock")]
+    renewed = ok(curl("PUT", f"{OWN}/leases/{sandbox}", {"lease": "1h"}))
+    assert abs(when(renewed["expires_at"]) - datetime.datetime.now().timestamp() - 3600) < 5, renewed
+    assert ok(curl("DELETE", f"{OWN}/leases/{sandbox}")) == {"status": "released"}
+    assert ok(curl("GET", OWN + "/leases")) == []
+    destroy(sandbox)
 
 
 def test_row_04_spawn_options():
@@ -163,6 +212,17 @@ def test_row_07_stream_options_and_end():
         assert all(set(r) == {"stream", "data"} for r in records), records
         text = "".join(r["data"] for r in records if r["stream"] == "stdout")
         assert text.startswith("1\n/app"), records
+
+
+def test_row_07_stream_exit_code():
+    """Whoever accepts it is told the exit code by the last line, and nobody else."""
+    with Sandbox() as s:
+        body = {"stream": True, "command": "echo one; exit 3"}
+        for accept, more in (("application/x-ndjson; exit=1", 1), ("application/x-ndjson", 0)):
+            answer = curl("POST", f"/sandboxes/{s}/exec", body, "-H", "Accept: " + accept)
+            records = [json.loads(line) for line in answer.body.splitlines() if line.strip()]
+            assert records[0] == {"stream": "stdout", "data": "one\n"} and len(records) == 1 + more, records
+            assert not more or (records[1]["exit_code"] == 3 and DURATION.match(records[1]["duration"])), records
 
 
 def test_row_08_write_with_mode():
@@ -232,10 +292,26 @@ def test_row_13_move_chmod_delete():
         assert "n" not in [e["name"] for e in ok(query(s, "/list", path="/workspace"))]
 
 
+def test_row_14_preview():
+    """The URL of a port is that of the sandbox's record, and a server started in the background answers there."""
+    with Sandbox() as s:
+        url = ok(curl("GET", f"{OWN}/sandboxes/{s}/preview/3000"))["url"]
+        assert url == f"http://3000-{s}.localhost", url
+        text = curl("GET", f"{OWN}/sandboxes/{s}/preview/3000", None, "-H", "Accept: text/plain")
+        assert text.body.decode().strip() == url and text.headers["content-type"].startswith("text/plain"), text.headers
+        write(s, "/app/server.js", "require('http').createServer((q, a) => a.end(q.method + ' ' + q.url)).listen(3000)")
+        assert run(s, "node /app/server.js &")["exit_code"] == 0
+        sg.wait_until(lambda: curl("GET", url + "/a?b=c").status == 200, "the server listens")
+        assert curl("GET", url + "/a?b=c").body == b"GET /a?b=c"
+    refused(curl("GET", url + "/"), 404, "NOT_FOUND")
+
+
 def test_row_15_templates():
     saved = ok(curl("POST", "/templates", {"name": "py", "image": "python:3.12", "memory_mb": 256, "vcpus": 2, "ttl": "1h",
                                            "metadata": {"team": "a"}}), 201)
     assert (saved["cpu_cores"], saved["vcpus"], saved["ttl_seconds"], saved["memory_mb"]) == (2, 2, 3600, 256), saved
+    again = ok(curl("POST", "/templates", {"name": "py", "image": "python:3.12", "memory_mb": 64, "ttl": "10m"}))
+    assert (again["memory_mb"], again["ttl_seconds"]) == (64, 600) and ok(curl("GET", "/templates/py"))["memory_mb"] == 64, again
     changed = ok(curl("PUT", "/templates/py", {"image": "python:3.13", "memory_mb": 128, "vcpus": 1, "ttl": "5m"}))
     assert changed["image"] == "python:3.13", changed
     assert ok(curl("GET", "/templates/py"))["memory_mb"] == 128

@@ -5,7 +5,7 @@ import re
 import stat
 
 from cache_lib import age, cached, said
-from owners_lib import Later, expect_error, headers_of, raw, read_all, run
+from owners_lib import Later, expect_error, headers_of, raw, read_all, run, subscribed
 from tls_lib import KEY, wait_for
 from vm_lib import API, cut, garbage, status
 
@@ -170,7 +170,9 @@ def test_no_cache():
 def test_purge():
     """DELETE /gateway/v1/cache drops templates and owners, says how many, and is for admin rules."""
     with cached(cache=LONG) as (server, g):
-        g.spawn("alice")
+        subscribed(server, g, "alice")
+        assert g.ask("admin", "DELETE", "/gateway/v1/cache").status == 200
+        assert g.api("alice", "GET", f"/sandboxes/{server.alive('alice')[0]}/logs").status == 200
         for name in ("alice", "bob"):
             g.read(name)
         before = g.counters()
@@ -219,7 +221,8 @@ def test_previews_ttl():
     """previews.ttl is how long a preview domain is remembered; with 0s the server is asked each time, and a purge drops it."""
     for cache, asked in (("{ previews: { ttl: 1h } }", 0), ("{ previews: { ttl: 0s } }", 2)):
         with cached(cache=cache) as (server, g):
-            sandbox = g.spawn("alice")
+            subscribed(server, g, "alice")
+            sandbox = server.alive("alice")[0]
             target = f"/gateway/v1/sandboxes/{sandbox}/preview/3000"
             assert g.ask("alice", target=target).status == 200
             mark = server.mark()

@@ -2,7 +2,7 @@
 """keep_alive of a rule: a sandbox in use is kept, by as little as that takes, and never against its owner's own word."""
 import json
 
-from owners_lib import expect_not_found, run, started
+from owners_lib import expect_not_found, run, started, subscribed
 from preview_lib import Front
 from preview_lib import Gateway as PreviewGateway
 from tls_lib import wait_for
@@ -31,6 +31,7 @@ def left(server, sandbox):
 def test_in_use():
     """A request gives a sandbox that is about to end the rule's time, in the caller's name; many at once cost no more than one."""
     with started(RULES) as (server, g):
+        subscribed(server, g, "alice")
         s = g.spawn("alice", ttl="5s")
         mark = server.mark()
         for _ in range(20):
@@ -46,6 +47,7 @@ def test_in_use():
 def test_again():
     """It is extended again when a quarter of the time has passed, as long as requests come."""
     with started({"alice": ["keep_alive: 2s"]}) as (server, g):
+        subscribed(server, g, "alice")
         s = g.spawn("alice", ttl="1s")
 
         def used_thrice():
@@ -58,6 +60,7 @@ def test_again():
 def test_never_shortens():
     """A sandbox with more time than that is looked at once and left as it is."""
     with started(RULES) as (server, g):
+        subscribed(server, g, "alice")
         s = g.spawn("alice", ttl="1h")
         before = server.records[s]["expires_at"]
         mark = server.mark()
@@ -73,6 +76,7 @@ def test_never_shortens():
 def test_owners_word():
     """Who extends a sandbox himself has his way, although it was about to be extended for less."""
     with started(RULES) as (server, g):
+        subscribed(server, g, "alice")
         s = g.spawn("alice", ttl="5s")
         with server.hold("GET", f"/sandboxes/{s}") as hold:
             use(g, "alice", s)
@@ -88,6 +92,7 @@ def test_owners_word():
 def test_slows_nothing():
     """The request that uses a sandbox waits neither for the look nor for the extend."""
     with started(RULES) as (server, g):
+        subscribed(server, g, "alice")
         s = g.spawn("alice", ttl="5s")
         with server.hold("GET", f"/sandboxes/{s}") as look:
             use(g, "alice", s)
@@ -102,6 +107,7 @@ def test_slows_nothing():
 def test_failure():
     """What fails is tried again when the next request comes, a second later at the earliest."""
     with started(RULES) as (server, g):
+        subscribed(server, g, "alice")
         s = g.spawn("alice", ttl="5s")
         with server.fault("POST", f"/sandboxes/{s}/extend", status(500)) as fault:
             use(g, "alice", s)
@@ -119,6 +125,7 @@ def test_failure():
 def test_others():
     """Nobody keeps another's sandbox: one that is not the caller's is neither extended nor looked at beyond the answer."""
     with started(RULES) as (server, g):
+        subscribed(server, g, "alice")
         s = g.spawn("alice", ttl="5s")
         mark = server.mark()
         for _ in range(5):
@@ -149,6 +156,7 @@ def test_no_isolation():
 def test_leased():
     """A sandbox under a lease is kept by that and by nothing else."""
     with started(RULES) as (server, g):
+        subscribed(server, g, "alice")
         s = g.spawn("alice", ttl="5s")
         assert g.ask("alice", "PUT", f"/gateway/v1/leases/{s}", None, {"Stacygate-Lease": "1h"}).status == 200
         mark = server.mark()
@@ -163,6 +171,7 @@ def test_leased():
 def test_destroyed():
     """A sandbox that its owner destroys is not looked at any more."""
     with started(RULES) as (server, g):
+        subscribed(server, g, "alice")
         s = g.spawn("alice", ttl="5s")
         with server.hold("GET", f"/sandboxes/{s}") as hold:
             use(g, "alice", s)
@@ -174,6 +183,7 @@ def test_destroyed():
 def test_off():
     """Unless written nothing of it happens."""
     with started() as (server, g):
+        subscribed(server, g, "alice")
         s = g.spawn("alice", ttl="5s")
         mark = server.mark()
         for _ in range(5):

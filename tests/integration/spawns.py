@@ -4,6 +4,7 @@ Spawns that may be repeated, and spawns whose answers are lost: whoever is kille
 the retry with his key gets the one sandbox, and what nobody wants is destroyed.
 """
 import json
+import random
 import re
 import signal
 import threading
@@ -478,6 +479,103 @@ def test_f35_tombstone_ends():
         g.crash()
         assert unclaimed(g)["restored"] == 0
         sock.close()
+
+
+def test_f35_bad_journal():
+    """F35: records that nobody has written so are passed over, or lead to nothing: above all no sandbox of others' is touched."""
+    with started({"alice": [], "root": ["admin: true"]}) as (server, g), lost(server, silent=True) as fault:
+        sock = send(g, key="k")
+        fault.wait()
+        lasting = server.add("bob")
+        g.process.kill()
+        g.process.wait()
+        sock.close()
+        record = next(json.loads(line.split(b" ", 3)[3]) for line in journal(g).splitlines() if b" put spawn/" in line)
+        key = next(json.loads(line.split(b" ", 3)[3]) for line in journal(g).splitlines() if b" put idem/" in line)
+        spoilt = [{**record, "state": "kept"}, {**record, "state": "kept", "id": "../x"}, {**record, "state": 7}, {**record, "user": ""},
+                  {**record, "sent": -1, "until": -(1 << 62)}, {**record, "sent": 1 << 62, "until": 1 << 62}, {**record, "keep_ms": -1},
+                  {**record, "upstream": ["main"]}, {**record, "credential": "other"}, [], None, {}]
+        lines = [f"put spawn/{i:08d}-0000-0000-0000-000000000000 {json.dumps(r)}" for i, r in enumerate(spoilt)]
+        lines += [f"put idem/{i} {json.dumps(r)}" for i, r in enumerate(
+            [{**key, "token": "short"}, {**key, "key": "a b"}, {**key, "user": ""}, {**key, "key": "l", "id": "/"}, {**key, "key": "m", "body": "zz"}, [], {}])]
+        lines += ["put spawn/short {}", "put spawn/ {}", "put idem/ {}", "put other/x y", "put spawn/%s {" % ("0" * 36)]
+        with open(g.path("state/journal"), "ab") as file:
+            for line in lines:
+                file.write(line_of(line.replace("%", "%25").encode()))
+        for _ in range(2):
+            g.log_file.close()
+            g.start()
+            assert unclaimed(g)["restored"] >= 1
+            wait_for("the list has been read", lambda: server.since(0, "GET", API + "/sandboxes"))
+            assert g.api("bob" if "bob" in g.rules else "root", "GET", "/sandboxes").status == 200
+            g.process.kill()
+            g.process.wait()
+        sandbox, = fault.store()
+        g.log_file.close()
+        g.start()
+        answer = spawn(g, key="k")
+        assert answer.status == 201 and answer.json()["id"] == sandbox, (answer, g.log()[-3000:])
+        assert lasting in server.alive() and not server.destroyed and not server.since(0, "DELETE")
+
+
+def store(fault):
+    if isinstance(fault, Lost):
+        fault.store()
+
+
+def answered(sock, mine, key):
+    """What the client got before the gateway was killed is his."""
+    try:
+        got = read_all(sock)
+    except ConnectionError:
+        return
+    if got.startswith(b"HTTP/1.1 201 "):
+        mine[key] = json.loads(got.split(b"\r\n\r\n", 1)[1])["id"]
+
+
+def test_f35_killed_at_random():
+    """F35: client, connection and gateway are killed again and again: each key has one sandbox, and there is no other."""
+    seed = random.randrange(1 << 32)
+    dice = random.Random(seed)
+    with started() as (server, g):
+        mine, sent = {}, 0
+        for n in range(30):
+            key = f"k{n}" if dice.random() < 0.7 else None
+            killed = dice.random() < 0.6
+            ways = [Lost]
+            if key or killed:  # without a key a client that has its answer before it is killed has a sandbox until its ttl
+                ways.append(lambda: cut(dice.choice(("before", "head", "behind head", "body"))))
+            if killed:  # else the answer is waited for until timeouts.spawn
+                ways.append(lambda: Lost(True))
+            how = dice.choice(ways)()
+            sent = len(posts(server))
+            with server.fault("POST", "/sandboxes", how) as fault:
+                sock = send(g, key=key)
+                if key is None or dice.random() < 0.8:
+                    fault.wait()
+                if (key or killed) and dice.random() < 0.5:
+                    store(fault)
+                if killed:
+                    g.crash()
+                    answered(sock, mine, f"answered {n}" if key is None else key)
+                else:
+                    sock.close()
+            later = Later(lambda: spawn(g, key=key)) if key else None  # pylint: disable=cell-var-from-loop
+            if later:
+                # It may have been sent just before the kill, and come to the server just now.
+                wait_for("the retry is answered", lambda f=fault, a=later: store(f) or a.answer)
+                answer = later.get()
+                assert answer.status == 201, (seed, n, answer, g.log()[-3000:])
+                assert mine.setdefault(key, answer.json()["id"]) == answer.json()["id"], (seed, n)
+            else:
+                store(fault)
+            wait_for(f"only what the keys have is left (seed {seed}, round {n})",
+                     lambda: sorted(server.alive("alice")) == sorted(mine.values()))
+            assert len(posts(server)) <= sent + 1, (seed, n)
+        for key, sandbox in mine.items():
+            if not key.startswith("answered"):
+                assert spawn(g, key=key).json()["id"] == sandbox, (seed, key)
+        wait_for("nothing is under way", lambda: own_spawns(g) == [])
 
 
 def test_f35_upstream_no_longer_configured():

@@ -83,7 +83,7 @@ Test(gateway_config, faults)
 		const char *place;
 		unsigned lines;
 	} rows[] = {
-		{"a: 1\n", "1:1: unknown key \"a\", expected one of: drain_timeout, host, listen, ", 1},
+		{"a: 1\n", "1:1: unknown key \"a\", expected one of: user, drain_timeout, host, listen, ", 1},
 		{"host: h\nhost: i\n", "2:1: key \"host\" is written twice, first in line 1", 1},
 		{"[host]: h\n", "1:1: a key must be a single word", 1},
 		{"host:\n", "1:6: host is missing or not a single value", 1},

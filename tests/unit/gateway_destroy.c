@@ -18,7 +18,8 @@
 #include "lib/scratch.h"
 #include "lib/wait.h"
 
-#define ANSWER(status, length, body) "HTTP/1.1 " status "\r\nContent-Length: " length "\r\nConnection: close\r\n\r\n" body
+#define ANSWER(status, length, body)                                                                                   \
+	"HTTP/1.1 " status "\r\nContent-Length: " length "\r\nConnection: close\r\n\r\n" body
 #define SANDBOX(id) "{\"id\":\"" id "\",\"state\":\"running\",\"metadata\":{\"stacygate.token\":\"t\"}}"
 
 static struct loop *loop;
@@ -277,7 +278,8 @@ static void round_of(struct poll *p)
 Test(gateway_list_poll, a_round)
 {
 	static const char *const answers[] = {
-		"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[" SANDBOX("sb-1") ", {\"no\":1}, " SANDBOX("sb-2") "]\n", NULL};
+		"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[" SANDBOX("sb-1") ", {\"no\":1}, " SANDBOX("sb-2") "]\n",
+		NULL};
 	struct poll p;
 
 	poll_new(&p, answers);

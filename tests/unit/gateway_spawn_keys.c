@@ -142,13 +142,14 @@ Test(gateway_spawn_keys, hash)
 		struct str route;
 		struct str body;
 	} all[] = {
-		{STR(""), STR("")},   {STR("t"), STR("")},   {STR(""), STR("t")},
+		{STR(""), STR("")},    {STR("t"), STR("")},   {STR(""), STR("t")},
 		{STR("t"), STR("{}")}, {STR(""), STR("t{}")}, {STR("t{"), STR("}")},
-		{STR(""), STR("{}")}, {STR(""), STR("{} ")}, {STR(""), STR("{\0")},
+		{STR(""), STR("{}")},  {STR(""), STR("{} ")}, {STR(""), STR("{\0")},
 	};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		cr_expect_eq(spawn_keys_hash(all[i].route, STR(""), all[i].body), spawn_keys_hash(all[i].route, STR(""), all[i].body));
+		cr_expect_eq(spawn_keys_hash(all[i].route, STR(""), all[i].body),
+			     spawn_keys_hash(all[i].route, STR(""), all[i].body));
 		for (size_t k = 0; k < i; k++)
 			cr_expect_neq(spawn_keys_hash(all[i].route, STR(""), all[i].body),
 				      spawn_keys_hash(all[k].route, STR(""), all[k].body), "%zu and %zu", i, k);

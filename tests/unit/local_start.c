@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/secret.h"
 #include "lib/scratch.h"
 #include "local/api_keys.h"
+#include "local/key_files.h"
 #include "local/options.h"
 
 /* --- options ---------------------------------------------------------------------------------------------------- */
@@ -47,6 +49,20 @@ Test(options, all)
 	cr_expect(o.verbose);
 }
 
+/* What its unit says. */
+Test(options, unit)
+{
+	char line[] = "--listen unix:/run/s --state /var/x --keys /var/k --group root";
+	char plain[] = "--listen unix:/run/s --state /var/x";
+	struct options o;
+
+	cr_assert_eq(read_line(line, &o), OPTIONS_OK);
+	cr_expect_str_eq(o.keys_dir, "/var/k");
+	cr_expect_eq(o.group, 0);
+	cr_assert_eq(read_line(plain, &o), OPTIONS_OK);
+	cr_expect(!o.keys_dir && o.group == (gid_t)-1);
+}
+
 /* Everything else is a usage error: addresses that are not loopback, missing or relative paths, stray words. */
 Test(options, bad)
 {
@@ -64,6 +80,10 @@ Test(options, bad)
 		"--listen unix:/s --state /x --life-fd x",
 		"--listen unix:/s --state /x stray",
 		"--listen unix:/s --state /x --unknown",
+		"--listen unix:/s --state /x --keys keys",
+		"--listen unix:/s --state /x --keys /k --api-key-file /a",
+		"--listen unix:/s --state /x --keys /k --admin-api-key-file /a",
+		"--listen unix:/s --state /x --group no-such-group",
 		"--listen "
 		"unix:/"
 		"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
@@ -177,5 +197,65 @@ Test(api_keys, admit)
 	cr_expect(api_keys_admit(&keys, absent, STR("a")));
 	cr_expect(api_keys_admit(&keys, STR("k"), absent));
 	cr_expect(api_keys_admit(&keys, STR("bad"), STR("a")));
+	api_keys_fini(&keys);
+}
+
+/* --- kept keys -------------------------------------------------------------------------------------------------- */
+
+TestSuite(key_files, .init = make_scratch, .fini = drop_scratch);
+
+static mode_t mode_of(const char *name)
+{
+	struct stat st;
+
+	cr_assert_eq(lstat(scratch_path(&scratch, "%s", name), &st), 0, "%s", name);
+	return st.st_mode & 07777;
+}
+
+/* Missing keys are made, those that are there are kept, and both are laid beside the socket: nobody else may read them. */
+Test(key_files, kept)
+{
+	struct api_keys first = {0}, second = {0}, beside = {0};
+	char why[300] = "";
+	char dir[300], socket[300];
+
+	snprintf(dir, sizeof(dir), "%s", scratch_path(&scratch, "keys"));
+	snprintf(socket, sizeof(socket), "%s", scratch_path(&scratch, "run/api.sock"));
+	cr_assert_eq(mkdir(dir, 0700), 0);
+	cr_assert_eq(mkdir(scratch_path(&scratch, "run"), 0700), 0);
+	cr_assert_eq(key_files_keep(dir, (gid_t)-1, &first, why, sizeof(why)), 0, "%s", why);
+	cr_expect(!secret_same(first.ordinary, first.admin));
+	cr_expect_eq(mode_of("keys/api.key"), 0600);
+	cr_assert_eq(unlink(scratch_path(&scratch, "keys/admin.key")), 0);
+	cr_assert_eq(key_files_keep(dir, getegid(), &second, why, sizeof(why)), 0, "%s", why);
+	cr_expect(secret_same(first.ordinary, second.ordinary));
+	cr_expect(!secret_same(first.admin, second.admin));
+	cr_expect_eq(mode_of("keys/admin.key"), 0640);
+	cr_assert_eq(key_files_lay_beside(socket, getegid(), &second, why, sizeof(why)), 0, "%s", why);
+	cr_expect_eq(mode_of("run/api.key"), 0640);
+	cr_assert_eq(api_keys_read(scratch_path(&scratch, "run/api.key"), &beside.ordinary, why, sizeof(why)), 0);
+	cr_assert_eq(api_keys_read(scratch_path(&scratch, "run/admin.key"), &beside.admin, why, sizeof(why)), 0);
+	cr_expect(secret_same(beside.ordinary, second.ordinary) && secret_same(beside.admin, second.admin));
+	cr_expect_eq(access(scratch_path(&scratch, "run/.api.key.new"), F_OK), -1);
+	api_keys_fini(&first);
+	api_keys_fini(&second);
+	api_keys_fini(&beside);
+}
+
+/* A directory that is not there, and a file that holds no key, are said. */
+Test(key_files, faulty)
+{
+	struct api_keys keys = {0};
+	char why[300] = "";
+	char path[300];
+
+	snprintf(path, sizeof(path), "%s", scratch_path(&scratch, "nowhere"));
+	cr_expect_eq(key_files_keep(path, (gid_t)-1, &keys, why, sizeof(why)), -ENOENT);
+	cr_expect(strstr(why, "nowhere"), "%s", why);
+	api_keys_fini(&keys);
+	scratch_text(&scratch, "api.key", 0600, "");
+	snprintf(path, sizeof(path), "%s", scratch_path(&scratch, "."));
+	cr_expect_eq(key_files_keep(path, (gid_t)-1, &keys, why, sizeof(why)), -EINVAL);
+	cr_expect(strstr(why, "is empty"), "%s", why);
 	api_keys_fini(&keys);
 }

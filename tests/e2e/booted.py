@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+The packaged units under a real systemd as process 1, in a container (systemd-nspawn) of a Debian tree: what booted_driver.py
+tests. It runs where a tree is, $SG_BOOT_TREE or /var/tmp/stacygate-boot-tree, which the long form of the tests makes by debootstrap;
+the tree itself stays as it is.
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+SRC = os.environ["SG_SRCDIR"]
+BUILD = os.environ["SG_BUILDDIR"]
+LONG = os.environ.get("SG_LONG") == "1"
+TREE = os.environ.get("SG_BOOT_TREE") or "/var/tmp/stacygate-boot-tree"
+PACKAGES = ["systemd", "systemd-sysv", "dbus", "bubblewrap", "curl", "python3", "nodejs", "passwd", "util-linux", "procps"]
+TIMEOUT = 900
+
+
+def skip(why):
+    print(f"SKIPPED: {why}")
+    sys.exit(77)
+
+
+def run(*words, **more):
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "DESTDIR")}
+    done = subprocess.run(words, capture_output=True, text=True, env=env, check=False, **more)
+    if done.returncode:
+        print(done.stdout[-4000:], done.stderr[-4000:])
+        sys.exit(f"{' '.join(words)}: {done.returncode}")
+
+
+def has_tree():
+    return os.path.exists(f"{TREE}/usr/lib/systemd/systemd")
+
+
+def library_packages(stage):
+    """Those of the libraries that our programs are linked with."""
+    found = set()
+    for program in ("usr/sbin/stacygated", "usr/libexec/stacygate-local"):
+        for path in re.findall(r"=> (/\S+)", subprocess.run(["ldd", f"{stage}/{program}"], capture_output=True, text=True, check=True).stdout):
+            for name in (path, "/usr" + path, path.removeprefix("/usr")):
+                owner = subprocess.run(["dpkg-query", "-S", name], capture_output=True, text=True, check=False).stdout
+                found |= set(re.findall(r"^([a-z0-9.+-]+)(?::\w+)?: ", owner, re.M))
+    return sorted(found)
+
+
+def make_tree(stage):
+    with open("/etc/os-release", encoding="utf-8") as file:
+        suite = re.search(r"VERSION_CODENAME=(\w+)", file.read()).group(1)
+    print(f"making {TREE} of {suite}", flush=True)
+    shutil.rmtree(TREE + ".new", ignore_errors=True)
+    run("debootstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES + library_packages(stage)), suite, TREE + ".new")
+    os.rename(TREE + ".new", TREE)
+
+
+def install(stage):
+    """The release build, as a package would hold it."""
+    where = os.path.join(BUILD, "long-boot")
+    os.makedirs(where, exist_ok=True)
+    if not os.path.exists(where + "/config.status"):
+        run(os.path.abspath(SRC + "/configure"), "--prefix=/usr", "--sysconfdir=/etc", "--libexecdir=/usr/libexec", "CFLAGS=-g -O2", cwd=where)
+    run("make", "-j2", "programs", cwd=where)
+    run("make", "install", "DESTDIR=" + stage, cwd=where)
+
+
+CGROUPS = "/sys/fs/cgroup"
+
+
+def own_cgroup():
+    """
+    A control group below which the tree has its own. It must be of the unified hierarchy: in the old one a systemd in a container
+    does not hear that a unit's group has become empty, and waits for TimeoutStopSec at each crash.
+    """
+    if not os.path.exists(CGROUPS + "/cgroup.procs"):
+        run("mount", "-t", "cgroup2", "cgroup2", CGROUPS)
+    group = f"{CGROUPS}/sg-boot-{os.getpid()}"
+    os.mkdir(group)
+    with open(group + "/cgroup.procs", "w", encoding="ascii") as file:
+        file.write(str(os.getpid()))
+    return group
+
+
+def leave_cgroup(group):
+    with open(CGROUPS + "/cgroup.procs", "w", encoding="ascii") as file:
+        file.write(str(os.getpid()))
+    for folder, _, _ in os.walk(group, topdown=False):
+        for _ in range(50):
+            try:
+                os.rmdir(folder)
+                break
+            except OSError:
+                time.sleep(0.1)  # its last process is being reaped
+
+
+def boot(work):
+    """In a mount namespace of its own, so that nothing stays mounted."""
+    for name in ("upper", "work", "merged", "test"):
+        os.makedirs(f"{work}/{name}", exist_ok=True)
+    run("mount", "-t", "tmpfs", "tmpfs", f"{work}/upper")
+    os.makedirs(f"{work}/upper/u")
+    os.makedirs(f"{work}/upper/w")
+    run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={work}/stage:{TREE},upperdir={work}/upper/u,workdir={work}/upper/w",
+        f"{work}/merged")
+    shutil.copy(SRC + "/tests/e2e/booted_driver.py", work + "/test/booted_driver.py")
+    unit = ("[Unit]\nAfter=multi-user.target\nSuccessAction=poweroff-force\nFailureAction=poweroff-force\n[Service]\nType=oneshot\n"
+            "ExecStart=/bin/sh -c 'python3 -u /sgtest/booted_driver.py >/sgtest/result 2>&1'\n")
+    units = f"{work}/merged/etc/systemd/system"
+    with open(f"{units}/sgtest.service", "w", encoding="utf-8") as file:
+        file.write(unit)
+    os.makedirs(f"{units}/multi-user.target.wants", exist_ok=True)
+    os.symlink("../sgtest.service", f"{units}/multi-user.target.wants/sgtest.service")
+    env = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1"}
+    group = own_cgroup()
+    with open(f"{work}/console", "wb") as console:
+        booted = subprocess.Popen(["systemd-nspawn", "-q", "-D", f"{work}/merged", "-b", "--register=no", "--keep-unit", "--private-network",
+                                   f"--bind={work}/test:/sgtest", "--machine=sgtest" + str(os.getpid())], stdin=subprocess.DEVNULL,
+                                  stdout=console, stderr=console, env=env)
+        try:
+            booted.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            booted.terminate()
+            booted.wait(60)
+        finally:
+            leave_cgroup(group)
+
+
+def main():
+    if os.getuid():
+        skip("only root can boot a tree")
+    if not shutil.which("systemd-nspawn"):
+        skip("systemd-nspawn is not installed (Debian: systemd-container)")
+    if "--inside" not in sys.argv:
+        if not has_tree() and not LONG:
+            skip(f"there is no tree to boot at {TREE}; `make check-long` makes one, or set SG_BOOT_TREE")
+        if not has_tree() and not shutil.which("debootstrap"):
+            skip("debootstrap is not installed")
+        with tempfile.TemporaryDirectory(prefix="sg-boot.", dir="/var/tmp") as work:
+            os.chmod(work, 0o755)
+            install(work + "/stage")
+            if not has_tree():
+                make_tree(work + "/stage")
+            inside = subprocess.run(["unshare", "--mount", "--propagation", "private", sys.executable, os.path.abspath(__file__), "--inside", work],
+                                    check=False)
+            try:
+                with open(work + "/test/result", encoding="utf-8", errors="replace") as file:
+                    result = file.read()
+            except OSError:
+                with open(work + "/console", encoding="utf-8", errors="replace") as file:
+                    print(file.read()[-8000:])
+                sys.exit("the tree did not boot")
+        print(result)
+        summary = re.search(r"^(\d+) passed, (\d+) failed$", result, re.M)
+        sys.exit(0 if inside.returncode == 0 and summary and int(summary.group(1)) and summary.group(2) == "0" else 1)
+    boot(sys.argv[-1])
+
+
+main()

@@ -1,0 +1,464 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs in the booted tree, as root, with a systemd as process 1: the packaged units as an administrator uses them."""
+import http.client
+import json
+import os
+import pwd
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+SOCKET = "/run/stacygate/stacygate.sock"
+CONFIG = "/etc/stacygate/stacygate.yaml"
+DROP_INS = "/run/systemd/system/stacygated.service.d"
+KEY = "SEKRET-booted-key"
+DEADLINE = 60.0
+
+
+class Skip(Exception):
+    """What this tree or kernel does not allow."""
+
+
+def run(*words, check=True, **more):
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, **more)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(words)}: {done.returncode} {done.stdout} {done.stderr}")
+    return done.stdout.strip()
+
+
+def show(unit, *names):
+    out = dict(line.split("=", 1) for line in run("systemctl", "show", unit, *("-p" + n for n in names)).splitlines())
+    return [out[n] for n in names]
+
+
+def wait_for(what, holds, seconds=DEADLINE):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = holds()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {seconds} s: {what}; {log()[-3000:]}")
+
+
+def log(unit="stacygated.service"):
+    return run("journalctl", "-u", unit, "-o", "cat", "--no-pager", check=False)
+
+
+def is_active():
+    return show("stacygated.service", "ActiveState", "SubState") == ["active", "running"]
+
+
+class Connection(http.client.HTTPConnection):
+    def __init__(self, address=SOCKET):
+        super().__init__("localhost", timeout=DEADLINE)
+        self.address = address
+
+    def connect(self):
+        if isinstance(self.address, str):
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(DEADLINE)
+            self.sock.connect(self.address)
+        else:
+            self.sock = socket.create_connection(self.address, DEADLINE)
+
+
+def ask(target, method="GET", body=None, address=SOCKET):
+    connection = Connection(address)
+    connection.request(method, target, body)
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    return answer.status, data
+
+
+def as_user(name, target, method="GET", body=None):
+    """The same as somebody else."""
+    script = (f"import sys; sys.path.insert(0, '/sgtest'); import booted_driver as d; s, b = d.ask({target!r}, {method!r}, {body!r});"
+              "print(s); print(b.decode())")
+    user = pwd.getpwnam(name)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, user=user.pw_uid,
+                          group=user.pw_gid, extra_groups=os.getgrouplist(name, user.pw_gid), cwd="/")
+    if done.returncode:
+        raise OSError(done.stderr.strip().splitlines()[-1])
+    status, _, text = done.stdout.partition("\n")
+    return int(status), text
+
+
+def pid():
+    return int(show("stacygated.service", "MainPID")[0])
+
+
+def running():
+    """Its process, or nothing."""
+    state, sub, main_pid = show("stacygated.service", "ActiveState", "SubState", "MainPID")
+    return int(main_pid) if (state, sub) == ("active", "running") else 0
+
+
+def drop_in(name, text):
+    os.makedirs(DROP_INS, exist_ok=True)
+    with open(f"{DROP_INS}/{name}.conf", "w", encoding="utf-8") as file:
+        file.write(text)
+    run("systemctl", "daemon-reload")
+
+
+def no_drop_in(name):
+    os.unlink(f"{DROP_INS}/{name}.conf")
+    run("systemctl", "daemon-reload")
+
+
+def restart():
+    run("systemctl", "reset-failed", "stacygated.service", check=False)
+    run("systemctl", "restart", "stacygated.service")
+
+
+class Configuration:
+    """Other contents while it lasts."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __enter__(self):
+        with open(CONFIG, encoding="utf-8") as file:
+            self.before = file.read()
+        with open(CONFIG, "w", encoding="utf-8") as file:
+            file.write(self.text)
+
+    def __exit__(self, *_):
+        with open(CONFIG, "w", encoding="utf-8") as file:
+            file.write(self.before)
+        restart()
+
+
+class Load:
+    """Clients all the time; `refused` are those that found nobody."""
+
+    def __init__(self, pause=0.02, threads=1):
+        self.over, self.done, self.lost, self.refused = threading.Event(), 0, 0, []
+        self.pause = pause
+        self.threads = [threading.Thread(target=self.client) for _ in range(threads)]
+
+    def client(self):
+        while not self.over.wait(self.pause):
+            try:
+                if ask("/gateway/v1/health")[0] == 200:
+                    self.done += 1
+            except (ConnectionRefusedError, FileNotFoundError) as fault:
+                self.refused.append(repr(fault))
+            except (OSError, http.client.HTTPException):
+                self.lost += 1
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for t in self.threads:
+            t.join()
+
+
+# --- tests ------------------------------------------------------------------------------------------------------------
+
+def test_a_connection_starts_the_service():
+    assert show("stacygated.service", "ActiveState") == ["inactive"]
+    status, body = ask("/gateway/v1/whoami")
+    who = json.loads(body)
+    assert status == 200 and who["uid"] == 0 and who["rule"] == "root" and who["listener"] == "host", body
+    assert is_active()
+    user, text = show("stacygated.service", "User", "StatusText")
+    assert user == "stacygate" and text.startswith("serving"), text
+    with open(f"/proc/{pid()}/status", encoding="ascii") as file:
+        status = file.read()
+    assert f"Uid:\t{pwd.getpwnam('stacygate').pw_uid}\t" in status and "CapEff:\t0000000000000000" in status, status
+    assert re.search(r"^Seccomp:\t2$", status, re.M) and re.search(r"^NoNewPrivs:\t1$", status, re.M), status
+
+
+def test_members_of_the_group_and_nobody_else():
+    status, text = as_user("alice", "/gateway/v1/whoami")
+    assert status == 200 and json.loads(text)["uid"] == pwd.getpwnam("alice").pw_uid and json.loads(text)["rule"] == "users", text
+    try:
+        as_user("mallory", "/gateway/v1/whoami")
+        raise AssertionError("who is not in the group may connect")
+    except OSError as fault:
+        assert "Permission denied" in str(fault), fault
+
+
+def test_sandboxes_of_the_local_unit():
+    status, text = as_user("alice", "/api/v1/sandboxes", "POST", '{"image":"node:20","ttl":"5m"}')
+    if status != 201:
+        probe = subprocess.run(["setpriv", "--reuid", "65533", "--regid", "65533", "--clear-groups", "bwrap", "--unshare-all", "--ro-bind",
+                                "/", "/", "--proc", "/proc", "--dev", "/dev", "true"], capture_output=True, text=True, check=False)
+        if probe.returncode:
+            raise Skip(f"this container refuses what bubblewrap needs: {probe.stderr.strip()}")
+    assert status == 201, (status, text, log("stacygate-local.service")[-3000:])
+    sandbox = json.loads(text)["id"]
+    status, text = as_user("alice", f"/api/v1/sandboxes/{sandbox}/exec", "POST", '{"command":"echo in; cat /proc/self/uid_map"}')
+    assert status == 200 and json.loads(text)["stdout"].startswith("in\n"), text
+    with open("/var/lib/stacygate-local/api.key", encoding="ascii") as file:
+        key = file.read().strip()
+    stat = os.stat("/var/lib/stacygate-local/api.key")
+    assert (stat.st_mode & 0o777, stat.st_uid, stat.st_gid) == (0o640, 0, pwd.getpwnam("stacygate").pw_gid), stat
+    assert key not in log() and key not in log("stacygate-local.service")
+    status, _ = as_user("alice", f"/api/v1/sandboxes/{sandbox}", "DELETE")
+    assert status == 200
+
+
+def test_reload():
+    run("systemctl", "reload", "stacygated.service")
+    wait_for("it is read again", lambda: "configuration 2 is in force" in log())
+    assert is_active()
+
+
+def test_l6_crashes():
+    """Killed 20 times under a client that comes 50 times a second: none is refused, systemd starts it each time."""
+    before = int(show("stacygated.service", "NRestarts")[0])
+    with Load() as load:
+        for i in range(20):
+            done = load.done
+            wait_for("clients are served", lambda: load.done > done + 3)
+            os.kill(wait_for("it runs", running), signal.SIGKILL)
+            wait_for("it is started again", lambda: int(show("stacygated.service", "NRestarts")[0]) == before + i + 1 and is_active())
+        done = load.done
+        wait_for("clients are served", lambda: load.done > done + 3)
+    assert not load.refused, load.refused[:5]
+    # A kill costs at most what it had accepted.
+    assert load.lost <= 20, load.lost
+
+
+def test_l7_a_burst_of_crashes():
+    with Load() as load:
+        begin = time.monotonic()
+        killed = 0
+        while killed < 10:
+            try:
+                os.kill(wait_for("it runs", running), signal.SIGKILL)
+                killed += 1
+            except ProcessLookupError:
+                continue  # systemd has not seen the last one yet
+        took = time.monotonic() - begin
+        wait_for("it is well again", is_active)
+        done = load.done
+        wait_for("clients are served", lambda: load.done > done + 3)
+    assert not load.refused, load.refused[:5]
+    assert show("stacygated.socket", "ActiveState") == ["active"]
+    print(f"    10 kills in {took:.1f} s")
+
+
+def test_l8_watchdog():
+    drop_in("watchdog", "[Service]\nWatchdogSec=2s\n")
+    restart()
+    stopped = wait_for("it runs", running)
+    before = int(show("stacygated.service", "NRestarts")[0])
+    # A loop that turns is left alone for longer than that.
+    time.sleep(4)
+    assert pid() == stopped and int(show("stacygated.service", "NRestarts")[0]) == before
+    os.kill(stopped, signal.SIGSTOP)
+    wait_for("it is aborted and started again", lambda: is_active() and pid() not in (0, stopped))
+    assert "watchdog" in run("journalctl", "-u", "stacygated.service", "-o", "cat", "--no-pager").lower()
+    assert ask("/gateway/v1/health")[0] == 200
+    no_drop_in("watchdog")
+    restart()
+
+
+def test_id4_private_users():
+    drop_in("users", "[Service]\nPrivateUsers=yes\nRestart=no\n")
+    run("systemctl", "restart", "stacygated.service", check=False)
+    wait_for("it has failed", lambda: show("stacygated.service", "ActiveState") == ["failed"])
+    assert show("stacygated.service", "ExecMainStatus") == ["3"] and "PrivateUsers=no" in log()
+    no_drop_in("users")
+    restart()
+    assert is_active()
+
+
+UNIT_RULE = """listen: [{{ path: {socket}, name: host, mode: "0660" }}]
+clients:
+  - {{ name: root, match: {{ uid: 0 }}, upstream: local, admin: true }}
+  - {{ name: unit, match: {{ {match} }}, upstream: local }}
+"""
+
+
+def test_identity_conf():
+    """What a rule asks for is refused, and the error names the drop-in with which it works."""
+    with open("/usr/share/stacygate/identity.conf", encoding="utf-8") as file:
+        text = file.read()
+    for match, more in (("unit: asks.service", text), ("exe: [/usr/bin/curl]", re.sub(r"^#(?=[A-Z]\w+=)", "", text, flags=re.M))):
+        with Configuration(UNIT_RULE.format(socket=SOCKET, match=match)):
+            drop_in("once", "[Service]\nRestart=no\n")
+            run("systemctl", "restart", "stacygated.service", check=False)
+            wait_for("it has failed", lambda: show("stacygated.service", "ActiveState") == ["failed"])
+            assert "/usr/share/stacygate/identity.conf" in log()
+            drop_in("identity", more)
+            no_drop_in("once")
+            restart()
+            assert is_active(), log()[-2000:]
+            name = "asks" if match.startswith("unit") else "curls"
+            answer = run("systemd-run", "--wait", "--pipe", "--quiet", f"--unit={name}", "--uid=alice", "-p", "SupplementaryGroups=stacygate",
+                         "curl", "-sS", "--unix-socket", SOCKET, "http://localhost/gateway/v1/whoami")
+            where = run("systemd-run", "--wait", "--pipe", "--quiet", f"--unit={name}", "cat", "/proc/self/cgroup")
+            no_drop_in("identity")
+            if name == "asks" and "name=systemd:/\n" in where:
+                # The host mounts the old hierarchy beside the one that this systemd uses, so no process is seen in a unit there.
+                print("    SKIPPED: that the rule by unit matches: this container shows /proc/PID/cgroup of two hierarchies")
+                continue
+            assert json.loads(answer).get("rule") == "unit", (answer, where)
+
+
+def test_x4_credentials():
+    """A key that only root can read on disk; nobody else sees it in the process or in systemd's copy."""
+    os.makedirs("/etc/credstore", mode=0o700, exist_ok=True)
+    with open(os.open("/etc/credstore/stacygate.api-key", os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+        file.write(KEY + "\n")
+    with Configuration("""upstreams: { main: { url: "http://127.0.0.1:9" } }
+credentials: { team: { api_key: { systemd: api-key } } }
+clients:
+  - { name: root, match: { uid: 0 }, upstream: main, credential: team, admin: true }
+"""):
+        restart()
+        assert is_active(), log()[-2000:]
+        # The descriptor's name is the listener's where the file names none.
+        status, body = ask("/gateway/v1/whoami")
+        assert status == 200 and json.loads(body)["listener"] == "host", body
+        status, body = ask("/gateway/v1/ready")
+        assert b"credential" not in body, body
+        with open(f"/proc/{pid()}/environ", "rb") as file:
+            environ = file.read()
+        directory = re.search(rb"CREDENTIALS_DIRECTORY=([^\0]+)", environ).group(1).decode()
+        assert KEY.encode() not in environ
+        script = f"import os; os.setgroups([]); os.setgid({pwd.getpwnam('mallory').pw_gid}); os.setuid({pwd.getpwnam('mallory').pw_uid})\n"
+        for path in (f"{directory}/api-key", f"/proc/{pid()}/environ", f"/proc/{pid()}/mem"):
+            done = subprocess.run([sys.executable, "-c", script + f"open({path!r}, 'rb').read(1)"], capture_output=True, text=True, check=False)
+            assert "PermissionError" in done.stderr, (path, done.stderr)
+        # The daemon's own uid may not look into it either.
+        user = pwd.getpwnam("stacygate")
+        for path in (f"/proc/{pid()}/environ", f"/proc/{pid()}/mem"):
+            done = subprocess.run([sys.executable, "-c", f"open({path!r}, 'rb').read(1)"], capture_output=True, text=True, check=False,
+                                  user=user.pw_uid, group=user.pw_gid, extra_groups=[])
+            assert "PermissionError" in done.stderr, (path, done.stderr)
+        assert KEY not in log()
+    os.unlink("/etc/credstore/stacygate.api-key")
+
+
+def test_loopback_port_is_held_while_stopped():
+    os.makedirs("/run/systemd/system/stacygated.socket.d", exist_ok=True)
+    with open("/run/systemd/system/stacygated.socket.d/tcp.conf", "w", encoding="utf-8") as file:
+        file.write("[Socket]\nListenStream=127.0.0.1:7423\nListenStream=[::1]:7423\n")
+    run("systemctl", "daemon-reload")
+    with Configuration(f"""listen:
+  - {{ path: {SOCKET}, name: host, mode: "0660" }}
+  - {{ tcp: 127.0.0.1:7423, name: web }}
+clients:
+  - {{ name: root, match: {{ uid: 0, listener: [host, web] }}, upstream: local, admin: true }}
+"""):
+        run("systemctl", "stop", "stacygated.service", "stacygated.socket")
+        run("systemctl", "start", "stacygated.socket")
+        for host in ("127.0.0.1", "::1"):
+            status, body = ask("/gateway/v1/whoami", address=(host, 7423))
+            assert status == 200 and json.loads(body)["listener"] == "web", body
+        run("systemctl", "stop", "stacygated.service")
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.socket(family) as squatter:
+                try:
+                    squatter.bind((host, 7423))
+                    raise AssertionError(f"{host} can be taken while the service is stopped")
+                except OSError as fault:
+                    assert "in use" in str(fault), fault
+    os.unlink("/run/systemd/system/stacygated.socket.d/tcp.conf")
+    run("systemctl", "daemon-reload")
+    run("systemctl", "stop", "stacygated.service", "stacygated.socket")
+    run("systemctl", "start", "stacygated.socket")
+    assert ask("/gateway/v1/health")[0] == 200
+
+
+def test_l15_another_program_under_load():
+    """What an upgrade does: the program is replaced, the service restarted; clients wait a moment, none is refused."""
+    with Load(threads=4) as load:
+        for _ in range(5):
+            done = load.done
+            wait_for("clients are served", lambda: load.done > done + 10)
+            run("cp", "/usr/sbin/stacygated", "/usr/sbin/stacygated.new")
+            os.rename("/usr/sbin/stacygated.new", "/usr/sbin/stacygated")
+            restart()
+        done = load.done
+        wait_for("clients are served", lambda: load.done > done + 10)
+    assert not load.refused, load.refused[:5]
+
+
+def test_a_restart_keeps_idle_connections():
+    """They wait in systemd's store; a stop for good closes them."""
+    idle = [Connection() for _ in range(150)]
+
+    def ask_all():
+        for c in idle:
+            c.request("GET", "/gateway/v1/health")
+            assert c.getresponse().read() and c.sock, "closed"
+    ask_all()
+    for _ in range(3):
+        before = pid()
+        restart()
+        assert pid() != before
+        ask_all()
+    wait_for("systemd keeps no copies", lambda: show("stacygated.service", "NFileDescriptorStore") == ["0"])
+    run("systemctl", "stop", "stacygated.service")
+    for c in idle:
+        c.sock.settimeout(DEADLINE)
+        assert c.sock.recv(1) == b""
+        c.close()
+    run("systemctl", "start", "stacygated.service")
+
+
+def test_exposure_of_the_running_service():
+    output = run("systemd-analyze", "security", "--no-pager", "stacygated.service")
+    figure = float(re.search(r"Overall exposure level for \S+: ([0-9.]+)", output).group(1))
+    print(f"    exposure {figure}")
+    assert figure <= 1.4, output
+
+
+def test_stop_keeps_the_socket():
+    run("systemctl", "stop", "stacygated.service")
+    assert os.path.exists(SOCKET) and show("stacygated.socket", "SubState") == ["listening"]
+    assert ask("/gateway/v1/health")[0] == 200
+    run("systemctl", "stop", "stacygated.service", "stacygated.socket")
+    assert not os.path.exists(SOCKET)
+    code = show("stacygated.service", "Result", "ExecMainStatus")
+    assert code == ["success", "0"], code
+
+
+def prepare():
+    run("systemd-sysusers")
+    run("systemd-tmpfiles", "--create")
+    for name, groups in (("alice", ["-G", "stacygate"]), ("mallory", [])):
+        run("useradd", "-m", *groups, name)
+    run("systemctl", "daemon-reload")
+    run("systemctl", "start", "stacygated.socket")
+
+
+def main():
+    passed = failed = 0
+    prepare()
+    for name, test in list(globals().items()):
+        if not name.startswith("test_"):
+            continue
+        begin = time.monotonic()
+        try:
+            test()
+        except Skip as why:
+            print(f"SKIPPED: {name}: {why}", flush=True)
+        except Exception:
+            traceback.print_exc(file=sys.stdout)
+            print(f"FAIL: {name}\n{log()[-4000:]}", flush=True)
+            failed += 1
+        else:
+            passed += 1
+            print(f"ok: {name} ({time.monotonic() - begin:.1f} s)", flush=True)
+    print(f"{passed} passed, {failed} failed", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,10 +3,11 @@
 asked is told which."""
 import json
 import os
+import signal
 import subprocess
 import threading
 
-from owners_lib import Events, Later, expect_error, headers_of, raw, run, started
+from owners_lib import Events, Later, expect_error, headers_of, raw, read_all, run, started
 from tls_lib import BUILD, KEY, wait_for
 
 RELOAD = "/gateway/v1/reload"
@@ -212,6 +213,20 @@ def test_who_does_not_wait():
             raw(g, "root", f"POST {RELOAD} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).close()
         before = config_of(g)["generation"]
         assert reload(g).json()["generation"] > before
+
+
+def test_while_it_stops():
+    """A reload whose request is read to its end while the daemon drains changes nothing, and is told so."""
+    with started(RULES, drain="20s") as (_, g):
+        sock = raw(g, "root", f"POST {RELOAD} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{".encode())
+        wait_for("its head is read", lambda: "head -> body" in g.log())
+        g.process.send_signal(signal.SIGTERM)
+        wait_for("it drains", lambda: "running -> draining" in g.log())
+        sock.sendall(b"}")
+        answer = read_all(sock)
+        assert answer.startswith(b"HTTP/1.1 503 ") and b"Retry-After: " in answer and b"Connection: close" in answer, answer
+        assert b'{"code":"UNAVAILABLE","message":"the daemon is stopping"}' in answer, answer
+        assert "reloaded: " not in g.log() and "reload failed" not in g.log()
 
 
 def test_bodies():

@@ -305,13 +305,14 @@ CHECKS = (
                                            (".It Fl -workdir Ar dir\n", ""), (".It Fl -json\n", ".It Fl -yaml\n"), ("Cm get\n", "Cm got\n"),
                                            (".Op Fl -json\n.Op Fl -help\n.Ar id : Ns Ar path local", ".Op Fl -help\n.Ar id : Ns Ar path local"),
                                            (".It Fl V , -version\n", ""))),
-    (route_faults, "stacygated.8", ((".It Cm PUT /gateway/v1/leases/{id}\n", ""), ("GET /gateway/v1/ready", "GET /gateway/v1/readyz"))),
+    (route_faults, "stacygated.8", ((".It Cm PUT /gateway/v1/leases/{id}\n", ""), (".It Cm GET /gateway/v1/metrics\n", ""), ("GET /gateway/v1/ready", "GET /gateway/v1/readyz"))),
     (code_faults, "stacygated.8", ((".It Cm 409 CONFLICT\n", ""), (".It Cm 417 BAD_REQUEST\n", ""), ("504 UPSTREAM_TIMEOUT", "504 TIMEOUT"))),
     (header_faults, "stacygated.8", ((".It Cm Age\n", ""), (".It Cm Stacygate-Lease\n", ".It Cm Stacygate-Leash\n"), (".It Cm Stacygate-Undestroyed\n", ""))),
     (signal_faults, "stacygated.8", ((".It Dv SIGUSR1\n", ".It Dv SIGUSR2\n"), (".It Dv SIGHUP\n", ""), (" , Dv SIGINT", ""))),
     (daemon_variable_faults, "stacygated.8", ((".It Ev STATE_DIRECTORY\n", ""), (".It Ev HOME\n", ".It Ev HOUSE\n"))),
     (client_variable_faults, "stacygate.1", ((".It Ev TMPDIR\n", ""), (".It Ev STACYGATE_SOCKET\n", ".It Ev SOCKET\n"))),
-    (metric_faults, "stacygated.8", ((".Sh ROUTES\n", ".Sh METRICS\n.Bl -tag\n.It Cm stacygate_invented_total\nx\n.El\n.Sh ROUTES\n"),)),
+    (metric_faults, "stacygated.8", ((".Sh ROUTES\n", ".Sh METRICS\n.Bl -tag\n.It Cm stacygate_invented_total\nx\n.El\n.Sh ROUTES\n"),
+                                      (".It Cm stacygate_uptime_seconds\n", ""), (".It Cm stacygate_leases\n", ".It Cm stacygate_lease\n"))),
 )
 
 

@@ -309,6 +309,19 @@ def test_destroying_is_repeated():
             assert answer.status == 200 and records(answer)[-1]["exit_code"] == 0 and not server.alive(), answer
 
 
+def test_destroying_fails():
+    """A server that does not destroy: the answer comes all the same, after a while, says so, and the gateway goes on trying."""
+    with begun() as (server, g), commands(server):
+        with server.fault("DELETE", "/sandboxes/[^/]+", status(500)) as fault:
+            answer = g.ask("alice", "POST", RUN, '{"command":"exit 5"}')
+            assert answer.status == 200 and answer.json()["exit_code"] == 5, answer
+            assert headers_of(answer, "stacygate-undestroyed") == server.alive(), answer.headers
+            assert "is not destroyed yet" in g.log()
+            seen = fault.seen
+            wait_for("it is tried on", lambda: fault.seen > seen)
+        nothing_left(server, 1)
+
+
 def test_many_at_once():
     """Runs of two owners at the same time."""
     with begun() as (server, g), commands(server):

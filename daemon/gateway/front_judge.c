@@ -128,24 +128,24 @@ static enum enforce_verdict begin_enforce(struct front *f, const struct http_hea
 /* A request for a sandbox uses it; one that extends or destroys it has his way. Leased ones are kept by their leases. */
 static void note_use(struct front *f, const struct route *route)
 {
-	const struct fetch_caller caller = {snapshot_upstream(f->snapshot, f->rule->upstream),
-					    snapshot_key(f->snapshot, f->rule), f->user_id, NULL};
+	struct upstream *u = snapshot_upstream(f->snapshot, f->rule->upstream);
 	bool isolated = f->rule->isolation == CONFIG_ISOLATION_OWNER;
 	uint64_t keep_ms = f->rule->keep_alive_ms;
 	struct lease *lease;
 
-	if (route->owner != ROUTE_OWNER_ID)
+	if (route->owner != ROUTE_OWNER_ID || (keep_ms == 0 && route->id != ROUTE_EXTEND))
 		return;
-	lease = lease_find(f->shared->leases, caller.upstream, route->sandbox);
+	lease = lease_find(f->shared->leases, u, route->sandbox);
 	if (lease && route->id == ROUTE_EXTEND)
 		lease_disturbed(lease);
 	if (lease || !keep_ms)
 		return;
+	const struct fetch_caller caller = {u, snapshot_key(f->snapshot, f->rule), f->user_id, NULL};
 	/* One that is not known to be his is not looked at for this: he can make up any id. */
 	if (isolated && ownership_known(&f->shared->enforce.admit.ownership, &caller, route->sandbox) != OWNER_SAME)
 		return;
 	if (route->id == ROUTE_EXTEND || route->id == ROUTE_DESTROY)
-		keep_alive_yield(f->shared->uses, caller.upstream, route->sandbox, keep_ms);
+		keep_alive_yield(f->shared->uses, u, route->sandbox, keep_ms);
 	else
 		keep_alive_touch(f->shared->uses, &caller, route->sandbox, isolated, keep_ms);
 }

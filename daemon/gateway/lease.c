@@ -450,6 +450,8 @@ static struct list *bucket_of(struct lease_shared *s, struct str id)
 
 struct lease *lease_find(struct lease_shared *s, const struct upstream *u, struct str sandbox)
 {
+	if (s->count == 0) /* asked for each request that names a sandbox */
+		return NULL;
 	LIST_FOREACH (n, bucket_of(s, sandbox)) {
 		struct lease *l = CONTAINER_OF(n, struct lease, link);
 		if (str_eq(str_from(l->sandbox), sandbox) && is_server(l, u))

@@ -14,6 +14,7 @@
 #include "cli/show.h"
 #include "cli/stream_exec.h"
 #include "cli/template.h"
+#include "cli/term.h"
 #include "common/clock.h"
 #include "common/json_write.h"
 
@@ -248,6 +249,41 @@ static int health(const struct command *c)
 	return rc;
 }
 
+/* For people and for Prometheus it is the same text. */
+static int metrics(const struct command *c)
+{
+	struct buf answer = BUF_EMPTY;
+	struct buf out = BUF_EMPTY;
+	struct json_writer w = json_writer(&out);
+	int rc = command_get(c, "/gateway/v1/metrics", &answer);
+
+	if (rc == 0 && c->options->json) {
+		json_object_begin(&w, NULL);
+		json_str(&w, "metrics", buf_str(&answer));
+		json_object_end(&w);
+		buf_add_char(&out, '\n');
+	} else if (rc == 0 && isatty(1)) {
+		term_escape(&out, buf_str(&answer), TERM_STREAM);
+	} else if (rc == 0) {
+		buf_add_str(&out, buf_str(&answer));
+	}
+	buf_fini(&answer);
+	return rc == 0 ? show_flush(&out, c->fault) : rc;
+}
+
+/* What is wrong with the configuration is said line by line, as a compiler does. */
+static int reload(const struct command *c)
+{
+	struct api_request r = {.method = "POST", .timeout_ms = API_TIMEOUT_MS};
+	struct buf path = BUF_EMPTY;
+	int rc;
+
+	buf_add_cstr(&path, "/gateway/v1/reload");
+	rc = command_ask(c, &r, &path, NULL, show_pairs);
+	c->fault->lines = rc < 0;
+	return rc;
+}
+
 int commands_run(const struct command *c, enum verb verb)
 {
 	static int (*const runs[VERB_COUNT])(const struct command *c) = {
@@ -273,6 +309,8 @@ int commands_run(const struct command *c, enum verb verb)
 		[VERB_WHOAMI] = whoami,
 		[VERB_HEALTH] = health,
 		[VERB_STATUS] = status,
+		[VERB_METRICS] = metrics,
+		[VERB_RELOAD] = reload,
 	};
 
 	if (verb < VERB_COUNT && runs[verb])

@@ -16,6 +16,7 @@ int fault_set(struct fault *f, enum fault_kind kind, const char *code, const cha
 
 	f->kind = kind;
 	f->status = 0;
+	f->lines = false;
 	snprintf(f->code, sizeof(f->code), "%s", code);
 	va_start(args, fmt);
 	vsnprintf(f->message, sizeof(f->message), fmt, args);
@@ -52,7 +53,15 @@ static void add_line(struct buf *out, const struct fault *f)
 		term_escape(out, str_from(f->code), TERM_LINE);
 		buf_add_cstr(out, ": ");
 	}
-	term_escape(out, str_from(f->message), TERM_LINE);
+	if (!f->lines) {
+		term_escape(out, str_from(f->message), TERM_LINE);
+		return;
+	}
+	for (struct str rest = str_from(f->message); rest.n;) {
+		term_escape(out, str_cut(&rest, '\n'), TERM_LINE);
+		if (rest.n)
+			buf_add_cstr(out, "\n  ");
+	}
 }
 
 void fault_print(const struct fault *f, bool json)

@@ -155,6 +155,15 @@ static const char *const texts[VERB_COUNT] = {
 			"\n"
 			"Shows what the gateway counts of your own use; to an admin, of all.\n"
 			"\n" COMMON_OPTIONS,
+	[VERB_METRICS] = "usage: stacygate metrics [OPTION]...\n"
+			 "\n"
+			 "Prints what the gateway counts, as Prometheus reads it. The rule must allow it (metrics).\n"
+			 "\n" COMMON_OPTIONS,
+	[VERB_RELOAD] = "usage: stacygate reload [OPTION]...\n"
+			"\n"
+			"Has the gateway read its configuration anew, for an admin. A faulty one changes nothing: its\n"
+			"faults are shown with their lines, and the exit status is 1.\n"
+			"\n" COMMON_OPTIONS,
 };
 
 const char *help_program(void)
@@ -185,6 +194,8 @@ const char *help_program(void)
 	       "  whoami           who you are to the gateway\n"
 	       "  health           how the gateway is\n"
 	       "  status           what the gateway counts of your use\n"
+	       "  metrics          what it counts in all, for Prometheus\n"
+	       "  reload           have it read its configuration anew\n"
 	       "\n"
 	       "  -h, --help     this text; stacygate COMMAND --help tells more\n"
 	       "  -V, --version  version\n"

@@ -87,6 +87,29 @@ const char *log_level_name(enum log_level level)
 	return level_names[level];
 }
 
+static const char *const level_words[] = {
+	[LOG_LEVEL_ERROR] = "error",
+	[LOG_LEVEL_WARN] = "warn",
+	[LOG_LEVEL_INFO] = "info",
+	[LOG_LEVEL_DEBUG] = "debug",
+};
+
+const char *log_level_word(enum log_level level)
+{
+	return level_words[level];
+}
+
+bool log_level_parse(struct str word, enum log_level *out)
+{
+	for (unsigned i = 0; i < sizeof(level_words) / sizeof(level_words[0]); i++) {
+		if (!str_eq(word, str_from(level_words[i])))
+			continue;
+		*out = (enum log_level)i;
+		return true;
+	}
+	return false;
+}
+
 bool log_enabled(enum log_level level)
 {
 	return level <= log_level;

@@ -9,23 +9,10 @@
 
 static void read_level(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
 {
-	static const struct {
-		struct str name;
-		enum log_level level;
-	} levels[] = {{{"error", 5}, LOG_LEVEL_ERROR},
-		      {{"warn", 4}, LOG_LEVEL_WARN},
-		      {{"info", 4}, LOG_LEVEL_INFO},
-		      {{"debug", 5}, LOG_LEVEL_DEBUG}};
-
 	if (!reader_expect_text(r, node, f->key))
 		return;
-	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
-		if (str_eq(reader_scalar(node), levels[i].name)) {
-			*(enum log_level *)to = levels[i].level;
-			return;
-		}
-	}
-	reader_fault(r, node, "level is \"%s\", expected error, warn, info or debug", node->data.scalar.value);
+	if (!log_level_parse(reader_scalar(node), to))
+		reader_fault(r, node, "level is \"%s\", expected error, warn, info or debug", node->data.scalar.value);
 }
 
 static void read_format(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)

@@ -4,17 +4,21 @@
 #include "config.h"
 
 #include "common/clock.h"
+#include "common/http_write.h"
 #include "common/json_write.h"
 #include "common/units.h"
 #include "gateway/answer.h"
 #include "gateway/client.h"
 #include "gateway/config.h"
+#include "gateway/control_stats.h"
 #include "gateway/feed.h"
 #include "gateway/identity.h"
 #include "gateway/keyring.h"
 #include "gateway/lease.h"
 #include "gateway/logs.h"
+#include "gateway/metrics.h"
 #include "gateway/openapi.h"
+#include "gateway/prometheus.h"
 #include "gateway/snapshot.h"
 #include "gateway/spawn.h"
 #include "gateway/template_cache.h"
@@ -396,6 +400,22 @@ static unsigned answer_status(const struct request *r)
 	return 200;
 }
 
+static unsigned answer_metrics(const struct request *r)
+{
+	struct buf text = BUF_EMPTY;
+	struct buf head = BUF_EMPTY;
+
+	metrics_write(&text, r->snapshot, r->stats, r->clients);
+	http_write_status_line(&head, 200);
+	http_write_header(&head, STR("Content-Type"), STR(PROMETHEUS_TYPE));
+	http_write_header(&head, STR("Cache-Control"), STR("no-store"));
+	head.failed = head.failed || text.failed;
+	answer_send(r->to, 200, &head, buf_str(&text));
+	buf_fini(&head);
+	buf_fini(&text);
+	return 200;
+}
+
 static unsigned answer_openapi(const struct request *r)
 {
 	struct buf out = BUF_EMPTY;
@@ -410,7 +430,7 @@ static const struct {
 	unsigned (*answer)(const struct request *r); /* the status */
 } routes[] = {
 	{{"/health", 7}, answer_health}, {{"/ready", 6}, answer_ready},           {{"/whoami", 7}, answer_whoami},
-	{{"/status", 7}, answer_status}, {{"/openapi.json", 13}, answer_openapi},
+	{{"/status", 7}, answer_status}, {{"/openapi.json", 13}, answer_openapi}, {{"/metrics", 8}, answer_metrics},
 };
 
 unsigned control_answer(const struct answer_to *to, enum http_method method, struct str rest,

@@ -53,8 +53,14 @@ static int count_in(struct front_shared *s, uid_t uid, struct front_uid **out)
 	struct front_uid *u = find_uid(s, uid);
 	const struct config_bounds *b = &snapshot_config(s->snapshot)->bounds;
 
-	if (s->stats.connections >= b->connections || (u && u->connections >= b->connections_per_uid))
+	if (s->stats.connections >= b->connections) {
+		s->stats.bound_hits[CONTROL_BOUND_CONNECTIONS]++;
 		return -EBUSY;
+	}
+	if (u && u->connections >= b->connections_per_uid) {
+		s->stats.bound_hits[CONTROL_BOUND_CONNECTIONS_PER_UID]++;
+		return -EBUSY;
+	}
 	if (!u) {
 		u = calloc(1, sizeof(*u));
 		if (!u)
@@ -254,6 +260,8 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *
 	s->stats.feed = &s->enforce.admit.feed;
 	s->ends = front_request_ends();
 	s->limiter = limiter_new();
+	s->stats.limiter = s->limiter;
+	s->stats.gather = &s->gather;
 	if (template_cache_new(loop, &s->templates))
 		return -ENOMEM;
 	s->stats.templates = s->templates;
@@ -328,6 +336,7 @@ void front_recall(struct front_shared *s, struct str key, struct str value)
 void front_restore(struct front_shared *s, struct journal *journal)
 {
 	s->spawns.journal = journal;
+	s->stats.journal = journal;
 	spawn_keys_use_journal(s->keys, journal);
 	spawn_keys_restore(s->keys, s->snapshot);
 	spawn_restore(&s->spawns, s->snapshot);

@@ -25,6 +25,7 @@
 #include "gateway/lease_call.h"
 #include "gateway/limiter.h"
 #include "gateway/logs.h"
+#include "gateway/operate.h"
 #include "gateway/owner_query.h"
 #include "gateway/policy.h"
 #include "gateway/preview.h"
@@ -265,6 +266,7 @@ static bool pass_guard(struct front *f, const struct http_head *head)
 
 static void note_route(struct front *f, const struct route *route)
 {
+	f->now->class = route->class;
 	if (!logs_audit_on(f->shared->logs))
 		return;
 	f->now->template = route->template;
@@ -379,6 +381,11 @@ static int new_run(struct front *f, const struct call_case *c, struct call **out
 	return run_call_new(&services, c, out);
 }
 
+static int new_operate(struct front *f, const struct call_case *c, struct call **out)
+{
+	return operate_call_new(&f->shared->operate, c, out);
+}
+
 /* Which routes are answered by a call; NULL: this one is not. */
 static new_call *call_of(const struct front *f, const struct route *route)
 {
@@ -405,6 +412,9 @@ static new_call *call_of(const struct front *f, const struct route *route)
 		return new_template_write;
 	case ROUTE_CACHE_DROP:
 		return new_cache_drop;
+	case ROUTE_RELOAD:
+	case ROUTE_LOG_LEVEL:
+		return new_operate;
 	case ROUTE_EVENTS_STREAM:
 		return f->now->method == METHOD_GET ? new_feed : NULL;
 	default:

@@ -9,12 +9,14 @@
 #include "common/spares.h"
 #include "gateway/audit.h"
 #include "gateway/config.h"
+#include "gateway/control.h"
 #include "gateway/enforce.h"
 #include "gateway/exchange.h"
 #include "gateway/front_judge.h"
 #include "gateway/front_state.h"
 #include "gateway/limiter.h"
 #include "gateway/logs.h"
+#include "gateway/meter.h"
 #include "gateway/preview.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
@@ -72,7 +74,7 @@ static void log_request(const struct front *f, const struct exchange_report *r, 
 	record.bytes_down = r->bytes_down;
 	record.repeated = r->repeated;
 	record.request_id = now->request_id;
-	if (!own || now->acted)
+	if (!own || (now->acted && now->class != ROUTE_OPERATE))
 		record.upstream = upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream));
 	if (!own || r->upstream_status) {
 		record.end = exchange_end_text(r->end);
@@ -91,13 +93,22 @@ static void give_request(struct front *f)
 	f->now->counted = false;
 }
 
-static void request_done(struct front *f, const struct exchange_report *r, bool own)
+static void count_request(struct front *f, unsigned status)
 {
 	struct control_stats *stats = &f->shared->stats;
-	unsigned class = r->status / 100;
+	struct request *now = f->now;
+	unsigned class = status / 100;
 
-	give_request(f);
+	now->ended = true;
 	stats->statuses[class < 6 ? class : 0]++;
+	meter_count(snapshot_meter(f->snapshot, f->rule), &stats->times[now->class], now->class, status,
+		    (front_now_ns(f) - now->started_ns) / 1000000);
+}
+
+static void request_done(struct front *f, const struct exchange_report *r, bool own)
+{
+	give_request(f);
+	count_request(f, r->status);
 	log_request(f, r, own);
 }
 
@@ -116,9 +127,10 @@ static bool begin_request(struct front *f)
 	r->front = f;
 	r->pending = PENDING_NOTHING;
 	r->method = METHOD_GET;
+	r->class = ROUTE_UNKNOWN;
 	r->method_text[0] = r->sandbox[0] = '\0';
 	r->template = NULL;
-	r->acted = false;
+	r->acted = r->ended = false;
 	r->started_ns = front_now_ns(f);
 	return true;
 }
@@ -130,6 +142,8 @@ void front_drop_request(struct front *f)
 
 	if (!r)
 		return;
+	if (!r->ended)
+		count_request(f, 0); /* its client has left before it was answered */
 	give_request(f);
 	call_free(r->call);
 	gather_fini(&r->gather);

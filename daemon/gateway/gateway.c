@@ -132,11 +132,13 @@ static int make_directories(const char *path, mode_t mode)
 
 static bool start_failed(struct gateway *g, const char *what, const char *why)
 {
-	char text[NOTIFY_TEXT_MAX_BYTES];
+	char *text;
 
 	log_error("cannot start: %s: %s", what, why);
-	snprintf(text, sizeof(text), "%s: %s", what, why);
-	notify_failed(g->options->notify, text);
+	if (asprintf(&text, "%s: %s", what, why) < 0)
+		text = NULL;
+	notify_failed(g->options->notify, text ? text : what);
+	free(text);
 	g->exit_status = GATEWAY_EXIT_START;
 	return false;
 }
@@ -558,28 +560,32 @@ static int apply(struct gateway *g, struct config *config, char *why, size_t why
 	return 0;
 }
 
-static void reload(struct gateway *g)
+/* `said` gets the lines that the log gets: warnings, or the faults. */
+static int reload(struct gateway *g, struct buf *said)
 {
 	struct config *config = NULL;
-	struct buf faults = BUF_EMPTY;
 	char why[WHY_MAX_BYTES];
 	int rc;
 
 	notify_reloading(g->options->notify);
-	rc = config_load(g->options->file, g->options->places, &config, &faults);
+	rc = config_load(g->options->file, g->options->places, &config, said);
 	if (rc == 0) {
-		config_warnings(config, &faults);
-		logs_warnings(config, &faults);
-		log_lines(LOG_LEVEL_WARN, &faults);
+		config_warnings(config, said);
+		logs_warnings(config, said);
+		log_lines(LOG_LEVEL_WARN, said);
 		rc = apply(g, config, why, sizeof(why));
-		if (rc)
+		if (rc) {
 			log_error("reload: %s", why);
+			buf_reset(said);
+			buf_addf(said, "%s\n", why);
+		}
 		config_unref(config);
 	} else {
-		log_lines(LOG_LEVEL_ERROR, &faults);
+		log_lines(LOG_LEVEL_ERROR, said);
 	}
-	buf_fini(&faults);
 	if (rc) {
+		if (!said->len)
+			buf_addf(said, "%s\n", strerror(-rc));
 		g->fronts.stats.reloads_failed++;
 		log_error("reload failed: the old configuration stays in force");
 	} else {
@@ -587,6 +593,31 @@ static void reload(struct gateway *g)
 	}
 	g->reload_failed = rc != 0;
 	notify_ready(g->options->notify);
+	return rc;
+}
+
+static void reload_by_signal(struct gateway *g)
+{
+	struct buf said = BUF_EMPTY;
+
+	if (reload(g, &said)) {
+		/* The log says it. */
+	}
+	buf_fini(&said);
+}
+
+static int reload_by_request(void *arg, struct buf *said, uint64_t *generation)
+{
+	struct gateway *g = arg;
+	int rc;
+
+	if (g->state != GATEWAY_RUNNING) {
+		buf_add_cstr(said, "the daemon is stopping\n");
+		return -ESHUTDOWN;
+	}
+	rc = reload(g, said);
+	*generation = g->fronts.stats.generation;
+	return rc;
 }
 
 /* --- stop ---------------------------------------------------------------------------------------------------------------------- */
@@ -669,7 +700,7 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
 	switch (number) {
 	case SIGHUP:
 		if (g->state == GATEWAY_RUNNING)
-			reload(g);
+			reload_by_signal(g);
 		return;
 	case SIGUSR1:
 		logs_reopen(g->logs);
@@ -765,6 +796,7 @@ static bool build_loop(struct gateway *g)
 	template_cache_set_place(g->fronts.templates, g->options->places->state_dir);
 	g->fronts.logs = g->logs;
 	g->fronts.stats.logs = g->logs;
+	g->fronts.operate = (struct operate_hooks){reload_by_request, g};
 	g->fronts.on_idle = on_fronts_idle;
 	g->fronts.arg = g;
 	if (notify_watch(g->options->notify, g->loop, describe, g))

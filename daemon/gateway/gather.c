@@ -41,8 +41,10 @@ enum gather_result gather_add(struct gather *g, const char *p, size_t n)
 {
 	if (n > GATHER_MAX_BYTES || g->body.len > GATHER_MAX_BYTES - n)
 		return GATHER_TOO_LARGE;
-	if (*g->uid_bytes + n > GATHER_UID_MAX_BYTES || g->shared->bytes + n > GATHER_ALL_MAX_BYTES)
+	if (*g->uid_bytes + n > GATHER_UID_MAX_BYTES || g->shared->bytes + n > GATHER_ALL_MAX_BYTES) {
+		g->shared->refused++;
 		return GATHER_NO_SHARE;
+	}
 	*g->uid_bytes += n;
 	g->shared->bytes += n;
 	g->counted += n;

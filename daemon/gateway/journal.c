@@ -529,3 +529,8 @@ void journal_free(struct journal *j)
 	free(j->path);
 	free(j);
 }
+
+bool journal_owes(const struct journal *j)
+{
+	return !list_empty(&j->owed);
+}

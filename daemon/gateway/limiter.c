@@ -39,6 +39,7 @@ struct limiter {
 	struct limiter_owner *buckets[BUCKETS]; /* owned */
 	struct list idle;                       /* limiter_owner.idle, oldest first */
 	uint64_t owners;
+	uint64_t refused[LIMITER_LIMITS];
 };
 
 /* --- entries ------------------------------------------------------------------------------------------------------ */
@@ -156,9 +157,30 @@ void limiter_owner_unref(struct limiter_owner *o, uint64_t now_ns)
 
 /* --- taking ------------------------------------------------------------------------------------------------------- */
 
-static bool refuse(struct limiter_refusal *why, const char *limit, unsigned retry_after_s)
+#define KEY "limits."
+
+static const char *const limit_keys[LIMITER_LIMITS] = {
+	[LIMITER_CONNECTIONS] = KEY "connections",
+	[LIMITER_CONCURRENT_REQUESTS] = KEY "concurrent_requests",
+	[LIMITER_REQUESTS_PER_SECOND] = KEY "requests_per_second",
+	[LIMITER_SANDBOXES] = KEY "sandboxes",
+};
+
+const char *limiter_limit_text(enum limiter_limit limit)
 {
-	*why = (struct limiter_refusal){limit, retry_after_s};
+	return limit_keys[limit] + sizeof(KEY) - 1;
+}
+
+void limiter_note_refused(struct limiter_owner *o, enum limiter_limit limit)
+{
+	o->limiter->refused[limit]++;
+}
+
+static bool refuse(struct limiter_owner *o, struct limiter_refusal *why, enum limiter_limit limit,
+		   unsigned retry_after_s)
+{
+	limiter_note_refused(o, limit);
+	*why = (struct limiter_refusal){limit_keys[limit], retry_after_s};
 	return false;
 }
 
@@ -178,7 +200,7 @@ static void give(struct limiter_owner *o, uint64_t *count, uint64_t now_ns)
 bool limiter_connection_take(struct limiter_owner *o, const struct config_limits *limits, struct limiter_refusal *why)
 {
 	if (limits->connections && o->taken.connections >= limits->connections)
-		return refuse(why, "limits.connections", RETRY_SOON_S);
+		return refuse(o, why, LIMITER_CONNECTIONS, RETRY_SOON_S);
 	take(o, &o->taken.connections);
 	return true;
 }
@@ -204,11 +226,11 @@ bool limiter_request_take(struct limiter_owner *o, const struct config_limits *l
 			  struct limiter_refusal *why)
 {
 	if (limits->concurrent_requests && o->taken.requests >= limits->concurrent_requests)
-		return refuse(why, "limits.concurrent_requests", RETRY_SOON_S);
+		return refuse(o, why, LIMITER_CONCURRENT_REQUESTS, RETRY_SOON_S);
 	if (limits->requests_per_second) {
 		uint64_t wait_ns = pay(o, limits->requests_per_second, now_ns);
 		if (wait_ns)
-			return refuse(why, "limits.requests_per_second",
+			return refuse(o, why, LIMITER_REQUESTS_PER_SECOND,
 				      (unsigned)((wait_ns + SECOND_NS - 1) / SECOND_NS));
 	}
 	take(o, &o->taken.requests);
@@ -224,7 +246,7 @@ bool limiter_spawn_take(struct limiter_owner *o, const struct config_limits *lim
 			struct limiter_refusal *why)
 {
 	if (limits->sandboxes && (present >= limits->sandboxes || o->taken.spawns >= limits->sandboxes - present))
-		return refuse(why, "limits.sandboxes", RETRY_SANDBOX_S);
+		return refuse(o, why, LIMITER_SANDBOXES, RETRY_SANDBOX_S);
 	take(o, &o->taken.spawns);
 	return true;
 }
@@ -237,6 +259,11 @@ void limiter_spawn_give(struct limiter_owner *o, uint64_t now_ns)
 struct limiter_counts limiter_owner_counts(const struct limiter_owner *o)
 {
 	return o->taken;
+}
+
+uint64_t limiter_refused(const struct limiter *l, enum limiter_limit limit)
+{
+	return l->refused[limit];
 }
 
 uint64_t limiter_owners(const struct limiter *l)

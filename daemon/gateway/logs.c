@@ -362,23 +362,54 @@ void logs_free(struct logs *l)
 
 /* --- status ---------------------------------------------------------------------------------------------------------------- */
 
-static void write_output(const struct output *o, struct json_writer *w, const char *key, uint64_t before)
+const char *logs_output_text(enum logs_output output)
+{
+	static const char *const texts[LOGS_OUTPUTS] = {"log", "access", "audit"};
+
+	return texts[output];
+}
+
+static const struct output *output_of(const struct logs *l, enum logs_output output)
+{
+	switch (output) {
+	case LOGS_ACCESS:
+		return &l->access;
+	case LOGS_AUDIT:
+		return &l->audit;
+	case LOGS_LOG:
+	case LOGS_OUTPUTS:
+		break;
+	}
+	return &l->log;
+}
+
+struct sink_count logs_count(const struct logs *l, enum logs_output output)
+{
+	struct sink_count c = output_of(l, output)->count;
+
+	if (output == LOGS_LOG)
+		c.dropped += log_dropped();
+	return c;
+}
+
+static void write_output(const struct logs *l, struct json_writer *w, enum logs_output output)
 {
 	static const char *const kinds[] = {[SINK_STDERR] = "stderr", [SINK_JOURNAL] = "journal", [SINK_FILE] = NULL};
+	const struct output *o = output_of(l, output);
 	const char *kind = o->sink ? kinds[sink_kind(o->sink)] : "off";
+	const struct sink_count count = logs_count(l, output);
 
-	json_object_begin(w, key);
+	json_object_begin(w, logs_output_text(output));
 	json_cstr(w, "to", kind ? kind : sink_path(o->sink));
-	json_uint(w, "written", o->count.written);
-	json_uint(w, "dropped", o->count.dropped + before);
+	json_uint(w, "written", count.written);
+	json_uint(w, "dropped", count.dropped);
 	json_object_end(w);
 }
 
 void logs_status(const struct logs *l, struct json_writer *w)
 {
 	json_object_begin(w, "outputs");
-	write_output(&l->log, w, "log", log_dropped());
-	write_output(&l->access, w, "access", 0);
-	write_output(&l->audit, w, "audit", 0);
+	for (unsigned i = 0; i < LOGS_OUTPUTS; i++)
+		write_output(l, w, (enum logs_output)i);
 	json_object_end(w);
 }

@@ -129,6 +129,7 @@ static void on_counted(void *arg, unsigned status, const char *why, struct str d
 		m->others = others;
 		begin_survey(m);
 	} else {
+		limiter_note_refused(m->c->limits, LIMITER_SANDBOXES);
 		refuse_one_more(m);
 	}
 }

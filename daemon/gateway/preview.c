@@ -116,6 +116,7 @@ static void prepare_questions(struct preview *p, const struct preview_case *c)
 	p->admit.on_admitted = on_admitted;
 	p->admit.on_refused = on_refused;
 	d->ownership = &c->admit->ownership;
+	d->feed = &c->admit->feed;
 	d->asker = c->caller;
 	memcpy(d->sandbox, c->host->id, sizeof(d->sandbox));
 	d->ttl_ms = c->config->cache.preview_ttl_ms;

@@ -11,6 +11,7 @@
 
 #include "common/loop.h"
 #include "gateway/admit.h"
+#include "gateway/feed.h"
 #include "gateway/preview_host.h"
 #include "gateway/upstream.h"
 
@@ -90,6 +91,7 @@ bool preview_domain_ask(struct preview_domain *d)
 {
 	bool known = recall(d);
 
+	feed_want(d->feed, &d->asker);
 	if (known && (d->source == PREVIEW_DOMAIN_HIT || (d->source == PREVIEW_DOMAIN_MISS && is_news(d))))
 		return true;
 	/* It was forgotten meanwhile. */

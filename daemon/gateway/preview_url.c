@@ -139,6 +139,7 @@ int preview_url_call_new(const struct call_case *what, struct call **out)
 	p->port = preview_host_port(last_segment(what->route->rest));
 	p->wants_text = wants_text(what->head);
 	d->ownership = &what->admit->ownership;
+	d->feed = &what->admit->feed;
 	d->asker = what->caller;
 	memcpy(d->sandbox, what->route->sandbox.p, what->route->sandbox.n);
 	d->ttl_ms = what->config->cache.preview_ttl_ms;

@@ -138,8 +138,8 @@ static const struct route_row gateway[] = {
 	ROW(2, PUT,    "/gateway/v1/leases/{id}",                   OWN,     ID,    IDEM, LEASE_RENEW, WHOLE),
 	ROW(2, DELETE, "/gateway/v1/leases/{id}",                   OWN,     ID,    YES,  LEASE_RELEASE, ),
 	ROW(1, DELETE, "/gateway/v1/cache",                         OPERATE, NONE,  YES,  CACHE_DROP, ),
-	ROW(1, POST,   "/gateway/v1/reload",                        OPERATE, NONE,  IDEM, ID_OTHER, ),
-	ROW(1, PUT,    "/gateway/v1/log",                           OPERATE, NONE,  IDEM, ID_OTHER, ),
+	ROW(1, POST,   "/gateway/v1/reload",                        OPERATE, NONE,  IDEM, RELOAD, ),
+	ROW(1, PUT,    "/gateway/v1/log",                           OPERATE, NONE,  IDEM, LOG_LEVEL, WHOLE),
 	ROW(0, GET,    "/gateway/v1",                               OPERATE, NONE,  YES,  ID_OTHER, ),
 };
 /* clang-format on */

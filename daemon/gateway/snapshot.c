@@ -9,6 +9,7 @@
 #include "common/check.h"
 #include "gateway/config.h"
 #include "gateway/keyring.h"
+#include "gateway/meter.h"
 #include "gateway/upstream.h"
 
 struct snapshot {
@@ -17,6 +18,7 @@ struct snapshot {
 	struct upstream **upstreams; /* owned references, one per configured upstream */
 	struct key **keys;           /* owned references, one per configured credential */
 	struct key **admin_keys;     /* the same; NULL where none was written */
+	struct meter **meters;       /* owned references, one per rule and one for who matches none */
 	struct key *local_key;       /* owned reference; NULL without a local server */
 	struct key *local_admin_key; /* the same */
 };
@@ -29,6 +31,30 @@ static struct upstream *kept_upstream(const struct snapshot *previous, const str
 		if (config_upstream_same(&previous->config->upstreams[i], u))
 			return upstream_ref(previous->upstreams[i]);
 	return NULL;
+}
+
+/* The counters of the rule of that name; NULL: it is a new one. */
+static struct meter *kept_meter(const struct snapshot *previous, const char *name)
+{
+	for (size_t i = 0; previous && i < previous->config->nrules; i++)
+		if (strcmp(previous->config->rules[i].name, name) == 0)
+			return meter_ref(previous->meters[i]);
+	return NULL;
+}
+
+static int make_meters(struct snapshot *s, const struct snapshot *previous)
+{
+	const size_t n = s->config->nrules;
+
+	for (size_t i = 0; i < n; i++) {
+		s->meters[i] = kept_meter(previous, s->config->rules[i].name);
+		if (!s->meters[i])
+			s->meters[i] = meter_new();
+		if (!s->meters[i])
+			return -ENOMEM;
+	}
+	s->meters[n] = previous ? meter_ref(previous->meters[previous->config->nrules]) : meter_new();
+	return s->meters[n] ? 0 : -ENOMEM;
 }
 
 static int get_keys(struct snapshot *s, struct keyring *keyring, char *why, size_t why_size)
@@ -74,11 +100,14 @@ int snapshot_new(struct loop *loop, struct dialer *dialer, struct keyring *keyri
 	s->upstreams = calloc(config->nupstreams + 1, sizeof(struct upstream *));
 	s->keys = calloc(config->ncredentials + 1, sizeof(struct key *));
 	s->admin_keys = calloc(config->ncredentials + 1, sizeof(struct key *));
+	s->meters = calloc(config->nrules + 1, sizeof(struct meter *));
 	if (local->key) {
 		s->local_key = key_ref(local->key);
 		s->local_admin_key = key_ref(local->admin_key);
 	}
-	rc = s->upstreams && s->keys && s->admin_keys ? 0 : -ENOMEM;
+	rc = s->upstreams && s->keys && s->admin_keys && s->meters ? 0 : -ENOMEM;
+	if (rc == 0)
+		rc = make_meters(s, previous);
 	if (rc == 0)
 		rc = make_upstreams(s, loop, dialer, local, previous);
 	if (rc == 0)
@@ -110,6 +139,9 @@ void snapshot_unref(struct snapshot *s)
 		key_unref(s->keys[i]);
 	for (size_t i = 0; s->admin_keys && i < s->config->ncredentials; i++)
 		key_unref(s->admin_keys[i]);
+	for (size_t i = 0; s->meters && i <= s->config->nrules; i++)
+		meter_unref(s->meters[i]);
+	free(s->meters);
 	free(s->upstreams);
 	free(s->keys);
 	free(s->admin_keys);
@@ -156,6 +188,11 @@ struct key *snapshot_admin_credential(const struct snapshot *s, size_t index)
 {
 	CHECK(index < s->config->ncredentials);
 	return s->admin_keys[index];
+}
+
+struct meter *snapshot_meter(const struct snapshot *s, const struct config_rule *rule)
+{
+	return s->meters[rule ? (size_t)(rule - s->config->rules) : s->config->nrules];
 }
 
 static const struct config_credential *find_credential(const struct config *c, const char *name, size_t *index)

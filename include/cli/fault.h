@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What went wrong in a command of the client, and how it is told: one line on stderr, one exit status. */
+/* What went wrong in a command of the client, and how it is told: on stderr, mostly in one line, one exit status. */
 #ifndef CLI_FAULT_H
 #define CLI_FAULT_H
 
@@ -21,6 +21,7 @@ struct fault {
 	long status;        /* HTTP status of a refusal, 0 without one */
 	char code[48];      /* "NOT_FOUND", ...; the API's, else one of ours */
 	char message[1200]; /* for people; bytes of others, so escaped when printed */
+	bool lines;         /* the message has several, each printed on its own */
 };
 
 /* Says what went wrong, over anything said before; always returns -1, so that a function can return it. */

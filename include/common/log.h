@@ -29,6 +29,9 @@ void log_init(const char *program, enum log_level level);
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 const char *log_level_name(enum log_level level);
+/* The same as a configuration has it: error, warn, info, debug. Parsing gives false when no level has that word. */
+const char *log_level_word(enum log_level level);
+bool log_level_parse(struct str word, enum log_level *out);
 bool log_enabled(enum log_level level);
 
 void log_set_format(enum log_format format);

@@ -12,9 +12,10 @@
 #include "common/loop.h"
 #include "gateway/call.h"
 #include "gateway/client.h"
-#include "gateway/control.h"
+#include "gateway/control_stats.h"
 #include "gateway/enforce.h"
 #include "gateway/gather.h"
+#include "gateway/operate.h"
 #include "gateway/preview_ways.h"
 #include "gateway/spawn.h"
 
@@ -61,9 +62,10 @@ struct front_shared {
 	struct preview_ways previews;
 	struct limiter *limiter; /* owned */
 	struct control_stats stats;
-	struct list fronts; /* every open connection */
-	struct list uids;   /* struct front_uid */
-	struct list texts;  /* struct front_text: names that many connections share */
+	struct operate_hooks operate; /* set by the gateway */
+	struct list fronts;           /* every open connection */
+	struct list uids;             /* struct front_uid */
+	struct list texts;            /* struct front_text: names that many connections share */
 	unsigned long long next_id;
 	void (*on_idle)(void *arg); /* called when the last connection has gone and no spawn is to be waited for */
 	void *arg;

@@ -10,6 +10,7 @@
 #include "gateway/identity.h"
 #include "gateway/names.h"
 #include "gateway/request_id.h"
+#include "gateway/route_class.h"
 #include "gateway/sandbox_doc.h"
 
 struct audit_record;
@@ -42,8 +43,10 @@ struct request {
 	enum pending pending;
 	enum http_method method;
 	char method_text[8];
-	bool counted; /* in the limits of its owner */
-	bool acted;   /* answered here, the upstream was asked to change something for it */
+	bool counted;           /* in the limits of its owner */
+	bool acted;             /* answered here, the upstream was asked to change something for it */
+	bool ended;             /* it has been counted */
+	enum route_class class; /* ROUTE_UNKNOWN until it is known */
 	unsigned refusal_status;
 	unsigned retry_after_s; /* of a refusal */
 	char *pending_text;     /* owned; why refused, or the path behind /gateway/v1; NULL also without memory */

@@ -24,7 +24,8 @@ enum {
 
 /* What all of them share; owned by the gateway. */
 struct gather_shared {
-	uint64_t bytes; /* in memory now */
+	uint64_t bytes;   /* in memory now */
+	uint64_t refused; /* bodies for which there was no share */
 	struct deadline_queue windows;
 };
 

@@ -6,6 +6,7 @@
 #ifndef GATEWAY_JOURNAL_H
 #define GATEWAY_JOURNAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,5 +45,7 @@ int journal_retry(struct journal *j);
 /* Records in memory, and lines that could not be read when it was opened. */
 size_t journal_count(const struct journal *j);
 uint64_t journal_damaged(const struct journal *j);
+/* Whether something is owed to the file. */
+bool journal_owes(const struct journal *j);
 
 #endif

@@ -16,6 +16,18 @@ enum {
 	LIMITER_OWNERS_MAX = 32768 /* at once */
 };
 
+/* The limits that are counted here. */
+enum limiter_limit {
+	LIMITER_CONNECTIONS,
+	LIMITER_CONCURRENT_REQUESTS,
+	LIMITER_REQUESTS_PER_SECOND,
+	LIMITER_SANDBOXES,
+	LIMITER_LIMITS,
+};
+
+/* The key that it has: "requests_per_second". */
+const char *limiter_limit_text(enum limiter_limit limit);
+
 /* Why something was not taken. */
 struct limiter_refusal {
 	const char *limit;      /* literal: the key to change, "limits.requests_per_second" */
@@ -69,6 +81,11 @@ struct limiter_counts {
 	uint64_t connections, requests, spawns; /* taken and not given back */
 };
 struct limiter_counts limiter_owner_counts(const struct limiter_owner *o);
+
+/* The caller has counted himself that one more would be too many. */
+void limiter_note_refused(struct limiter_owner *o, enum limiter_limit limit);
+/* How often that limit has refused something. */
+uint64_t limiter_refused(const struct limiter *l, enum limiter_limit limit);
 
 /* How many owners there are, idle ones included. */
 uint64_t limiter_owners(const struct limiter *l);

@@ -8,6 +8,7 @@
 
 #include "common/err.h"
 #include "common/log.h"
+#include "common/sink.h"
 
 struct audit_record;
 struct buf;
@@ -15,7 +16,6 @@ struct config;
 struct json_writer;
 struct logs;
 struct loop;
-struct sink;
 
 /* What a configuration asks for, opened; for logs_use. */
 struct logs_outputs {
@@ -59,6 +59,16 @@ void logs_request(struct logs *l, const struct audit_record *r);
 void logs_turned_away(struct logs *l, const struct audit_record *r);
 /* A line of the access log about a connection; `event` is a literal. */
 void logs_connection(struct logs *l, const struct audit_record *r, const char *event, const char *more);
+
+enum logs_output {
+	LOGS_LOG,
+	LOGS_ACCESS,
+	LOGS_AUDIT,
+	LOGS_OUTPUTS,
+};
+const char *logs_output_text(enum logs_output output);
+/* Lines written and dropped so far. */
+struct sink_count logs_count(const struct logs *l, enum logs_output output);
 
 /* Adds the member "outputs": where each goes, lines written and dropped. */
 void logs_status(const struct logs *l, struct json_writer *w);

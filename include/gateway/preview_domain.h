@@ -13,6 +13,8 @@
 #include "gateway/ownership.h"
 #include "gateway/sandbox_doc.h"
 
+struct feed;
+
 /* Where an answer comes from (RFC 9211). */
 enum preview_domain_source {
 	PREVIEW_DOMAIN_HIT,
@@ -25,6 +27,7 @@ enum preview_domain_source {
 /* Embedded in who asks. */
 struct preview_domain {
 	struct ownership *ownership;                /* borrowed */
+	struct feed *feed;                          /* borrowed; events say when what is remembered is no longer so */
 	struct fetch_caller asker;                  /* borrowed texts and references, until the answer */
 	char sandbox[SANDBOX_DOC_ID_MAX_BYTES + 1]; /* well formed */
 	uint64_t ttl_ms;                            /* how long a record is taken to say the same */

@@ -17,6 +17,7 @@ struct dialer;
 struct key;
 struct keyring;
 struct loop;
+struct meter;
 struct snapshot;
 struct upstream;
 
@@ -54,5 +55,8 @@ bool snapshot_find(const struct snapshot *s, const char *upstream, const char *u
 /* The keys of a configured credential, borrowed; the second is NULL when none was written. For health and status. */
 struct key *snapshot_credential(const struct snapshot *s, size_t index);
 struct key *snapshot_admin_credential(const struct snapshot *s, size_t index);
+
+/* Where a rule's requests are counted, borrowed; NULL: those of callers whom no rule admits. */
+struct meter *snapshot_meter(const struct snapshot *s, const struct config_rule *rule);
 
 #endif

@@ -20,8 +20,8 @@ OLD, NEW, NEWER = sorted(glob.glob("/sgtest/stacygate_*.deb"))
 UNITS = ("stacygated.socket", "stacygated.service", "stacygate-local.service")
 # What belongs to the running system, or is written by any package's installation: other people's logs, caches and backups.
 ELSEWHERE = ("/proc", "/sys", "/dev", "/sgtest", "/tmp", "/var/tmp", "/var/log/journal", "/var/log/dpkg.log", "/var/cache/ldconfig",
-             "/var/lib/dpkg", "/run/systemd", "/run/log", "/run/udev", "/run/credentials", "/run/host", "/run/agetty.reload", "/var/lib/systemd/random-seed",
-             "/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/.pwd.lock", "/root/.cache")
+             "/var/lib/dpkg", "/run/systemd", "/run/log", "/run/udev", "/run/credentials", "/run/host", "/run/agetty.reload",
+             "/var/lib/systemd/random-seed", "/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/.pwd.lock", "/root/.cache")
 
 
 def read(path):

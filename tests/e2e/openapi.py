@@ -27,6 +27,7 @@ RULES = {
     "alice": {"user_id": "alice", "allow": ["sandboxes", "templates:read", "templates:write", "system", "events", "prune", "preview", "run"]},
     "bob": {"user_id": "bob", "limits": {"sandboxes": 1, "max_ttl": "10m", "max_memory_mb": 512}},
     "operator": {"user_id": "operator", "admin": True},
+    "watcher": {"user_id": "watcher", "allow": ["metrics"]},
     "other": {"user_id": "other", "upstream": "documented", "credential": "team", "admin": True},
     "dead": {"user_id": "dead", "upstream": "dead", "credential": "team", "admin": True},
 }
@@ -331,6 +332,28 @@ def test_cache():
     refused("DELETE", OWN + "/cache", status=403)
 
 
+def test_operating():
+    text = ask("GET", OWN + "/metrics", name="watcher")
+    assert text.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8", text.headers
+    assert b"\nstacygate_requests_total{" in text.body and text.body.endswith(b"\n")
+    refused("GET", OWN + "/metrics", status=403)
+    before = ask("POST", OWN + "/reload", name="operator").json["generation"]
+    assert ask("POST", OWN + "/reload", name="operator").json["generation"] == before + 1
+    refused("POST", OWN + "/reload", status=403)
+    path = G.argv[-1]
+    with open(path, encoding="utf-8") as f:
+        good = f.read()
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(good.rstrip("}\n") + ',\n "oops": 1}\n')
+    assert f"{path}:" in refused("POST", OWN + "/reload", status=400, name="operator")["message"]
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(good)
+    assert ask("PUT", OWN + "/log", {"level": "debug"}, name="operator").json == {"level": "debug"}
+    refused("PUT", OWN + "/log", {"level": "loud"}, name="operator")
+    refused("PUT", OWN + "/log", {"level": "info"}, 403)
+    refused("PUT", OWN + "/log", {"level": "x" * (3 << 20)}, 413, "operator")
+
+
 # --- all operations at once -----------------------------------------------------------------------------------------------------
 
 
@@ -342,7 +365,7 @@ BODIES = {"spawn": {}, "admission": {}, "extend": {"ttl": "1m"}, "exec": {"comma
           "createEnvironmentSpec": {"owner_id": "o", "name": "n", "base_image": "i"}, "createEnvironmentBuild": {"spec_id": "s", "targets": ["local"]},
           "createRegistryConnection": {"owner_id": "o", "provider": "ghcr", "username": "u", "secret_ref": "r"}, "adminWorkerHeartbeat": {"hostname": "h"},
           "adminRenewWorkerLease": {"ttl": "30s"}, "createTenant": {"name": "n"}, "putTenant": {"name": "n"}, "putMember": {"role": "viewer"},
-          "createPolicy": {"resource_type": "image", "effect": "deny", "pattern": "x"}, "createWorkerToken": {"worker_id": "w"}}
+          "createPolicy": {"resource_type": "image", "effect": "deny", "pattern": "x"}, "createWorkerToken": {"worker_id": "w"}, "putLogLevel": {"level": "info"}}
 
 
 def sample(method, path):

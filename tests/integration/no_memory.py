@@ -395,6 +395,8 @@ def test_m4_pipelined():
 def test_m4_own_answers():
     sweep(lambda s: s.gateway.ask("kept", target="/gateway/v1/status").status)
     sweep(lambda s: s.gateway.ask("kept", target="/gateway/v1/health").status)
+    sweep(lambda s: s.gateway.ask("kept", target="/gateway/v1/metrics").status)
+    sweep(lambda s: s.gateway.ask("kept", "PUT", "/gateway/v1/log", '{"level":"debug"}').status)
 
 
 def test_m4_reload():
@@ -413,6 +415,32 @@ def test_m4_reload():
                 break
         print(f"  {n - 1} allocations in steps of {step}", flush=True)
         assert n > 100 and s.gateway.log().count("reload failed") > 5
+
+
+def test_m4_reload_by_http():
+    """The same, and who asked is told which of them it is, or nothing."""
+    with Sweep() as s:
+        s.good()
+        step, told = 1 if FULL else 17, []
+        for n in range(1, 1 << 20, step):
+            generation = s.gateway.ask("kept", target="/gateway/v1/status").json()["config"]["generation"]
+            s.plan.arm(n)
+            try:
+                answer = s.gateway.ask("kept", "POST", "/gateway/v1/reload")
+                told.append(answer.status)
+            except (OSError, http.client.HTTPException):
+                answer = None
+            failed = s.plan.disarm()
+            for name in ("kept", "tls"):
+                s.good(name)
+            s.judge_upstream()
+            now = s.gateway.ask("kept", target="/gateway/v1/status").json()["config"]["generation"]
+            if answer and answer.whole:
+                assert answer.status in (200, 400, 503) and (answer.status == 200) == (now > generation), (n, answer, generation, now)
+            if not failed:
+                break
+        print(f"  {n - 1} allocations in steps of {step}", flush=True)
+        assert n > 100 and told[-1] == 200 and len(told) - told.count(200) > 5, told
 
 
 if __name__ == "__main__":

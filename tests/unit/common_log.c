@@ -112,6 +112,12 @@ Test(common_log, levels)
 	cr_expect(log_enabled(LOG_LEVEL_ERROR));
 	cr_expect_str_eq(log_level_name(LOG_LEVEL_ERROR), "error");
 	cr_expect_str_eq(log_level_name(LOG_LEVEL_INFO), "info");
+	for (unsigned i = LOG_LEVEL_ERROR; i <= LOG_LEVEL_DEBUG; i++) {
+		enum log_level level;
+		cr_expect(log_level_parse(str_from(log_level_word((enum log_level)i)), &level) && level == i);
+		cr_expect_not(log_level_parse(STR("warning"), &level));
+		cr_expect_not(log_level_parse(STR(""), &level));
+	}
 	buf_fini(&out);
 }
 

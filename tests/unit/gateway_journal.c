@@ -305,12 +305,14 @@ Test(gateway_journal, disk_full)
 	cr_expect_neq(journal_drop(j, STR("short")), 0);
 	cr_expect_neq(journal_put(j, STR("b"), STR("4")), 0);
 	cr_expect_neq(journal_retry(j), 0);
+	cr_expect(journal_owes(j));
 	cr_expect_eq(journal_count(j), 2);
 	expect_records("a=1;b=2;");
 	limit_file_size(RLIM_INFINITY);
 	cr_expect_eq(journal_put(j, STR("d"), STR("5")), 0);
 	expect_records("c=3;b=4;d=5;");
 	cr_expect_eq(journal_retry(j), 0);
+	cr_expect_not(journal_owes(j));
 	journal_free(j);
 }
 

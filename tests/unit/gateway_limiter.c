@@ -65,6 +65,37 @@ Test(gateway_limiter, none)
 	limiter_free(l);
 }
 
+/* What is refused counts with its limit, also what the caller found himself; the keys are those of the configuration. */
+Test(gateway_limiter, refusals)
+{
+	static const char *const keys[LIMITER_LIMITS] = {"connections", "concurrent_requests", "requests_per_second",
+							 "sandboxes"};
+	struct limiter *l = limiter_new();
+	const struct config_limits one = {.connections = 1, .concurrent_requests = 1, .sandboxes = 1};
+	const struct config_limits slow = {.requests_per_second = 1};
+	struct limiter_owner *o = limiter_owner_ref(l, "alice", 0);
+	struct limiter_refusal why;
+
+	for (unsigned i = 0; i < 3; i++) {
+		cr_expect_eq(limiter_connection_take(o, &one, &why), i == 0);
+		cr_expect_eq(limiter_request_take(o, &one, 0, &why), i == 0);
+		cr_expect_eq(limiter_spawn_take(o, &one, 0, &why), i == 0);
+	}
+	limiter_request_give(o, 0);
+	cr_expect_eq(burst(o, &slow, 0), 1);
+	limiter_note_refused(o, LIMITER_SANDBOXES);
+	cr_expect_eq(limiter_refused(l, LIMITER_CONNECTIONS), 2);
+	cr_expect_eq(limiter_refused(l, LIMITER_CONCURRENT_REQUESTS), 2);
+	cr_expect_eq(limiter_refused(l, LIMITER_REQUESTS_PER_SECOND), 1);
+	cr_expect_eq(limiter_refused(l, LIMITER_SANDBOXES), 3);
+	for (unsigned i = 0; i < LIMITER_LIMITS; i++)
+		cr_expect_str_eq(limiter_limit_text((enum limiter_limit)i), keys[i]);
+	limiter_connection_give(o, 0);
+	limiter_spawn_give(o, 0);
+	limiter_owner_unref(o, 0);
+	limiter_free(l);
+}
+
 /* Rules of different rates draw on one account: what one let through, the other has less. */
 Test(gateway_limiter, per_owner_not_per_rule)
 {

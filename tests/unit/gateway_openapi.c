@@ -22,9 +22,6 @@ static const struct {
 	const char *path;
 } unserved[] = {
 	{METHOD_GET, "/gateway/v1"},
-	{METHOD_GET, "/gateway/v1/metrics"},
-	{METHOD_POST, "/gateway/v1/reload"},
-	{METHOD_PUT, "/gateway/v1/log"},
 };
 
 /* HEAD goes with GET and is not described by itself. */

@@ -97,18 +97,21 @@ def leave_cgroup(group):
                 time.sleep(0.1)  # its last process is being reaped
 
 
-def boot(work):
-    """In a mount namespace of its own, so that nothing stays mounted."""
+def boot(work, driver=SRC + "/tests/e2e/booted_driver.py"):
+    """
+    The tree, with {work}/stage over it if there is one, until the driver has run; what it says is in {work}/test/result. To be called in
+    a mount namespace of its own, so that nothing stays mounted.
+    """
     for name in ("upper", "work", "merged", "test"):
         os.makedirs(f"{work}/{name}", exist_ok=True)
     run("mount", "-t", "tmpfs", "tmpfs", f"{work}/upper")
     os.makedirs(f"{work}/upper/u")
     os.makedirs(f"{work}/upper/w")
-    run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={work}/stage:{TREE},upperdir={work}/upper/u,workdir={work}/upper/w",
-        f"{work}/merged")
-    shutil.copy(SRC + "/tests/e2e/booted_driver.py", work + "/test/booted_driver.py")
+    lower = f"{work}/stage:{TREE}" if os.path.exists(work + "/stage") else TREE
+    run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={lower},upperdir={work}/upper/u,workdir={work}/upper/w", f"{work}/merged")
+    shutil.copy(driver, work + "/test/")
     unit = ("[Unit]\nAfter=multi-user.target\nSuccessAction=poweroff-force\nFailureAction=poweroff-force\n[Service]\nType=oneshot\n"
-            "ExecStart=/bin/sh -c 'python3 -u /sgtest/booted_driver.py >/sgtest/result 2>&1'\n")
+            f"ExecStart=/bin/sh -c 'python3 -u /sgtest/{os.path.basename(driver)} >/sgtest/result 2>&1'\n")
     units = f"{work}/merged/etc/systemd/system"
     with open(f"{units}/sgtest.service", "w", encoding="utf-8") as file:
         file.write(unit)
@@ -129,34 +132,47 @@ def boot(work):
             leave_cgroup(group)
 
 
-def main():
+def why_not():
+    """Why no tree can be booted here, or nothing."""
     if os.getuid():
-        skip("only root can boot a tree")
+        return "only root can boot a tree"
     if not shutil.which("systemd-nspawn"):
-        skip("systemd-nspawn is not installed (Debian: systemd-container)")
+        return "systemd-nspawn is not installed (Debian: systemd-container)"
+    if not has_tree() and not LONG:
+        return f"there is no tree to boot at {TREE}; `make check-long` makes one, or set SG_BOOT_TREE"
+    if not has_tree() and not shutil.which("debootstrap"):
+        return "debootstrap is not installed"
+    return None
+
+
+def result(work, script):
+    """Boots by `script --inside work`, and prints and judges what the driver said: its two counts, or it failed."""
+    inside = subprocess.run(["unshare", "--mount", "--propagation", "private", sys.executable, script, "--inside", work], check=False)
+    try:
+        with open(work + "/test/result", encoding="utf-8", errors="replace") as file:
+            said = file.read()
+    except OSError:
+        with open(work + "/console", encoding="utf-8", errors="replace") as file:
+            print(file.read()[-8000:])
+        sys.exit("the tree did not boot")
+    summary = re.search(r"^(\d+) passed, (\d+) failed$", said, re.M)
+    print(said)
+    return (int(summary.group(1)), int(summary.group(2))) if inside.returncode == 0 and summary else (0, 1)
+
+
+def main():
     if "--inside" not in sys.argv:
-        if not has_tree() and not LONG:
-            skip(f"there is no tree to boot at {TREE}; `make check-long` makes one, or set SG_BOOT_TREE")
-        if not has_tree() and not shutil.which("debootstrap"):
-            skip("debootstrap is not installed")
+        if why_not():
+            skip(why_not())
         with tempfile.TemporaryDirectory(prefix="sg-boot.", dir="/var/tmp") as work:
             os.chmod(work, 0o755)
             install(work + "/stage")
             if not has_tree():
                 make_tree(work + "/stage")
-            inside = subprocess.run(["unshare", "--mount", "--propagation", "private", sys.executable, os.path.abspath(__file__), "--inside", work],
-                                    check=False)
-            try:
-                with open(work + "/test/result", encoding="utf-8", errors="replace") as file:
-                    result = file.read()
-            except OSError:
-                with open(work + "/console", encoding="utf-8", errors="replace") as file:
-                    print(file.read()[-8000:])
-                sys.exit("the tree did not boot")
-        print(result)
-        summary = re.search(r"^(\d+) passed, (\d+) failed$", result, re.M)
-        sys.exit(0 if inside.returncode == 0 and summary and int(summary.group(1)) and summary.group(2) == "0" else 1)
+            passed, failed = result(work, os.path.abspath(__file__))
+        sys.exit(0 if passed and not failed else 1)
     boot(sys.argv[-1])
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -155,6 +155,13 @@ static const char *const texts[VERB_COUNT] = {
 			"\n"
 			"Shows what the gateway counts of your own use; to an admin, of all.\n"
 			"\n" COMMON_OPTIONS,
+	[VERB_CHECK] = "usage: stacygate check [OPTION]... FILE\n"
+		       "\n"
+		       "Checks a configuration of the gateway as stacygated -t does, which needs no gateway that\n"
+		       "runs: every fault with its line and column, as the daemon would find it that you can start.\n"
+		       "With --json: {\"ok\":...,\"faults\":[...],\"warnings\":[...]}.\n"
+		       "\n" COMMON_OPTIONS "\n"
+		       "Exit status: 0 it is good, 1 it has faults, 3 the daemon could not look.\n",
 };
 
 const char *help_program(void)
@@ -185,6 +192,7 @@ const char *help_program(void)
 	       "  whoami           who you are to the gateway\n"
 	       "  health           how the gateway is\n"
 	       "  status           what the gateway counts of your use\n"
+	       "  check            check a configuration of the gateway\n"
 	       "\n"
 	       "  -h, --help     this text; stacygate COMMAND --help tells more\n"
 	       "  -V, --version  version\n"

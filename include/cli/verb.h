@@ -30,6 +30,7 @@ enum verb {
 	VERB_WHOAMI,
 	VERB_HEALTH,
 	VERB_STATUS,
+	VERB_CHECK,
 	VERB_COUNT,
 };
 
@@ -40,7 +41,7 @@ enum operand {
 	OPERAND_DURATION, /* a positive Go duration */
 	OPERAND_LEASE,    /* what a sandbox is tied to */
 	OPERAND_PORT,     /* 1 to 65535 */
-	OPERAND_FILE,     /* of cp: local or ID:PATH */
+	OPERAND_FILE,     /* of this machine; of cp: local or ID:PATH */
 };
 
 /* The words that a command takes besides its options. */

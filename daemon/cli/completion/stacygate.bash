@@ -48,7 +48,7 @@ _stacygate() {
 			return
 			;;
 		:ls | :get | :run | :spawn | :exec | :cp | :logs | :extend | :kill | :prune | :template | :preview | :leases | \
-			:whoami | :health | :status) command=$word ;;
+			:whoami | :health | :status | :check) command=$word ;;
 		template:ls | template:get | template:save | template:rm | template:spawn | leases:renew | leases:release)
 			command="$command $word"
 			;;
@@ -84,7 +84,7 @@ _stacygate() {
 	case $command:$operands in
 	:0)
 		_stacygate_offer < <(printf '%s\n' run spawn ls get exec cp logs extend kill prune template preview leases whoami \
-			health status)
+			health status check)
 		;;
 	template:0) _stacygate_offer < <(printf '%s\n' ls get save rm spawn) ;;
 	leases:0) _stacygate_offer < <(printf '%s\n' renew release) ;;
@@ -94,6 +94,7 @@ _stacygate() {
 	get:0 | exec:0 | logs:0 | extend:0 | preview:0 | kill:* | 'leases renew:0' | 'leases release:0')
 		_stacygate_offer < <(_stacygate_column "$1" ls)
 		;;
+	check:0) compopt -o default 2>/dev/null ;;
 	cp:*)
 		compopt -o default -o nospace 2>/dev/null
 		_stacygate_offer : < <(_stacygate_column "$1" ls)

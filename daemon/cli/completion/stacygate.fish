@@ -52,6 +52,7 @@ complete -c stacygate -n __stacygate_first -a leases -d 'what sandboxes are tied
 complete -c stacygate -n __stacygate_first -a whoami -d 'who you are to the gateway'
 complete -c stacygate -n __stacygate_first -a health -d 'how the gateway is'
 complete -c stacygate -n __stacygate_first -a status -d 'what the gateway counts of your use'
+complete -c stacygate -n __stacygate_first -a check -d 'check a configuration of the gateway'
 
 complete -c stacygate -n '__stacygate_at template' -a 'ls get save rm spawn'
 complete -c stacygate -n '__stacygate_at leases' -a 'renew release'
@@ -82,6 +83,7 @@ for on in get exec logs extend preview 'leases renew' 'leases release'
     complete -c stacygate -n "__stacygate_at $on" -a '(__stacygate_column ls)'
 end
 complete -c stacygate -n '__stacygate_on kill' -a '(__stacygate_column ls)'
+complete -c stacygate -n '__stacygate_at check' -F
 complete -c stacygate -n '__stacygate_on cp' -F -a '(string replace -r \'$\' : -- (__stacygate_column ls))'
 for on in get save rm spawn
     complete -c stacygate -n "__stacygate_at template $on" -a '(__stacygate_column template ls)'

@@ -116,22 +116,31 @@ static int print_report(int status, struct str report, struct str file, struct f
 	return show_flush(&out, f);
 }
 
-int check_config(const struct options *o, struct fault *f)
+int check_config_gather(const char *file, struct buf *report, struct fault *f)
 {
 	char path[PATH_MAX];
 	char check[] = "-t";
 	char from[] = "-c";
-	char *const argv[] = {path, check, from, (char *)o->operands.at[0], NULL};
+	char *const argv[] = {path, check, from, (char *)file, NULL};
+
+	find_daemon(path);
+	return gather(argv, report, f);
+}
+
+int check_config(const struct options *o, struct fault *f)
+{
+	const char *file = o->operands.at[0];
+	char path[PATH_MAX];
 	struct buf report = BUF_EMPTY;
 	int status;
 
-	find_daemon(path);
 	if (!o->json) {
-		execv(path, argv);
+		find_daemon(path);
+		execl(path, path, "-t", "-c", file, (char *)NULL);
 		return fault_errno(f, path, errno);
 	}
-	status = gather(argv, &report, f);
-	if (status >= 0 && print_report(status, buf_str(&report), str_from(o->operands.at[0]), f) < 0)
+	status = check_config_gather(file, &report, f);
+	if (status >= 0 && print_report(status, buf_str(&report), str_from(file), f) < 0)
 		status = -1;
 	buf_fini(&report);
 	return status;

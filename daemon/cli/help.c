@@ -155,6 +155,18 @@ static const char *const texts[VERB_COUNT] = {
 			"\n"
 			"Shows what the gateway counts of your own use; to an admin, of all.\n"
 			"\n" COMMON_OPTIONS,
+	[VERB_INIT] =
+		"usage: stacygate init [OPTION]...\n"
+		"\n"
+		"Writes a configuration of the gateway to begin with, once stacygated -t finds it good, and prints\n"
+		"its name. What is missing is asked for on the terminal.\n"
+		"\n"
+		"  --upstream URL       the server: local, unix:///PATH, http://HOST:PORT or https://HOST:PORT\n"
+		"  --key-file PATH      the file with its key; local needs none\n"
+		"  --user NAME          who may use it, any number of times (default: yourself); with others it\n"
+		"                       listens on /run/stacygate/stacygate.sock\n"
+		"  --output FILE        default: where stacygated looks when you start it\n"
+		"  --force              replace a file that exists\n" COMMON_OPTIONS,
 	[VERB_CHECK] = "usage: stacygate check [OPTION]... FILE\n"
 		       "\n"
 		       "Checks a configuration of the gateway as stacygated -t does, which needs no gateway that\n"
@@ -192,6 +204,7 @@ const char *help_program(void)
 	       "  whoami           who you are to the gateway\n"
 	       "  health           how the gateway is\n"
 	       "  status           what the gateway counts of your use\n"
+	       "  init             write a configuration of the gateway\n"
 	       "  check            check a configuration of the gateway\n"
 	       "\n"
 	       "  -h, --help     this text; stacygate COMMAND --help tells more\n"

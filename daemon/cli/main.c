@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/fault.h"
 #include "cli/help.h"
+#include "cli/init.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
 #include "cli/progress.h"
@@ -74,12 +75,14 @@ static int run_with_api(enum verb verb, const struct options *o, struct fault *f
 	return status;
 }
 
-/* What a command has to do; one needs no gateway. */
+/* What a command has to do; some need no gateway. */
 static int do_verb(enum verb verb, const struct options *o, struct fault *f)
 {
 	if (o->help)
 		return print(help_verb(verb));
-	return verb == VERB_CHECK ? check_config(o, f) : run_with_api(verb, o, f);
+	if (verb == VERB_CHECK)
+		return check_config(o, f);
+	return verb == VERB_INIT ? init_write(o, f) : run_with_api(verb, o, f);
 }
 
 static int run_verb(enum verb verb, int argc, char **argv)

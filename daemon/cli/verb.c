@@ -31,6 +31,7 @@ static const struct verb_shape shapes[VERB_COUNT] = {
 	[VERB_WHOAMI] = {"whoami", 0, 0, {0}, false, ""},
 	[VERB_HEALTH] = {"health", 0, 0, {0}, false, ""},
 	[VERB_STATUS] = {"status", 0, 0, {0}, false, ""},
+	[VERB_INIT] = {"init", 0, 0, {0}, false, ""},
 	[VERB_CHECK] = {"check", 1, 1, {OPERAND_FILE}, false, "a configuration file"},
 };
 

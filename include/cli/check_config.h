@@ -5,6 +5,7 @@
 
 #include "cli/fault.h"
 #include "cli/options.h"
+#include "common/buf.h"
 #include "common/err.h"
 
 /*
@@ -12,5 +13,8 @@
  * daemon's exit status, or -1 with the fault.
  */
 MUST_CHECK int check_config(const struct options *o, struct fault *f);
+
+/* Runs "stacygated -t -c FILE": its exit status, with what it wrote in `report`; or -1 with the fault. */
+MUST_CHECK int check_config_gather(const char *file, struct buf *report, struct fault *f);
 
 #endif

@@ -31,6 +31,7 @@ enum verb {
 	VERB_HEALTH,
 	VERB_STATUS,
 	VERB_CHECK,
+	VERB_INIT,
 	VERB_COUNT,
 };
 

@@ -164,6 +164,25 @@ static const char *const texts[VERB_COUNT] = {
 			"Has the gateway read its configuration anew, for an admin. A faulty one changes nothing: its\n"
 			"faults are shown with their lines, and the exit status is 1.\n"
 			"\n" COMMON_OPTIONS,
+	[VERB_INIT] =
+		"usage: stacygate init [OPTION]...\n"
+		"\n"
+		"Writes a configuration of the gateway to begin with, once stacygated -t finds it good, and prints\n"
+		"its name. What is missing is asked for on the terminal.\n"
+		"\n"
+		"  --upstream URL       the server: local, unix:///PATH, http://HOST:PORT or https://HOST:PORT\n"
+		"  --key-file PATH      the file with its key; local needs none\n"
+		"  --user NAME          who may use it, any number of times (default: yourself); with others it\n"
+		"                       listens on /run/stacygate/stacygate.sock\n"
+		"  --output FILE        default: where stacygated looks when you start it\n"
+		"  --force              replace a file that exists\n" COMMON_OPTIONS,
+	[VERB_CHECK] = "usage: stacygate check [OPTION]... FILE\n"
+		       "\n"
+		       "Checks a configuration of the gateway as stacygated -t does, which needs no gateway that\n"
+		       "runs: every fault with its line and column, as the daemon would find it that you can start.\n"
+		       "With --json: {\"ok\":...,\"faults\":[...],\"warnings\":[...]}.\n"
+		       "\n" COMMON_OPTIONS "\n"
+		       "Exit status: 0 it is good, 1 it has faults, 3 the daemon could not look.\n",
 };
 
 const char *help_program(void)
@@ -196,6 +215,8 @@ const char *help_program(void)
 	       "  status           what the gateway counts of your use\n"
 	       "  metrics          what it counts in all, for Prometheus\n"
 	       "  reload           have it read its configuration anew\n"
+	       "  init             write a configuration of the gateway\n"
+	       "  check            check a configuration of the gateway\n"
 	       "\n"
 	       "  -h, --help     this text; stacygate COMMAND --help tells more\n"
 	       "  -V, --version  version\n"

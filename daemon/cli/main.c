@@ -8,9 +8,11 @@
 #include <unistd.h>
 
 #include "cli/api.h"
+#include "cli/check_config.h"
 #include "cli/commands.h"
 #include "cli/fault.h"
 #include "cli/help.h"
+#include "cli/init.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
 #include "cli/progress.h"
@@ -73,6 +75,16 @@ static int run_with_api(enum verb verb, const struct options *o, struct fault *f
 	return status;
 }
 
+/* What a command has to do; some need no gateway. */
+static int do_verb(enum verb verb, const struct options *o, struct fault *f)
+{
+	if (o->help)
+		return print(help_verb(verb));
+	if (verb == VERB_CHECK)
+		return check_config(o, f);
+	return verb == VERB_INIT ? init_write(o, f) : run_with_api(verb, o, f);
+}
+
 static int run_verb(enum verb verb, int argc, char **argv)
 {
 	struct options o;
@@ -81,7 +93,7 @@ static int run_verb(enum verb verb, int argc, char **argv)
 	bool json = o.json;
 
 	if (status == 0)
-		status = o.help ? print(help_verb(verb)) : run_with_api(verb, &o, &f);
+		status = do_verb(verb, &o, &f);
 	options_fini(&o);
 	fault_print(&f, json);
 	if (f.kind == FAULT_INTERRUPTED || f.kind == FAULT_PIPE)

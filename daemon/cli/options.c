@@ -14,6 +14,7 @@
 enum option_kind {
 	KIND_FLAG,     /* no value; a bool */
 	KIND_TEXT,     /* const char * */
+	KIND_TEXTS,    /* struct words */
 	KIND_DURATION, /* const char *, a positive Go duration */
 	KIND_NUMBER,   /* uint64_t, at least 1 */
 	KIND_PAIR,     /* struct words, each K=V */
@@ -54,6 +55,11 @@ static const struct option_row rows[] = {
 	{"timeout", 0, KIND_DURATION, ON_EXEC, offsetof(struct options, timeout)},
 	{"workdir", 0, KIND_TEXT, ON_EXEC, offsetof(struct options, workdir)},
 	{"lines", 0, KIND_NUMBER, ON(VERB_LOGS), offsetof(struct options, lines)},
+	{"upstream", 0, KIND_TEXT, ON(VERB_INIT), offsetof(struct options, upstream)},
+	{"key-file", 0, KIND_TEXT, ON(VERB_INIT), offsetof(struct options, key_file)},
+	{"user", 0, KIND_TEXTS, ON(VERB_INIT), offsetof(struct options, users)},
+	{"output", 0, KIND_TEXT, ON(VERB_INIT), offsetof(struct options, output)},
+	{"force", 0, KIND_FLAG, ON(VERB_INIT), offsetof(struct options, force)},
 	{"open-port", 0, KIND_PORT, ON(VERB_PREVIEW), offsetof(struct options, open_port_at)},
 };
 
@@ -144,6 +150,10 @@ static int store(const struct walk *w, const struct option_row *row, const char 
 			return usage(w, "a value that is not empty is needed for", row->name);
 		*(const char **)(void *)field = value;
 		return 0;
+	case KIND_TEXTS:
+		if (!*value)
+			return usage(w, "a value that is not empty is needed for", row->name);
+		return add_word((struct words *)(void *)field, value, w->f);
 	case KIND_DURATION:
 		if (!is_duration(value))
 			return usage(w, NOT_A_DURATION, value);
@@ -295,6 +305,7 @@ void options_fini(struct options *o)
 	free(o->env.at);
 	free(o->metadata.at);
 	free(o->files.at);
+	free(o->users.at);
 	free(o->operands.at);
 	*o = (struct options){0};
 }

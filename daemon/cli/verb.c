@@ -33,6 +33,8 @@ static const struct verb_shape shapes[VERB_COUNT] = {
 	[VERB_STATUS] = {"status", 0, 0, {0}, false, ""},
 	[VERB_METRICS] = {"metrics", 0, 0, {0}, false, ""},
 	[VERB_RELOAD] = {"reload", 0, 0, {0}, false, ""},
+	[VERB_INIT] = {"init", 0, 0, {0}, false, ""},
+	[VERB_CHECK] = {"check", 1, 1, {OPERAND_FILE}, false, "a configuration file"},
 };
 
 /* How many of the words are the name, all of it; 0 if they are not. */

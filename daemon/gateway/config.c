@@ -264,6 +264,7 @@ void config_unref(struct config *c)
 	free(c->access.path);
 	free(c->audit.path);
 	free(c->file);
+	config_names_fini(&c->fragments);
 	free(c->user);
 	free(c->host);
 	free(c);
@@ -287,6 +288,11 @@ bool config_asks_traits(const struct config *c)
 		if (config_rule_asks_exe(&c->rules[i]) || config_rule_asks_unit(&c->rules[i]))
 			return true;
 	return false;
+}
+
+const char *config_file_of(const struct config *c, struct config_mark at)
+{
+	return at.file ? c->fragments.names[at.file - 1] : c->file;
 }
 
 const struct config_listener *config_find_listener(const struct config *c, const char *name)

@@ -558,17 +558,18 @@ static void check_tcp(struct reader *r, const struct config_rule *rule)
 void config_clients_check(struct reader *r)
 {
 	struct config *c = r->c;
+	char place[READER_PLACE_SIZE];
 
 	for (size_t i = 0; i < c->nrules; i++) {
 		struct config_rule *rule = &c->rules[i];
 		for (size_t k = 0; k < i; k++) {
 			const struct config_rule *earlier = &c->rules[k];
 			if (rule->name && earlier->name && strcmp(rule->name, earlier->name) == 0)
-				reader_fault_at(r, rule->at, "rule name \"%s\" is used twice, first in line %u",
-						rule->name, earlier->at.line);
+				reader_fault_at(r, rule->at, "rule name \"%s\" is used twice, first %s", rule->name,
+						reader_place(r, earlier->at, rule->at, place));
 			if (covers(c, earlier, rule)) {
-				reader_fault_at(r, rule->at, "the rule can never match: the one in line %u covers it",
-						earlier->at.line);
+				reader_fault_at(r, rule->at, "the rule can never match: the one %s covers it",
+						reader_place(r, earlier->at, rule->at, place));
 				break;
 			}
 		}

@@ -211,20 +211,21 @@ void config_listen_read(struct reader *r, yaml_node_t *node, void *to, const str
 void config_listen_check(struct reader *r)
 {
 	const struct config *c = r->c;
+	char place[READER_PLACE_SIZE];
 
 	for (size_t i = 0; i < c->nlisteners; i++) {
 		for (size_t k = 0; k < i; k++) {
 			const struct config_listener *a = &c->listeners[k];
 			const struct config_listener *b = &c->listeners[i];
 			if (a->path && b->path && strcmp(a->path, b->path) == 0)
-				reader_fault_at(r, b->at, "path %s is used twice, first in line %u", b->path,
-						a->at.line);
+				reader_fault_at(r, b->at, "path %s is used twice, first %s", b->path,
+						reader_place(r, a->at, b->at, place));
 			else if (a->port && a->port == b->port)
-				reader_fault_at(r, b->at, "port %u is used twice, first in line %u", (unsigned)b->port,
-						a->at.line);
+				reader_fault_at(r, b->at, "port %u is used twice, first %s", (unsigned)b->port,
+						reader_place(r, a->at, b->at, place));
 			else if (a->name && b->name && strcmp(a->name, b->name) == 0)
-				reader_fault_at(r, b->at, "listener name \"%s\" is used twice, first in line %u",
-						b->name, a->at.line);
+				reader_fault_at(r, b->at, "listener name \"%s\" is used twice, first %s", b->name,
+						reader_place(r, a->at, b->at, place));
 		}
 	}
 }

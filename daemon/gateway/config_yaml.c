@@ -1,27 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libyaml gives a tree whose nodes know where they stand. Each mapping of the file is read by one table of fields;
+ * config_document gives a tree whose nodes know where they stand. Each mapping of it is read by one table of fields;
  * what is not in the table is a fault, and so is a key written twice. Reading goes on after a fault, so that one run
  * names them all; then the parts are checked against each other.
  */
 #include "gateway/config_yaml.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "common/fd.h"
 #include "common/str.h"
 #include "common/unix_socket.h"
 #include "gateway/config.h"
 #include "gateway/config_cache.h"
 #include "gateway/config_clients.h"
 #include "gateway/config_credentials.h"
+#include "gateway/config_document.h"
 #include "gateway/config_listen.h"
 #include "gateway/config_log.h"
 #include "gateway/config_upstreams.h"
@@ -29,11 +26,6 @@
 #include "gateway/reader.h"
 
 #define SUBUID_FILE "/etc/subuid"
-
-enum {
-	FILE_MAX_BYTES = 1048576,
-	DEPTH_MAX = 100
-};
 
 /* --- sections ------------------------------------------------------------------------------------------------------ */
 
@@ -177,6 +169,7 @@ static void read_root(struct reader *r, yaml_node_t *root)
 		{"log", config_log_read, 0, 0, 0},
 		{"bounds", read_bounds, offsetof(struct config, bounds), 0, 0},
 		{"leases", read_leases, offsetof(struct config, leases), 0, 0},
+		{"include", reader_skip, 0, 0, 0}, /* was read first: what it names is part of the tree */
 	};
 	yaml_node_t *clients;
 
@@ -191,94 +184,6 @@ static void read_root(struct reader *r, yaml_node_t *root)
 	check_shared_vm(r);
 	check_user_groups(r);
 	check_unused(r);
-}
-
-static int read_file(const char *file, struct buf *text, struct buf *faults)
-{
-	struct stat st;
-	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	int rc;
-
-	if (fd < 0) {
-		buf_addf(faults, "%s:0:0: cannot be opened: %s\n", file, strerror(errno));
-		return -EINVAL;
-	}
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		close(fd);
-		buf_addf(faults, "%s:0:0: is not a regular file\n", file);
-		return -EINVAL;
-	}
-	rc = fd_read_all(fd, FILE_MAX_BYTES, text);
-	close(fd);
-	if (rc)
-		buf_addf(faults, "%s:0:0: cannot be read: %s\n", file,
-			 rc == -EFBIG ? "larger than 1 MiB" : strerror(-rc));
-	return rc ? -EINVAL : 0;
-}
-
-static void bad_yaml(struct reader *r, const yaml_parser_t *parser)
-{
-	struct config_mark at = {(unsigned)parser->problem_mark.line + 1, (unsigned)parser->problem_mark.column + 1};
-
-	reader_fault_at(r, at, "not valid YAML: %s", parser->problem ? parser->problem : "unreadable");
-}
-
-/*
- * libyaml's time grows with the square of the depth of brackets: a mebibyte of them takes minutes, in a reload too. No key
- * of ours needs more than a few; brackets in strings and comments are counted as well, which is harmless.
- */
-static bool nests_too_deep(struct reader *r, struct str text)
-{
-	struct config_mark at = {1, 0};
-	unsigned depth = 0;
-
-	for (size_t i = 0; i < text.n; i++) {
-		char c = text.p[i];
-		at.column++;
-		if (c == '\n')
-			at = (struct config_mark){at.line + 1, 0};
-		if ((c == ']' || c == '}') && depth)
-			depth--;
-		if ((c == '[' || c == '{') && ++depth > DEPTH_MAX) {
-			reader_fault_at(r, at, "more than %d brackets are open here", DEPTH_MAX);
-			return true;
-		}
-	}
-	return false;
-}
-
-static void parse(struct reader *r, const struct buf *text)
-{
-	yaml_parser_t parser;
-	yaml_node_t *root;
-
-	if (nests_too_deep(r, buf_str(text)))
-		return;
-	if (!yaml_parser_initialize(&parser)) {
-		r->no_memory = true;
-		return;
-	}
-	yaml_parser_set_input_string(&parser, (const unsigned char *)buf_data(text), text->len);
-	if (!yaml_parser_load(&parser, &r->doc)) {
-		bad_yaml(r, &parser);
-		yaml_parser_delete(&parser);
-		return;
-	}
-	root = yaml_document_get_root_node(&r->doc);
-	if (root) {
-		read_root(r, root);
-		yaml_document_t second;
-		if (yaml_parser_load(&parser, &second)) {
-			if (yaml_document_get_root_node(&second))
-				reader_fault(r, yaml_document_get_root_node(&second),
-					     "a second document, expected one");
-			yaml_document_delete(&second);
-		} else {
-			bad_yaml(r, &parser);
-		}
-	}
-	yaml_document_delete(&r->doc);
-	yaml_parser_delete(&parser);
 }
 
 /* The default socket lies where the environment says; a listener of the file was checked when it was read. */
@@ -308,7 +213,7 @@ static int read_subuids(struct config *c, struct buf *faults)
 int config_load(const char *file, const struct config_places *places, struct config **out, struct buf *faults)
 {
 	struct reader r = {.file = file, .faults = faults, .c = config_new()};
-	struct buf text = BUF_EMPTY;
+	yaml_node_t *root;
 	char why[256];
 	int rc = r.c ? 0 : -ENOMEM;
 
@@ -316,15 +221,16 @@ int config_load(const char *file, const struct config_places *places, struct con
 		rc = read_subuids(r.c, faults);
 	if (rc == 0 && file) {
 		r.c->file = strdup(file);
-		rc = read_file(file, &text, faults);
-		if (rc == 0)
-			parse(&r, &text);
+		if (config_document_load(&r, &root) == 0) {
+			if (root)
+				read_root(&r, root);
+			yaml_document_delete(&r.doc);
+		}
 		if (r.nfaults)
 			rc = -EINVAL;
 		if (r.no_memory || !r.c->file)
 			rc = -ENOMEM;
 	}
-	buf_fini(&text);
 	if (rc == 0) {
 		rc = config_complete(r.c, places, why, sizeof(why));
 		if (rc == 0)

@@ -269,8 +269,8 @@ static void check_output(const struct config *c, const struct config_output *o, 
 	int rc = o->kind == CONFIG_OUTPUT_FILE ? sink_check_file(o->path) : 0;
 
 	if (rc)
-		buf_addf(faults, "%s:%u:%u: log.%s: %s cannot be opened: %s\n", c->file, o->at.line, o->at.column, key,
-			 o->path, why_not(rc));
+		buf_addf(faults, "%s:%u:%u: log.%s: %s cannot be opened: %s\n", config_file_of(c, o->at), o->at.line,
+			 o->at.column, key, o->path, why_not(rc));
 }
 
 void logs_check(const struct config *c, struct buf *faults)

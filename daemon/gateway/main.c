@@ -107,7 +107,8 @@ static void check_key(const struct config *c, const struct config_credential *k,
 	char why[256];
 
 	if (key->source != CONFIG_SOURCE_NONE && credential_check(key, why, sizeof(why)))
-		buf_addf(faults, "%s:%u:%u: credential \"%s\": %s\n", c->file, k->at.line, k->at.column, k->name, why);
+		buf_addf(faults, "%s:%u:%u: credential \"%s\": %s\n", config_file_of(c, k->at), k->at.line,
+			 k->at.column, k->name, why);
 }
 
 /* The checks of -t that need more than the file: keys that can be read. */

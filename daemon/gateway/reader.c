@@ -10,7 +10,7 @@
 
 void reader_fault_at(struct reader *r, struct config_mark at, const char *fmt, ...)
 {
-	char text[512];
+	char text[1024];
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -20,13 +20,25 @@ void reader_fault_at(struct reader *r, struct config_mark at, const char *fmt, .
 	for (char *p = text; *p; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
 			*p = '?';
-	buf_addf(r->faults, "%s:%u:%u: %s\n", r->file, at.line, at.column, text);
+	buf_addf(r->faults, "%s:%u:%u: %s\n", at.file ? config_file_of(r->c, at) : r->file, at.line, at.column, text);
 	r->nfaults++;
 }
 
 struct config_mark reader_mark(const yaml_node_t *node)
 {
-	return (struct config_mark){(unsigned)node->start_mark.line + 1, (unsigned)node->start_mark.column + 1};
+	return (struct config_mark){(unsigned)node->start_mark.line + 1, (unsigned)node->start_mark.column + 1,
+				    (unsigned)node->start_mark.index};
+}
+
+const char *reader_place(const struct reader *r, struct config_mark at, struct config_mark from,
+			 char out[READER_PLACE_SIZE])
+{
+	if (at.file == from.file)
+		snprintf(out, READER_PLACE_SIZE, "in line %u", at.line);
+	else
+		snprintf(out, READER_PLACE_SIZE, "at %s:%u:%u", at.file ? config_file_of(r->c, at) : r->file, at.line,
+			 at.column);
+	return out;
 }
 
 yaml_node_t *reader_node(struct reader *r, int index)
@@ -105,13 +117,15 @@ static const struct reader_field *find_field(struct reader *r, const yaml_node_t
 bool reader_repeated(struct reader *r, const yaml_node_t *map, const yaml_node_pair_t *pair)
 {
 	const yaml_node_t *key = reader_node(r, pair->key);
+	char place[READER_PLACE_SIZE];
 
 	for (yaml_node_pair_t *p = map->data.mapping.pairs.start; p < pair; p++) {
 		const yaml_node_t *other = reader_node(r, p->key);
 		if (key->type == YAML_SCALAR_NODE && other->type == YAML_SCALAR_NODE &&
 		    str_eq(reader_scalar(key), reader_scalar(other))) {
-			reader_fault(r, key, "key \"%.*s\" is written twice, first in line %u",
-				     (int)key->data.scalar.length, key->data.scalar.value, reader_mark(other).line);
+			reader_fault(r, key, "key \"%.*s\" is written twice, first %s", (int)key->data.scalar.length,
+				     key->data.scalar.value,
+				     reader_place(r, reader_mark(other), reader_mark(key), place));
 			return true;
 		}
 	}

@@ -29,6 +29,11 @@ struct options {
 	uint64_t lines;        /* 0: not given */
 	bool open_port;        /* --open-port was given: */
 	uint16_t open_port_at; /* 0: any free one */
+	const char *upstream;  /* of init, as are the next */
+	const char *key_file;
+	const char *output;
+	bool force;
+	struct words users;
 	uint64_t memory_mb;    /* 0: not given */
 	uint64_t vcpus;        /* 0: not given */
 	struct words env;      /* "K=V" */

@@ -32,6 +32,8 @@ enum verb {
 	VERB_STATUS,
 	VERB_METRICS,
 	VERB_RELOAD,
+	VERB_CHECK,
+	VERB_INIT,
 	VERB_COUNT,
 };
 
@@ -42,7 +44,7 @@ enum operand {
 	OPERAND_DURATION, /* a positive Go duration */
 	OPERAND_LEASE,    /* what a sandbox is tied to */
 	OPERAND_PORT,     /* 1 to 65535 */
-	OPERAND_FILE,     /* of cp: local or ID:PATH */
+	OPERAND_FILE,     /* of this machine; of cp: local or ID:PATH */
 };
 
 /* The words that a command takes besides its options. */

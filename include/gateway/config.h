@@ -13,10 +13,11 @@
 #include "common/log.h"
 #include "common/str.h"
 
-/* Where something stands in the file; line 0: nowhere, it is a default. */
+/* Where something stands in the file or its fragments; line 0: nowhere, it is a default. */
 struct config_mark {
 	unsigned line;   /* from 1 */
 	unsigned column; /* from 1 */
+	unsigned file;   /* 0: the file itself; else a fragment, counted from 1 */
 };
 
 struct config_names {
@@ -253,7 +254,8 @@ struct config_preview {
 
 struct config {
 	unsigned refs;
-	char *file;        /* owned; NULL: no file, all defaults */
+	char *file;                    /* owned; NULL: no file, all defaults */
+	struct config_names fragments; /* paths of the files that it includes */
 	char *user;        /* owned; whom the daemon becomes when it is started as root; NULL: the uid is kept */
 	uid_t user_uid;    /* of `user` */
 	gid_t user_gid;    /* the same */
@@ -331,6 +333,9 @@ bool config_asks_traits(const struct config *c);
 
 /* Names and hosts that were not written. 0 or -ENOMEM. */
 MUST_CHECK int config_listener_complete(struct config_listener *l);
+
+/* The path of the file that a mark is in, borrowed. */
+const char *config_file_of(const struct config *c, struct config_mark at);
 
 /* The listener of that name, borrowed; NULL when there is none. */
 const struct config_listener *config_find_listener(const struct config *c, const char *name);

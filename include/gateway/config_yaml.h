@@ -10,7 +10,7 @@ struct config;
 struct config_places;
 
 /*
- * Reads `file` (at most 1 MiB) and completes it with the defaults; file NULL gives the configuration of a daemon without
+ * Reads `file` and what it includes (at most 1 MiB) and completes it with the defaults; file NULL gives the configuration of a daemon without
  * one. 0 and *out, the caller's reference; or -EINVAL and one line per fault in `faults`, each
  * "FILE:LINE:COLUMN: what is wrong, what was expected\n"; or -ENAMETOOLONG when the default socket's path is too long.
  * Resolves user and group names (blocking).

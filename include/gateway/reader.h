@@ -42,13 +42,18 @@ struct reader_field {
 enum {
 	READER_DAY_MS = 86400000,
 	READER_OVERFLOW_ID = 65534, /* what the kernel shows for ids that it cannot tell */
+	READER_PLACE_SIZE = 640,
 };
 
 /* Notes a fault; control bytes in the text become '?'. */
 void reader_fault_at(struct reader *r, struct config_mark at, const char *fmt, ...) PRINTF_LIKE(3, 4);
 #define reader_fault(r, node, ...) reader_fault_at(r, reader_mark(node), __VA_ARGS__)
 
+/* The tree is one of config_document.h, whose nodes know their file. */
 struct config_mark reader_mark(const yaml_node_t *node);
+/* Where something stands, for a fault at `from`: "in line 3", or "at FILE:3:1" when it is in another file. */
+const char *reader_place(const struct reader *r, struct config_mark at, struct config_mark from,
+			 char out[READER_PLACE_SIZE]);
 yaml_node_t *reader_node(struct reader *r, int index);
 /* A scalar's text, borrowed from the tree. */
 struct str reader_scalar(const yaml_node_t *node);

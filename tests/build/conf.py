@@ -46,6 +46,7 @@ def adapted(work, text):
         return "file: " + path
 
     os.makedirs(work + "/credentials", exist_ok=True)
+    os.makedirs(work + "/conf.d", exist_ok=True)
     for name in re.findall(r"systemd: ([a-z-]+)", text):
         with open(work + "/credentials/" + name, "w", encoding="ascii") as f:
             f.write("a-key\n")
@@ -111,4 +112,5 @@ def main():
     return 1 if failed else 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

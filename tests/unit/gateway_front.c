@@ -81,7 +81,8 @@ static void use_config(const char *more)
 	char why[200];
 
 	buf_addf(&text,
-		 "upstreams: { main: { url: \"unix://%s\" } }\n"
+		 /* So few that what is remembered has no subscription of its own. */
+		 "upstreams: { main: { url: \"unix://%s\", pool: { max_connections: 3, max_idle: 3 } } }\n"
 		 "credentials: { team: { api_key: { file: %s } } }\n"
 		 "clients:\n"
 		 "  - { name: me, match: { uid: %u }, upstream: main, credential: team, user_id: \"%s\", allow: "

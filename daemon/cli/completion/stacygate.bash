@@ -27,6 +27,7 @@ _stacygate_options() {
 	exec) echo "--env --workdir --timeout $common" ;;
 	logs) echo "--lines $common" ;;
 	preview) echo "--open-port $common" ;;
+	init) echo "--upstream --key-file --user --output --force $common" ;;
 	template) echo '--help' ;;
 	'template save') echo "--image $fields $common" ;;
 	'template spawn') echo "$fields --lease $common" ;;
@@ -48,12 +49,12 @@ _stacygate() {
 			return
 			;;
 		:ls | :get | :run | :spawn | :exec | :cp | :logs | :extend | :kill | :prune | :template | :preview | :leases | \
-			:whoami | :health | :status | :metrics | :reload) command=$word ;;
+			:whoami | :health | :status | :metrics | :reload | :init | :check) command=$word ;;
 		template:ls | template:get | template:save | template:rm | template:spawn | leases:renew | leases:release)
 			command="$command $word"
 			;;
 		*:--image | *:--provider | *:--memory | *:--vcpus | *:--ttl | *:--metadata | *:--file | *:--env | *:--workdir | *:--timeout | \
-			*:--lease | *:--lines | *:--open-port)
+			*:--lease | *:--lines | *:--open-port | *:--upstream | *:--key-file | *:--user | *:--output)
 			# bash takes --image=x for three words.
 			[[ ${COMP_WORDS[i + 1]-} == = ]] && i=$((i + 1))
 			i=$((i + 1))
@@ -64,7 +65,7 @@ _stacygate() {
 	done
 
 	case $prev in
-	--file)
+	--file | --key-file | --output)
 		compopt -o default 2>/dev/null
 		return
 		;;
@@ -72,7 +73,7 @@ _stacygate() {
 		_stacygate_offer < <(printf '%s\n' "process=$$" 30m)
 		return
 		;;
-	--image | --provider | --memory | --vcpus | --ttl | --metadata | --env | --workdir | --timeout | --lines | --open-port | =)
+	--image | --provider | --memory | --vcpus | --ttl | --metadata | --env | --workdir | --timeout | --lines | --open-port | --upstream | --user | =)
 		return
 		;;
 	esac
@@ -84,7 +85,7 @@ _stacygate() {
 	case $command:$operands in
 	:0)
 		_stacygate_offer < <(printf '%s\n' run spawn ls get exec cp logs extend kill prune template preview leases whoami \
-			health status metrics reload)
+			health status metrics reload init check)
 		;;
 	template:0) _stacygate_offer < <(printf '%s\n' ls get save rm spawn) ;;
 	leases:0) _stacygate_offer < <(printf '%s\n' renew release) ;;
@@ -94,6 +95,7 @@ _stacygate() {
 	get:0 | exec:0 | logs:0 | extend:0 | preview:0 | kill:* | 'leases renew:0' | 'leases release:0')
 		_stacygate_offer < <(_stacygate_column "$1" ls)
 		;;
+	check:0) compopt -o default 2>/dev/null ;;
 	cp:*)
 		compopt -o default -o nospace 2>/dev/null
 		_stacygate_offer : < <(_stacygate_column "$1" ls)

@@ -54,6 +54,8 @@ complete -c stacygate -n __stacygate_first -a health -d 'how the gateway is'
 complete -c stacygate -n __stacygate_first -a status -d 'what the gateway counts of your use'
 complete -c stacygate -n __stacygate_first -a metrics -d 'what it counts in all, for Prometheus'
 complete -c stacygate -n __stacygate_first -a reload -d 'have it read its configuration anew'
+complete -c stacygate -n __stacygate_first -a init -d 'write a configuration of the gateway'
+complete -c stacygate -n __stacygate_first -a check -d 'check a configuration of the gateway'
 
 complete -c stacygate -n '__stacygate_at template' -a 'ls get save rm spawn'
 complete -c stacygate -n '__stacygate_at leases' -a 'renew release'
@@ -79,11 +81,17 @@ end
 complete -c stacygate -n '__stacygate_on run' -r -F -l file -d 'copy a file into the sandbox first, LOCAL:REMOTE'
 complete -c stacygate -n '__stacygate_on logs' -x -l lines -d 'the last lines'
 complete -c stacygate -n '__stacygate_on preview' -x -l open-port -d 'serve it on this port of loopback'
+complete -c stacygate -n '__stacygate_on init' -x -l upstream -a local -d 'the server'
+complete -c stacygate -n '__stacygate_on init' -r -F -l key-file -d 'the file with its key'
+complete -c stacygate -n '__stacygate_on init' -x -l user -a '(__fish_complete_users)' -d 'who may use it'
+complete -c stacygate -n '__stacygate_on init' -r -F -l output -d 'where it is written'
+complete -c stacygate -n '__stacygate_on init' -l force -d 'replace a file that exists'
 
 for on in get exec logs extend preview 'leases renew' 'leases release'
     complete -c stacygate -n "__stacygate_at $on" -a '(__stacygate_column ls)'
 end
 complete -c stacygate -n '__stacygate_on kill' -a '(__stacygate_column ls)'
+complete -c stacygate -n '__stacygate_at check' -F
 complete -c stacygate -n '__stacygate_on cp' -F -a '(string replace -r \'$\' : -- (__stacygate_column ls))'
 for on in get save rm spawn
     complete -c stacygate -n "__stacygate_at template $on" -a '(__stacygate_column template ls)'

@@ -129,6 +129,14 @@ static void become_user(const struct config *c, struct buf *faults)
 		buf_addf(faults, "%s: %s\n", c->file, why);
 }
 
+/* Without memory nothing is known to be good. */
+static int status_of(const struct buf *faults)
+{
+	if (faults->failed)
+		fputs("stacygated: out of memory\n", stderr);
+	return faults->failed ? GATEWAY_EXIT_START : faults->len ? GATEWAY_EXIT_CONFIG : GATEWAY_EXIT_OK;
+}
+
 static int check_or_dump(const struct arguments *a, struct config *c)
 {
 	struct buf out = BUF_EMPTY;
@@ -138,7 +146,7 @@ static int check_or_dump(const struct arguments *a, struct config *c)
 		become_user(c, &out);
 		check_credentials(c, &out);
 		logs_check(c, &out);
-		status = out.len ? GATEWAY_EXIT_CONFIG : GATEWAY_EXIT_OK;
+		status = status_of(&out);
 		print_all(stderr, &out);
 		buf_reset(&out);
 		config_warnings(c, &out);
@@ -151,7 +159,10 @@ static int check_or_dump(const struct arguments *a, struct config *c)
 	}
 	if (a->dump) {
 		config_dump(c, &out);
-		print_all(stdout, &out);
+		if (out.failed)
+			status = status_of(&out);
+		else
+			print_all(stdout, &out);
 	}
 	buf_fini(&out);
 	return status;

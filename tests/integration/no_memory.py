@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import termios
@@ -441,6 +442,29 @@ def test_m4_reload_by_http():
                 break
         print(f"  {n - 1} allocations in steps of {step}", flush=True)
         assert n > 100 and told[-1] == 200 and len(told) - told.count(200) > 5, told
+
+
+def test_m4_check_and_dump():
+    """regress: a check or a dump that found no memory said that all was well. Only what is whole ends with 0."""
+    with Sweep() as s:
+        step = 1 if FULL else 7
+
+        def ask(word):
+            done = subprocess.run([os.path.join(BUILD, "stacygated"), word, "-c", s.gateway.config], env=s.gateway.environment,
+                                  capture_output=True, timeout=60)
+            return done.returncode, done.stdout
+        for word in ("-t", "-T"):
+            good = ask(word)
+            assert good[0] == 0 and bool(good[1]) == (word == "-T"), good
+            for n in range(1, 20000, step):
+                s.plan.arm(n)
+                got = ask(word)
+                failed = s.plan.disarm()
+                assert got[0] in (0, 1, 2, 3) and (got[0] or got == good), (word, n, got)
+                if not failed:
+                    break
+            print(f"  {word}: {n} allocations in steps of {step}", flush=True)
+            assert n > 100, n
 
 
 if __name__ == "__main__":

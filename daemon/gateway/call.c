@@ -320,6 +320,12 @@ bool call_stream_send(struct call *c, struct str data)
 	return more;
 }
 
+void call_draining(struct call *c)
+{
+	if (c->begun && c->whole_line && !c->stalled)
+		call_stream_send(c, c->beat.p[0] == ':' ? STR(":stopping\n") : c->beat);
+}
+
 void call_stream_end(struct call *c)
 {
 	bool chunked = c->chunked && c->c.method != METHOD_HEAD;

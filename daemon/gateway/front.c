@@ -375,6 +375,8 @@ void front_drain_all(struct front_shared *s)
 		struct front *f = CONTAINER_OF(n, struct front, link);
 		if (f->exchange)
 			exchange_draining(f->exchange);
+		else if (f->now && f->now->call)
+			call_draining(f->now->call);
 		client_drain(f->client);
 	}
 }

@@ -101,6 +101,8 @@ void call_fini(struct call *c);
 void call_start(struct call *c, struct str body, bool isolated);
 /* The client takes more. */
 void call_drained(struct call *c);
+/* The daemon stops: a stream is told, by a comment or a blank line. */
+void call_draining(struct call *c);
 /* It has ended, or its client has left. NULL is fine. */
 void call_free(struct call *c);
 

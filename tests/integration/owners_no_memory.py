@@ -262,13 +262,21 @@ def test_m4_events():
 def read_to(sock, end):
     """What comes up to these bytes, or to the end of the stream."""
     got = b""
-    while end not in got and (piece := sock.recv(65536)):
-        got += piece
+    try:
+        while end not in got and (piece := sock.recv(65536)):
+            got += piece
+    except ConnectionError:
+        pass
     return got
 
 
 def g_stream(g):
-    return raw(g, "alice", f"GET {API}/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    sock = raw(g, "alice", b"")
+    try:
+        sock.sendall(f"GET {API}/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    except ConnectionError:
+        pass  # closed already, for want of memory to accept it
+    return sock
 
 
 def ended(sock):

@@ -5,6 +5,7 @@ import threading
 
 from owners_lib import NEVER, UPGRADE, expect_error, expect_not_found, headers_of, parallel, run, subscribed
 from preview_lib import Front, Gateway
+from tls_lib import wait_for
 from vm_lib import API, Server, status
 
 PLAIN = {"Accept": "text/plain"}
@@ -79,7 +80,10 @@ def test_from_memory():
     server, front = Server(), Front()
     for rule in ([], ["isolation: none"]):
         with Gateway(server, {"alice": rule}, front=front.url) as g:
-            if not rule:
+            if rule:
+                g.url_of("alice", server.add("alice"), 3000)
+                wait_for("the subscription stands", lambda: "connect -> open" in g.log())  # noqa: B023
+            else:
                 subscribed(server, g, "alice")
             mine = server.add("alice")
             mark = server.mark()

@@ -77,12 +77,6 @@ void http_parser_init(struct http_parser *p, llhttp_type_t kind)
 	p->kind = kind;
 }
 
-void http_parser_move(struct http_parser *to, const struct http_parser *from)
-{
-	*to = *from;
-	to->ll.data = to; /* llhttp hands it to the callbacks */
-}
-
 /* --- the look at the assembled head ------------------------------------------------------------------------ */
 
 /* What a byte may be part of: a token (RFC 9110 5.6.2), a request target (visible ASCII but '#'), Host. */

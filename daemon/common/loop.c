@@ -42,7 +42,7 @@ static void arm_tick(struct loop *loop, uint64_t at_ms)
 {
 	uint64_t now = clock_ms();
 	uint64_t wait = at_ms > now + TICK_MS ? at_ms - now : TICK_MS;
-	struct timeval tv = {.tv_sec = (time_t)(wait / 1000), .tv_usec = (suseconds_t)(wait % 1000 * 1000)};
+	struct timeval tv = clock_span(wait);
 
 	/* Without memory the next deadline that is set tries again. */
 	loop->tick_at_ms = event_add(loop->tick, &tv) == 0 ? now + wait : UINT64_MAX;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/http_write.h"
 #include "common/loop.h"
 #include "gateway/answer.h"
@@ -36,7 +37,7 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg)
 
 static int set_timeout(struct call *c, uint64_t ms)
 {
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 
 	if (ms == 0)
 		return 0;
@@ -234,7 +235,7 @@ void call_relay(struct call *c, const struct fetch_answer *a, const struct buf *
 static void arm_heartbeat(struct call *c)
 {
 	uint64_t ms = c->c.rule->heartbeat_ms;
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 
 	if (c->heartbeat)
 		event_add(c->heartbeat, &tv);

@@ -56,7 +56,7 @@ static void finish(struct destroy *d, bool gone, const char *why)
 
 static int set_pause(struct destroy *d, uint64_t ms)
 {
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 
 	return event_add(d->pause, &tv);
 }

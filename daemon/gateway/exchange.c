@@ -33,6 +33,7 @@
 
 #include "common/buf.h"
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/http_parse.h"
 #include "common/http_write.h"
 #include "common/loop.h"
@@ -685,8 +686,7 @@ static void finish(struct exchange *e)
 
 static void arm_heartbeat(struct exchange *e)
 {
-	struct timeval tv = {.tv_sec = (time_t)(e->heartbeat_ms / 1000),
-			     .tv_usec = (suseconds_t)(e->heartbeat_ms % 1000) * 1000};
+	struct timeval tv = clock_span(e->heartbeat_ms);
 
 	event_add(e->heartbeat, &tv);
 }
@@ -1158,7 +1158,7 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg)
 
 static int set_timeout(struct exchange *e, uint64_t ms)
 {
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 
 	if (ms == 0)
 		return 0;

@@ -20,7 +20,7 @@ enum {
 
 static void set_timer(struct extend *e, uint64_t ms)
 {
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 
 	event_add(e->timer, &tv);
 }

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/secret.h"
 #include "gateway/ownership.h"
 #include "gateway/upstream.h"
@@ -227,8 +228,7 @@ static void retry(struct feed_source *s)
 	if (ms > MAX_WAIT_MS || s->tries > DOUBLINGS_MAX)
 		ms = MAX_WAIT_MS;
 	s->tries++;
-	tv.tv_sec = ms / 1000;
-	tv.tv_usec = (suseconds_t)(ms % 1000) * 1000;
+	tv = clock_span(ms);
 	if (s->state != FEED_WAIT)
 		move(s, FEED_WAIT);
 	if (event_add(s->retry, &tv) == 0)

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/loop.h"
@@ -646,7 +647,7 @@ static void on_fronts_idle(void *arg)
 static void drain(struct gateway *g)
 {
 	uint64_t ms = g->config->drain_timeout_ms;
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 
 	log_info("stopping: no new connections; %llu present ones may finish within the drain_timeout",
 		 (unsigned long long)g->fronts.stats.connections);

@@ -22,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/fd.h"
 #include "common/list.h"
 #include "common/loop.h"
@@ -79,7 +80,7 @@ const struct sm *key_command_sm(void)
 
 static void set_timer(struct key_command *c, uint64_t ms)
 {
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 
 	event_add(c->timer, &tv);
 }

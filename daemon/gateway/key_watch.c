@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/fd.h"
 #include "common/loop.h"
 
@@ -43,7 +44,7 @@ static void set_timer(struct key_watch *w)
 	LIST_FOREACH (n, &w->files)
 		if (w->fd >= 0 && CONTAINER_OF(n, struct key_watch_file, link)->wd < 0)
 			ms = SOON_MS;
-	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 	event_add(w->timer, &tv);
 }
 

@@ -312,7 +312,7 @@ static struct lease_lane *lane_of(struct lease_shared *s, const struct upstream 
 /* 0 or -ENOMEM. */
 static int set_timer(struct lease *l, uint64_t ms)
 {
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 
 	l->until_ms = clock_ms() + ms;
 	return event_add(l->timer, &tv) < 0 ? -ENOMEM : 0;
@@ -570,11 +570,6 @@ int lease_new(struct lease_shared *s, const struct lease_spec *spec, const struc
 	}
 	*out = l;
 	return 0;
-}
-
-bool lease_is_dead(const struct lease *l)
-{
-	return l->dead;
 }
 
 /* Puts it into the table, in place of the one that the sandbox had. False when that one is being ended: then it is freed. */
@@ -837,11 +832,6 @@ size_t lease_count(const struct lease_shared *s)
 struct lease_counters lease_counters(const struct lease_shared *s)
 {
 	return s->counters;
-}
-
-bool lease_is_quiet(const struct lease_shared *s)
-{
-	return s->ending == 0;
 }
 
 void lease_write(const struct lease *l, struct json_writer *w, const char *key)

@@ -4,6 +4,7 @@
 #include <event2/event.h>
 #include <stdlib.h>
 
+#include "common/clock.h"
 #include "common/loop.h"
 #include "gateway/elements.h"
 
@@ -30,7 +31,7 @@ static void begin_round(struct list_poll *p);
 
 static int wait_for(struct list_poll *p, uint64_t ms)
 {
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 
 	p->waits = ms != NO_END_MS;
 	return event_add(p->pause, &tv);

@@ -97,7 +97,7 @@ const struct sm *local_server_sm(void)
 
 static void set_timer(struct local_server *s, unsigned ms)
 {
-	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 
 	event_add(s->timer, &tv);
 }

@@ -201,7 +201,7 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
 static struct event *every(struct notify *n, struct loop *loop, uint64_t ms,
 			   void (*call)(evutil_socket_t fd, short what, void *arg))
 {
-	const struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	const struct timeval tv = clock_span(ms);
 	struct event *e = event_new(loop_base(loop), -1, EV_PERSIST, call, n);
 
 	if (e && event_add(e, &tv) < 0) {

@@ -526,7 +526,7 @@ static void on_ttl(evutil_socket_t fd, short what, void *arg)
 static int watch_ttl(struct run *r)
 {
 	uint64_t ms = r->maker.ttl_ms;
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 
 	if (ms == 0)
 		return 0;

@@ -226,7 +226,7 @@ static void drop_record(const struct spawn *p)
 /* Always set from spawn_new on: setting it anew needs no memory then. */
 static int set_timer(struct spawn *p, uint64_t ms)
 {
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 
 	return event_add(p->timer, &tv);
 }

@@ -409,7 +409,7 @@ static void arm_retry(struct upstream *u)
 {
 	/* Up to a fifth more, so that several gateways do not knock in step. */
 	unsigned ms = u->circuit_ms + (unsigned)(clock_ns() / 1000 % (u->circuit_ms / 5 + 1));
-	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	struct timeval tv = clock_span(ms);
 
 	/* Without memory for the timer the next request tries. */
 	if (event_add(u->retry, &tv) < 0)

@@ -9,6 +9,7 @@
 #include <event2/event.h>
 #include <stdlib.h>
 
+#include "common/clock.h"
 #include "common/loop.h"
 #include "local/call.h"
 #include "local/events.h"
@@ -23,7 +24,7 @@ struct subscription {
 static void arm_beat(struct subscription *s)
 {
 	unsigned ms = s->call->api->beat_ms;
-	const struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	const struct timeval tv = clock_span(ms);
 
 	event_add(s->beat, &tv);
 }

@@ -120,7 +120,7 @@ static void collect(struct exec *x, unsigned stream, struct str piece)
 static void arm_beat(struct exec *x)
 {
 	unsigned ms = x->call->api->beat_ms;
-	const struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+	const struct timeval tv = clock_span(ms);
 
 	event_add(x->beat, &tv);
 }

@@ -169,7 +169,7 @@ static void arm_expiry(struct record *r)
 	struct timeval tv;
 
 	left_ms = (left_ms > 0 ? left_ms : 0) + GRACE_MS;
-	tv = (struct timeval){.tv_sec = (time_t)(left_ms / 1000), .tv_usec = (suseconds_t)(left_ms % 1000 * 1000)};
+	tv = clock_span(left_ms);
 	event_add(r->expiry, &tv);
 }
 

@@ -4,10 +4,17 @@
 #define COMMON_CLOCK_H
 
 #include <stdint.h>
+#include <sys/time.h>
 
 /* Milliseconds, nanoseconds of the monotonic clock, since an arbitrary start. */
 uint64_t clock_ms(void);
 uint64_t clock_ns(void);
+
+/* A span of so many milliseconds, as libevent takes it. */
+static inline struct timeval clock_span(uint64_t ms)
+{
+	return (struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+}
 
 /* Nanoseconds since 1970-01-01T00:00:00Z. */
 int64_t clock_wall_ns(void);

@@ -99,9 +99,6 @@ struct http_parser {
 /* Begins a message; also between two messages of one connection. */
 void http_parser_init(struct http_parser *p, llhttp_type_t kind);
 
-/* Makes *to go on where `from` is; `from` is not to be used further. */
-void http_parser_move(struct http_parser *to, const struct http_parser *from);
-
 /*
  * Looks for a complete head at the start of data, which holds everything received of this message so far (on a
  * further call the same bytes and more, perhaps moved). HTTP_DONE: *out is filled and *head_bytes is where the body

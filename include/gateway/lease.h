@@ -100,8 +100,6 @@ MUST_CHECK int lease_new(struct lease_shared *s, const struct lease_spec *spec, 
 			 void (*on_dead)(void *arg), void *arg, struct lease **out, struct lease_refusal *refusal);
 /* Of an unbound one. NULL is fine. */
 void lease_free(struct lease *l);
-/* Whether the life of an unbound one has ended. */
-bool lease_is_dead(const struct lease *l);
 
 /*
  * The sandbox exists (well-formed id), with a ttl that has just begun and lasts lease_ttl_ms() at least: from now on the lease is
@@ -152,8 +150,6 @@ void lease_write_list(const struct lease_shared *s, const struct upstream *u, co
 
 size_t lease_count(const struct lease_shared *s);
 struct lease_counters lease_counters(const struct lease_shared *s);
-/* Whether nothing is being destroyed: a stop need not wait for anything. */
-bool lease_is_quiet(const struct lease_shared *s);
 
 /* The table of its states, for the test that walks it. */
 const struct sm *lease_sm(void);

@@ -18,7 +18,7 @@ static enum log_level log_level = LOG_LEVEL_INFO;
 static enum log_format log_format = LOG_FORMAT_TEXT;
 static unsigned long log_lost;
 static bool log_prefixed;
-static void (*log_writer)(void *arg, enum log_level level, struct str line);
+static void (*log_writer)(void *arg, enum log_level level, struct str text, struct str line);
 static void *log_writer_arg;
 
 static const char *const level_names[] = {
@@ -53,7 +53,7 @@ void log_set_format(enum log_format format)
 	log_format = format;
 }
 
-void log_set_writer(void (*writer)(void *arg, enum log_level level, struct str line), void *arg)
+void log_set_writer(void (*writer)(void *arg, enum log_level level, struct str text, struct str line), void *arg)
 {
 	log_writer = writer;
 	log_writer_arg = arg;
@@ -197,7 +197,7 @@ void log_write(enum log_level level, const char *fmt, ...)
 	len = put(line, log_stderr_prefix(level));
 	len += log_format_line(line + len, level, str_of(text, (size_t)n));
 	if (log_writer)
-		log_writer(log_writer_arg, level, str_of(line, len));
+		log_writer(log_writer_arg, level, str_of(text, (size_t)n), str_of(line, len));
 	else if (fd_write_now(STDERR_FILENO, line, len) != (ssize_t)len)
 		log_lost++;
 }

@@ -25,15 +25,18 @@ const char *answer_code(unsigned status)
 	return "BAD_REQUEST";
 }
 
-void answer_add_common(struct buf *head, const struct client *c, const char *request_id, bool keep)
+static void add_common(struct buf *head, const struct client *c, const char *request_id, const char *lines, bool keep)
 {
-	const char *lines = client_head_lines(c);
-
 	if (request_id)
 		http_write_header(head, STR("X-Request-ID"), str_from(request_id));
 	if (lines)
 		buf_add_cstr(head, lines);
 	answer_add_connection(head, c, keep);
+}
+
+void answer_add_common(struct buf *head, const struct client *c, const char *request_id, bool keep)
+{
+	add_common(head, c, request_id, client_head_lines(c), keep);
 }
 
 void answer_add_connection(struct buf *head, const struct client *c, bool keep)
@@ -51,7 +54,7 @@ bool answer_send(const struct answer_to *to, unsigned status, struct buf *head, 
 
 	if (status != 204) /* RFC 9110 8.6 */
 		http_write_header_u64(head, STR("Content-Length"), body.n);
-	answer_add_common(head, to->client, to->request_id, keep);
+	add_common(head, to->client, to->request_id, to->lines ? to->lines : client_head_lines(to->client), keep);
 	http_write_end(head);
 	if (head->failed) {
 		client_cut(to->client, CLIENT_END_NO_MEMORY);

@@ -21,6 +21,27 @@ enum audit_kind audit_kind_of(const struct audit_record *r)
 	return r->code ? AUDIT_REFUSAL : AUDIT_NOTHING;
 }
 
+bool audit_is_trouble(const struct audit_record *r)
+{
+	return r->status >= 500 || r->is_error || (r->code && r->status != 404);
+}
+
+void audit_trouble_text(struct buf *out, const struct audit_record *r)
+{
+	buf_addf(out, "%s (rule %s): %s %s", r->user_id ? r->user_id : "somebody", r->rule ? r->rule : "none",
+		 r->method_text ? r->method_text : "?", r->template ? r->template : "?");
+	if (r->status)
+		buf_addf(out, " was answered %u", r->status);
+	else
+		buf_addf(out, " was not answered");
+	if (r->code)
+		buf_addf(out, " %s", r->code);
+	if (r->end && r->is_error)
+		buf_addf(out, ": %s", r->end);
+	if (r->upstream && r->reached)
+		buf_addf(out, " (upstream %s)", r->upstream);
+}
+
 /* --- lines ------------------------------------------------------------------------------------------------------------------ */
 
 static void add_text(struct json_writer *w, const char *key, const char *value)

@@ -122,7 +122,7 @@ void call_free(struct call *c)
 
 static struct answer_to answer_to(const struct call *c)
 {
-	return (struct answer_to){c->c.client, c->c.caller.request_id, c->c.method == METHOD_HEAD};
+	return (struct answer_to){c->c.client, c->c.caller.request_id, c->c.method == METHOD_HEAD, NULL};
 }
 
 static void end(struct call *c, unsigned status, unsigned upstream_status)

@@ -259,7 +259,7 @@ static void end(struct exchange *e, enum exchange_end reason, bool reusable)
 /* Answers the client with an error of ours and ends. Only before a response head was passed on. */
 static void refuse(struct exchange *e, enum exchange_end reason, unsigned status, const char *message)
 {
-	const struct answer_to to = {e->client, e->request_id, e->method == METHOD_HEAD};
+	const struct answer_to to = {e->client, e->request_id, e->method == METHOD_HEAD, NULL};
 
 	CHECK(e->state != EXCHANGE_BODY && e->state != EXCHANGE_TUNNEL && e->state != EXCHANGE_ENDED);
 	e->report.status = status;

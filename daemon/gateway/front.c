@@ -17,6 +17,7 @@
 #include "gateway/audit.h"
 #include "gateway/config.h"
 #include "gateway/exchange.h"
+#include "gateway/front_clients.h"
 #include "gateway/front_request.h"
 #include "gateway/front_rule.h"
 #include "gateway/front_state.h"
@@ -256,6 +257,8 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *
 	gather_shared_init(&s->gather, loop);
 	preview_ways_init(&s->previews, loop, dialer);
 	s->stats.spawns = &s->spawns;
+	s->stats.write_clients = front_clients_write;
+	s->stats.write_clients_arg = s;
 	s->stats.vm_watch = &s->enforce.admit.vm_watch;
 	s->stats.feed = &s->enforce.admit.feed;
 	s->ends = front_request_ends();
@@ -309,6 +312,7 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 	s->snapshot = snapshot_ref(snapshot);
 	snapshot_unref(old);
 	s->stats.generation++;
+	s->stats.in_force = snapshot;
 	template_cache_use(s->templates, snapshot);
 	/* A deadline that is set keeps its time; the next one has the new length. */
 	s->clients.head_deadlines.span_ms = b->client_head_ms;

@@ -36,6 +36,7 @@
 #include "gateway/run.h"
 #include "gateway/snapshot.h"
 #include "gateway/spawn_call.h"
+#include "gateway/status_watch.h"
 #include "gateway/target.h"
 #include "gateway/template_read.h"
 #include "gateway/template_write.h"
@@ -267,8 +268,6 @@ static bool pass_guard(struct front *f, const struct http_head *head)
 static void note_route(struct front *f, const struct route *route)
 {
 	f->now->class = route->class;
-	if (!logs_audit_on(f->shared->logs))
-		return;
 	f->now->template = route->template;
 	if (route->sandbox.n && !route->sandbox_bad)
 		front_copy_text(f->now->sandbox, sizeof(f->now->sandbox), route->sandbox);
@@ -386,8 +385,16 @@ static int new_operate(struct front *f, const struct call_case *c, struct call *
 	return operate_call_new(&f->shared->operate, c, out);
 }
 
+static int new_status_watch(struct front *f, const struct call_case *c, struct call **out)
+{
+	const struct status_view view = front_view(f);
+
+	front_set_text(&f->now->open_ended, str_dup(c->target->path));
+	return f->now->open_ended ? status_watch_call_new(&view, c, out) : -ENOMEM;
+}
+
 /* Which routes are answered by a call; NULL: this one is not. */
-static new_call *call_of(const struct front *f, const struct route *route)
+static new_call *call_of(const struct front *f, const struct http_head *head, const struct route *route)
 {
 	switch ((int)route->id) {
 	case ROUTE_RUN_ONCE:
@@ -417,16 +424,23 @@ static new_call *call_of(const struct front *f, const struct route *route)
 		return new_operate;
 	case ROUTE_EVENTS_STREAM:
 		return f->now->method == METHOD_GET ? new_feed : NULL;
+	case ROUTE_STATUS:
+		return f->now->method == METHOD_GET && status_watch_is_asked_for(head) ? new_status_watch : NULL;
 	default:
 		return NULL;
 	}
 }
 
+/* Whether it is about the gateway itself, so that no server is needed. */
+static bool asks_no_server(const struct route *route)
+{
+	return route->class == ROUTE_OPERATE || route->id == ROUTE_STATUS;
+}
+
 /* Whether it touches sandboxes, so that under isolation it is asked first whose: templates are everybody's. */
 static bool touches_sandboxes(const struct route *route)
 {
-	return route->class != ROUTE_TEMPLATES_READ && route->class != ROUTE_TEMPLATES_WRITE &&
-	       route->class != ROUTE_OPERATE;
+	return route->class != ROUTE_TEMPLATES_READ && route->class != ROUTE_TEMPLATES_WRITE && !asks_no_server(route);
 }
 
 /* It begins when the request has been read. */
@@ -436,7 +450,7 @@ static void begin_call(struct front *f, const struct http_head *head, const stru
 	struct request *r = f->now;
 	uint64_t timeout_ms;
 
-	if (route->class != ROUTE_OPERATE && !is_loaded(snapshot_key(f->snapshot, f->rule))) {
+	if (!asks_no_server(route) && !is_loaded(snapshot_key(f->snapshot, f->rule))) {
 		refuse(f, 503, NOT_LOADED_TEXT);
 		return;
 	}
@@ -577,7 +591,7 @@ void front_judge(struct front *f, const struct http_head *head)
 	}
 	route = route_of(head->method, target.path);
 	note_route(f, &route);
-	make = call_of(f, &route);
+	make = call_of(f, head, &route);
 	if (head->method == METHOD_OPTIONS) {
 		f->now->pending = PENDING_OPTIONS; /* the server would refuse it without a key (api-contract.md 1.1) */
 	} else if (!policy_allows(f->rule, f->user_id ? f->user_id : "", head->method, &route, target.path, &refusal)) {

@@ -58,6 +58,7 @@ static void log_request(const struct front *f, const struct exchange_report *r, 
 		.status = r->status,
 		.upstream_status = r->upstream_status,
 		.reached = own ? now->acted : may_have_run(r->end),
+		.is_error = (!own || r->upstream_status) && exchange_end_is_error(r->end),
 		.code = r->status >= 400 && !r->upstream_status ? answer_code(r->status) : NULL,
 	};
 
@@ -76,12 +77,8 @@ static void log_request(const struct front *f, const struct exchange_report *r, 
 	record.request_id = now->request_id;
 	if (!own || (now->acted && now->class != ROUTE_OPERATE))
 		record.upstream = upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream));
-	if (!own || r->upstream_status) {
+	if (!own || r->upstream_status || (now->acted && !record.code))
 		record.end = exchange_end_text(r->end);
-		record.is_error = exchange_end_is_error(r->end);
-	} else if (now->acted && !record.code) {
-		record.end = exchange_end_text(r->end);
-	}
 	logs_request(f->shared->logs, &record);
 }
 
@@ -315,11 +312,9 @@ void front_on_body(void *arg, const char *p, size_t n)
 static unsigned answer_control(struct front *f)
 {
 	const struct answer_to to = front_answer_to(f);
-	const struct control_caller caller = {&f->peer, f->listener, f->rule, f->user_id ? f->user_id : "",
-					      f->uid->connections};
+	const struct status_view view = front_view(f);
 
-	return control_answer(&to, f->now->method, str_from(f->now->pending_text), f->snapshot, &f->shared->stats,
-			      &f->shared->clients, &caller);
+	return control_answer(&to, f->now->method, str_from(f->now->pending_text), &view);
 }
 
 /* Says why a request is refused; without memory for the words, that. */

@@ -209,3 +209,32 @@ bool headers_pass_preview_response(struct str name, const struct headers_hop *ho
 {
 	return !listed(name, &preview_response) && !is_hop(name, hop);
 }
+
+/* Whether an entry of an Accept names that type, itself or by "*" for its second half. */
+static bool covers(struct str entry, struct str type)
+{
+	struct str main = type;
+
+	main = str_cut(&main, '/');
+	return str_eq_nocase(entry, type) || (entry.n == main.n + 2 && str_eq_nocase(str_of(entry.p, main.n), main) &&
+					      memcmp(entry.p + main.n, "/*", 2) == 0);
+}
+
+bool headers_prefer(const struct http_head *head, struct str type, struct str usual)
+{
+	const struct http_header *h = http_head_find(head, STR("accept"));
+	struct str rest = h ? h->value : str_of(NULL, 0);
+
+	while (rest.p) {
+		struct str entry = str_cut(&rest, ',');
+		struct str weight = entry;
+		entry = str_trim(str_cut(&weight, ';'));
+		if (weight.p && str_eq(str_trim(weight), STR("q=0")))
+			continue;
+		if (covers(entry, type))
+			return true;
+		if (covers(entry, usual) || str_eq(entry, STR("*/*")))
+			return false;
+	}
+	return false;
+}

@@ -12,11 +12,13 @@
 #include <unistd.h>
 
 #include "common/buf.h"
+#include "common/clock.h"
 #include "common/json_write.h"
 #include "common/loop.h"
 #include "common/sink.h"
 #include "gateway/audit.h"
 #include "gateway/config.h"
+#include "gateway/recent.h"
 
 /* One of the three, with the lines that were lost on the way to it. */
 struct output {
@@ -33,6 +35,7 @@ struct logs {
 	struct output log;
 	struct output access;
 	struct output audit;
+	struct recent recent;
 	struct buf line;   /* scratch */
 	struct buf fields; /* scratch */
 	struct buf text;   /* scratch */
@@ -87,10 +90,12 @@ static void write_line(struct output *o, const struct buf *line, enum log_level 
 		put(o, buf_str(line), level, fields ? buf_str(fields) : str_of(NULL, 0));
 }
 
-static void write_log(void *arg, enum log_level level, struct str line)
+static void write_log(void *arg, enum log_level level, struct str text, struct str line)
 {
 	struct logs *l = arg;
 
+	if (level <= LOG_LEVEL_WARN)
+		recent_add(&l->recent, clock_wall_ns(), log_level_name(level), text);
 	tell_lost(&l->log);
 	put(&l->log, line, level, str_of(NULL, 0));
 }
@@ -168,13 +173,24 @@ bool logs_audit_on(const struct logs *l)
 
 bool logs_want(const struct logs *l, const struct audit_record *r)
 {
-	return logs_access_on(l) || (logs_audit_on(l) && audit_kind_of(r) != AUDIT_NOTHING);
+	return l &&
+	       (logs_access_on(l) || audit_is_trouble(r) || (logs_audit_on(l) && audit_kind_of(r) != AUDIT_NOTHING));
+}
+
+static void note_trouble(struct logs *l, const struct audit_record *r)
+{
+	buf_reset(&l->text);
+	audit_trouble_text(&l->text, r);
+	if (!l->text.failed)
+		recent_add(&l->recent, clock_wall_ns(), "request", buf_str(&l->text));
 }
 
 void logs_request(struct logs *l, const struct audit_record *r)
 {
 	enum audit_kind kind;
 
+	if (audit_is_trouble(r))
+		note_trouble(l, r);
 	if (logs_access_on(l))
 		write_access(l, r);
 	if (!logs_audit_on(l))
@@ -390,6 +406,11 @@ struct sink_count logs_count(const struct logs *l, enum logs_output output)
 	if (output == LOGS_LOG)
 		c.dropped += log_dropped();
 	return c;
+}
+
+void logs_write_recent(const struct logs *l, struct json_writer *w)
+{
+	recent_write(&l->recent, w, "errors");
 }
 
 static void write_output(const struct logs *l, struct json_writer *w, enum logs_output output)

@@ -10,6 +10,7 @@
 #include "common/http_write.h"
 #include "common/json_write.h"
 #include "gateway/config.h"
+#include "gateway/headers.h"
 #include "gateway/preview_domain.h"
 #include "gateway/preview_host.h"
 #include "gateway/route.h"
@@ -100,27 +101,6 @@ static const struct call_ops ops = {.on_request = on_request, .on_free = on_free
 
 /* --- the request ------------------------------------------------------------------------------------------------------ */
 
-/* Which of the two the first type in the list that we could give is (RFC 9110 12.5.1; weights are not looked at, but for 0). */
-static bool wants_text(const struct http_head *head)
-{
-	const struct http_header *h = http_head_find(head, STR("accept"));
-	struct str rest = h ? h->value : str_of(NULL, 0);
-
-	while (rest.p) {
-		struct str type = str_cut(&rest, ',');
-		struct str weight = type;
-		type = str_trim(str_cut(&weight, ';'));
-		if (weight.p && str_eq(str_trim(weight), STR("q=0")))
-			continue;
-		if (str_eq_nocase(type, STR("text/plain")) || str_eq_nocase(type, STR("text/*")))
-			return true;
-		if (str_eq_nocase(type, STR("application/json")) || str_eq_nocase(type, STR("application/*")) ||
-		    str_eq_nocase(type, STR("*/*")))
-			return false;
-	}
-	return false;
-}
-
 static struct str last_segment(struct str path)
 {
 	const char *slash = memrchr(path.p, '/', path.n);
@@ -137,7 +117,7 @@ int preview_url_call_new(const struct call_case *what, struct call **out)
 		return -ENOMEM;
 	d = &p->domain;
 	p->port = preview_host_port(last_segment(what->route->rest));
-	p->wants_text = wants_text(what->head);
+	p->wants_text = headers_prefer(what->head, STR("text/plain"), STR("application/json"));
 	d->ownership = &what->admit->ownership;
 	d->feed = &what->admit->feed;
 	d->asker = what->caller;

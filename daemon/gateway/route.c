@@ -129,7 +129,7 @@ static const struct route_row gateway[] = {
 	ROW(1, GET,    "/gateway/v1/health",                        OWN,     NONE,  YES,  ID_OTHER, ),
 	ROW(1, GET,    "/gateway/v1/ready",                         OWN,     NONE,  YES,  ID_OTHER, ),
 	ROW(1, GET,    "/gateway/v1/whoami",                        OWN,     NONE,  YES,  ID_OTHER, ),
-	ROW(1, GET,    "/gateway/v1/status",                        OWN,     NONE,  YES,  ID_OTHER, ),
+	ROW(1, GET,    "/gateway/v1/status",                        OWN,     NONE,  YES,  STATUS, ),
 	ROW(1, GET,    "/gateway/v1/openapi.json",                  OWN,     NONE,  YES,  ID_OTHER, ),
 	ROW(1, GET,    "/gateway/v1/metrics",                       METRICS, ALL,   YES,  ID_OTHER, ),
 	ROW(4, GET,    "/gateway/v1/sandboxes/{id}/preview/{port}", PREVIEW, ID,    YES,  PREVIEW_URL, ),
@@ -140,7 +140,7 @@ static const struct route_row gateway[] = {
 	ROW(1, DELETE, "/gateway/v1/cache",                         OPERATE, NONE,  YES,  CACHE_DROP, ),
 	ROW(1, POST,   "/gateway/v1/reload",                        OPERATE, NONE,  IDEM, RELOAD, ),
 	ROW(1, PUT,    "/gateway/v1/log",                           OPERATE, NONE,  IDEM, LOG_LEVEL, WHOLE),
-	ROW(0, GET,    "/gateway/v1",                               OPERATE, NONE,  YES,  ID_OTHER, ),
+	ROW(0, GET,    "/gateway/v1/",                              OPERATE, NONE,  YES,  ID_OTHER, ),
 };
 /* clang-format on */
 

@@ -38,9 +38,9 @@ void log_set_format(enum log_format format);
 
 /*
  * Takes each line from now on, with prefix and newline, instead of stderr, and sees to its loss itself; NULL goes back to
- * stderr. For who has a loop, and so can wait for a reader without standing still.
+ * stderr. `text` is what the line was made of, any bytes. For who has a loop, and so can wait for a reader without standing still.
  */
-void log_set_writer(void (*writer)(void *arg, enum log_level level, struct str line), void *arg);
+void log_set_writer(void (*writer)(void *arg, enum log_level level, struct str text, struct str line), void *arg);
 
 /* "<6>" and the like when stderr is the journal's, else "": what stands before a line of this level on stderr. */
 const char *log_stderr_prefix(enum log_level level);

@@ -14,6 +14,7 @@ struct answer_to {
 	struct client *client;  /* borrowed */
 	const char *request_id; /* borrowed; NULL: none yet */
 	bool head_only;         /* the request was HEAD */
+	const char *lines;      /* borrowed; head lines in place of the client's own (client_head_lines); NULL: those */
 };
 
 /* The code that goes with a status that the gateway gives (interface.md, HTTP on the socket). */

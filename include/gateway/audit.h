@@ -52,6 +52,14 @@ enum audit_kind {
 
 enum audit_kind audit_kind_of(const struct audit_record *r);
 
+/*
+ * Whether an administrator who asks what is wrong wants to hear of it: refused by us for another reason than that there is no
+ * such thing, failed, or cut. Of method, status, is_error and code.
+ */
+bool audit_is_trouble(const struct audit_record *r);
+/* What there is to say of it in a line, the same for the same trouble: no time, no request id. */
+void audit_trouble_text(struct buf *out, const struct audit_record *r);
+
 /* The line of the audit: one JSON object in printable ASCII, with newline. */
 void audit_line(struct buf *out, enum audit_kind kind, const struct audit_record *r);
 /* Further fields for the journal (sink.h): what somebody would search by. */

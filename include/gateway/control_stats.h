@@ -12,9 +12,11 @@
 struct feed;
 struct gather_shared;
 struct journal;
+struct json_writer;
 struct lease_shared;
 struct limiter;
 struct logs;
+struct snapshot;
 struct spawn_shared;
 struct template_cache;
 struct vm_watch;
@@ -34,8 +36,9 @@ struct control_stats {
 	uint64_t requests;    /* all of them */
 	uint64_t statuses[6]; /* answers by first digit; 0: never answered */
 	uint64_t exchange_ends[EXCHANGE_ENDS];
-	uint64_t repeated;   /* requests sent a second time */
-	uint64_t generation; /* of the configuration, from 1 */
+	uint64_t repeated;               /* requests sent a second time */
+	uint64_t generation;             /* of the configuration, from 1 */
+	const struct snapshot *in_force; /* borrowed; that configuration */
 	uint64_t reloads_failed;
 	const char *local_trouble;              /* borrowed; why the embedded server does not run, or NULL */
 	const char *listener_trouble;           /* borrowed; a listener that could not be bound, or NULL */
@@ -51,6 +54,9 @@ struct control_stats {
 	struct meter_times times[ROUTE_CLASSES];
 	uint64_t bound_hits[CONTROL_BOUNDS]; /* connections turned away */
 	bool draining;
+	/* Adds the members "owners" and "active" about open connections; NULL: there are none to speak of. */
+	void (*write_clients)(const void *arg, struct json_writer *w);
+	const void *write_clients_arg; /* borrowed */
 };
 
 #endif

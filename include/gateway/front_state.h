@@ -12,6 +12,7 @@
 #include "gateway/request_id.h"
 #include "gateway/route_class.h"
 #include "gateway/sandbox_doc.h"
+#include "gateway/status.h"
 
 struct audit_record;
 struct call;
@@ -61,7 +62,7 @@ struct request {
 	bool admit_call;         /* it is admitted first */
 	struct gather gather;    /* of a call that wants its body */
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
-	char sandbox[SANDBOX_DOC_ID_MAX_BYTES + 1]; /* for the audit; empty when there is none, or no audit */
+	char sandbox[SANDBOX_DOC_ID_MAX_BYTES + 1]; /* for audit and status; empty when it is about none */
 };
 
 struct front {
@@ -116,7 +117,18 @@ static inline void front_copy_text(char *to, size_t size, struct str s)
 
 static inline struct answer_to front_answer_to(const struct front *f)
 {
-	return (struct answer_to){f->client, f->now->request_id, f->now->method == METHOD_HEAD};
+	return (struct answer_to){f->client, f->now->request_id, f->now->method == METHOD_HEAD, NULL};
+}
+
+/* What the caller may be told of the daemon. */
+static inline struct status_view front_view(const struct front *f)
+{
+	return (struct status_view){
+		.snapshot = f->snapshot,
+		.stats = &f->shared->stats,
+		.clients = &f->shared->clients,
+		.caller = {&f->peer, f->listener, f->rule, f->user_id ? f->user_id : "", &f->uid->connections},
+	};
 }
 
 #endif

@@ -40,4 +40,10 @@ bool headers_pass_response(struct str name, const struct headers_hop *hop);
 bool headers_pass_preview_request(struct str name, const struct headers_hop *hop);
 bool headers_pass_preview_response(struct str name, const struct headers_hop *hop);
 
+/*
+ * Whether a client's Accept asks for the media type `type` before it asks for `usual`, the only other one that there is
+ * (RFC 9110 12.5.1; weights are not looked at, but for 0). Without an Accept it does not.
+ */
+bool headers_prefer(const struct http_head *head, struct str type, struct str usual);
+
 #endif

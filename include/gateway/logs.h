@@ -51,7 +51,7 @@ void logs_reopen(struct logs *l);
 bool logs_access_on(const struct logs *l);
 bool logs_audit_on(const struct logs *l);
 
-/* Whether a line is made of a request of which method, status, upstream_status, reached and code are filled in. */
+/* Whether anything is made of a request of which method, status, upstream_status, reached, is_error and code are filled in. */
 bool logs_want(const struct logs *l, const struct audit_record *r);
 
 /* A request has ended, or a connection was turned away: to whom it may concern. */
@@ -69,6 +69,9 @@ enum logs_output {
 const char *logs_output_text(enum logs_output output);
 /* Lines written and dropped so far. */
 struct sink_count logs_count(const struct logs *l, enum logs_output output);
+
+/* Adds the member "errors": the last warnings, errors, and requests that went wrong. */
+void logs_write_recent(const struct logs *l, struct json_writer *w);
 
 /* Adds the member "outputs": where each goes, lines written and dropped. */
 void logs_status(const struct logs *l, struct json_writer *w);

@@ -6,20 +6,12 @@ import http.server
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
 
+import chromium
 import sg
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--disable-default-apps",
-         "--disable-extensions", "--no-proxy-server",
-         # No name is asked of anybody: the attacker's leads to this machine, all others nowhere.
-         "--host-resolver-rules=MAP evil.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1, EXCLUDE ::1"]
 
 # Every way in which a page can make its browser send something; each is told apart by its path.
 PAGE = """<!doctype html><meta charset="utf-8"><body><script>
@@ -159,16 +151,7 @@ log: {{ level: info, access: stderr }}
         self.pages.page = (PAGE % {"bases": json.dumps(bases)}).encode()
         self.pages.done.clear()
         self.pages.results = None
-        with tempfile.TemporaryDirectory(prefix="sg-browser.", dir="/tmp", ignore_cleanup_errors=True) as profile:
-            env = {**os.environ, "HOME": profile, "XDG_CONFIG_HOME": profile, "XDG_CACHE_HOME": profile}
-            browser = subprocess.Popen([CHROMIUM, *FLAGS, f"--user-data-dir={profile}/data", "--remote-debugging-port=0",
-                                        f"{origin}/page"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.DEVNULL, start_new_session=True)
-            try:
-                assert self.pages.done.wait(90), f"the page has not told its results; asked were {self.pages.seen}"
-            finally:
-                os.killpg(browser.pid, signal.SIGKILL)
-                browser.wait()
+        chromium.visit(f"{origin}/page", self.pages.done)
         return self.pages.results
 
     def close(self):
@@ -241,7 +224,7 @@ def test_node_fetch():
 
 def main():
     global SETTING
-    if not CHROMIUM:
+    if not chromium.PROGRAM:
         sg.skip("chromium is not installed: no page was tried against the listener")
     SETTING = Setting()
     stopped = []

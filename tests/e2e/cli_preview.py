@@ -18,6 +18,7 @@ import threading
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import browser  # noqa: E402
+import chromium  # noqa: E402
 import sg  # noqa: E402
 
 PREVIEW = "3000-sb-1.localhost"
@@ -530,22 +531,8 @@ OWN_PAGE = b"""<!doctype html><meta charset="utf-8"><script>
 </script>"""
 
 
-def visit(url, done):
-    """Opens the page in a browser of its own, until it is done."""
-    with tempfile.TemporaryDirectory(prefix="sg-browser.", dir="/tmp", ignore_cleanup_errors=True) as profile:
-        env = {**os.environ, "HOME": profile, "XDG_CONFIG_HOME": profile, "XDG_CACHE_HOME": profile}
-        process = subprocess.Popen([browser.CHROMIUM, *browser.FLAGS, f"--user-data-dir={profile}/data", "--remote-debugging-port=0", url],
-                                   env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                   start_new_session=True)
-        try:
-            assert done.wait(90), "the page has not told its results"
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
 def test_ID10_a_page_of_another_site_in_a_browser():
-    if not browser.CHROMIUM:
+    if not chromium.PROGRAM:
         raise sg.Skip("Chromium is not installed")
     pages = browser.Server()
     with Door() as d:
@@ -554,7 +541,7 @@ def test_ID10_a_page_of_another_site_in_a_browser():
         for origin, targets in ((f"http://127.0.0.1:{pages.port}", bases), (f"http://evil.test:{pages.port}", [f"http://evil.test:{d.port}", *bases])):
             pages.page = (browser.PAGE % {"bases": json.dumps(targets)}).encode()
             pages.done.clear()
-            visit(f"{origin}/page", pages.done)
+            chromium.visit(f"{origin}/page", pages.done)
             assert not d.gateway.heads, d.gateway.heads
             for n in range(len(targets)):
                 for kind in ("get", "json", "delete", "ws", "events"):
@@ -564,7 +551,7 @@ def test_ID10_a_page_of_another_site_in_a_browser():
 
 
 def test_the_sandboxes_own_page_in_a_browser():
-    if not browser.CHROMIUM:
+    if not chromium.PROGRAM:
         raise sg.Skip("Chromium is not installed")
     results, done = {}, threading.Event()
 
@@ -596,7 +583,7 @@ def test_the_sandboxes_own_page_in_a_browser():
             head, rest = read_head(connection)
     with Door() as d:
         d.gateway.serve = serve
-        visit(f"http://localhost:{d.port}/page", done)
+        chromium.visit(f"http://localhost:{d.port}/page", done)
         assert results == {"get": "0", "post": "200000", "ws": "open"}, results
 
 

@@ -163,7 +163,7 @@ Test(gateway_answer, bytes)
 		cr_assert_not_null(client);
 		cr_assert_gt(send(fd, rows[i].request, strlen(rows[i].request), 0), 0);
 		pump();
-		give(&(struct answer_to){client, rows[i].id, rows[i].head_only}, rows[i].kind);
+		give(&(struct answer_to){client, rows[i].id, rows[i].head_only, NULL}, rows[i].kind);
 		pump();
 		n = recv(fd, got, sizeof(got), 0);
 		cr_assert_gt(n, 0);

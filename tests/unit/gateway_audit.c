@@ -179,3 +179,55 @@ Test(gateway_audit, kinds)
 	for (size_t i = 0; i < COUNT(rows); i++)
 		cr_expect_eq(audit_kind_of(&rows[i].r), rows[i].kind, "row %zu", i);
 }
+
+/* Trouble is what was refused, failed or cut; that there is no such thing is none, and so is what the server says itself below 500. */
+Test(gateway_audit, trouble)
+{
+	static const struct {
+		struct audit_record r;
+		const char *text; /* NULL: no trouble */
+	} rows[] = {
+		{{.status = 200, .upstream_status = 200}, NULL},
+		{{.status = 404, .code = "NOT_FOUND"}, NULL},
+		{{.status = 400, .upstream_status = 400}, NULL},
+		{{.status = 403,
+		  .code = "FORBIDDEN",
+		  .method_text = "GET",
+		  .template = "/t",
+		  .user_id = "a",
+		  .rule = "r"},
+		 "a (rule r): GET /t was answered 403 FORBIDDEN"},
+		{{.status = 500,
+		  .upstream_status = 500,
+		  .method_text = "GET",
+		  .template = "/t",
+		  .user_id = "a",
+		  .rule = "r",
+		  .upstream = "main",
+		  .reached = true,
+		  .end = "done"},
+		 "a (rule r): GET /t was answered 500 (upstream main)"},
+		{{.status = 200,
+		  .upstream_status = 200,
+		  .method_text = "GET",
+		  .template = "/t",
+		  .user_id = "a",
+		  .rule = "r",
+		  .upstream = "main",
+		  .reached = true,
+		  .end = "response-cut",
+		  .is_error = true},
+		 "a (rule r): GET /t was answered 200: response-cut (upstream main)"},
+		{{.is_error = true, .end = "no-memory"}, "somebody (rule none): ? ? was not answered: no-memory"},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct buf text = BUF_EMPTY;
+		cr_expect_eq(audit_is_trouble(&rows[i].r), rows[i].text != NULL, "row %zu", i);
+		audit_trouble_text(&text, &rows[i].r);
+		if (rows[i].text)
+			cr_expect(str_eq(buf_str(&text), str_from(rows[i].text)), "row %zu: %.*s", i,
+				  STR_ARG(buf_str(&text)));
+		buf_fini(&text);
+	}
+}

@@ -131,6 +131,40 @@ Test(gw_headers, named_by_connection)
 	free(head);
 }
 
+/* The first type in an Accept that there is decides; a weight of 0 takes one out. */
+Test(gw_headers, preference)
+{
+	static const struct {
+		const char *accept; /* NULL: none */
+		bool stream;        /* rather than JSON */
+	} rows[] = {
+		{NULL, false},
+		{"text/event-stream", true},
+		{"TEXT/Event-Stream;q=0.1", true},
+		{"text/*", true},
+		{"text/html, text/event-stream", true},
+		{"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", false},
+		{"application/json, text/event-stream", false},
+		{"application/*, text/event-stream", false},
+		{"*/*", false},
+		{"text/event-stream;q=0", false},
+		{"text/event-stream ; q=0, text/*", true},
+		{"text", false},
+		{"text/", false},
+		{"xext/*", false},
+		{"", false},
+		{",,text/event-stream", true},
+	};
+	static struct http_head head; /* large */
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		head.nheaders = rows[i].accept ? 1 : 0;
+		head.headers[0] = (struct http_header){STR("Accept"), str_from(rows[i].accept)};
+		cr_expect_eq(headers_prefer(&head, STR("text/event-stream"), STR("application/json")), rows[i].stream,
+			     "%s", rows[i].accept ? rows[i].accept : "none");
+	}
+}
+
 /* A client's request id is kept when it is short and plain. */
 Test(gw_headers, request_ids)
 {

@@ -130,7 +130,7 @@ Test(gw_route, U5_places)
 		{METHOD_GET, "/swagger/index.html", ROUTE_OTHER, ROUTE_UNKNOWN, "*"},
 		{METHOD_GET, "/", ROUTE_OTHER, ROUTE_UNKNOWN, "*"},
 		{METHOD_GET, "/gateway/v1/health", ROUTE_GATEWAY, ROUTE_OWN, "/gateway/v1/health"},
-		{METHOD_GET, "/gateway/v1/", ROUTE_GATEWAY, ROUTE_OPERATE, "/gateway/v1"},
+		{METHOD_GET, "/gateway/v1/", ROUTE_GATEWAY, ROUTE_OPERATE, "/gateway/v1/"},
 		{METHOD_POST, "/gateway/v1/reload", ROUTE_GATEWAY, ROUTE_OPERATE, "/gateway/v1/reload"},
 		{METHOD_GET, "/gateway/v1/nothing", ROUTE_GATEWAY, ROUTE_OWN, "/gateway/v1/*"},
 		{METHOD_GET, "/gateway/v1health", ROUTE_OTHER, ROUTE_UNKNOWN, "*"},

@@ -57,7 +57,8 @@ static const struct sm conn_sm = {"upstream connection", conn_state_names, conn_
 enum {
 	CIRCUIT_FAILURES = 5,
 	CIRCUIT_MIN_MS = 100,
-	CIRCUIT_MAX_MS = 5000
+	CIRCUIT_MAX_MS = 5000,
+	FULL_PAUSE_MS = 10000
 };
 
 enum {
@@ -114,11 +115,13 @@ struct upstream {
 	struct upstream_owner *last; /* who was looked up last, kept for the next; or NULL */
 	unsigned failures;           /* dials that failed in a row */
 	bool circuit_open;
-	bool previews;       /* no connection is used twice, and no circuit opens */
-	bool far;            /* with previews: nothing near is dialled */
-	bool abandoned;      /* nobody holds a reference but its own connections */
-	unsigned circuit_ms; /* until the next try */
-	struct event *retry; /* owned; pending while the circuit is open and no dial is under way */
+	bool previews;         /* no connection is used twice, and no circuit opens */
+	bool far;              /* with previews: nothing near is dialled */
+	bool abandoned;        /* nobody holds a reference but its own connections */
+	unsigned circuit_ms;   /* until the next try */
+	uint64_t full_told_ms; /* when the log said last that requests are turned away; 0: never */
+	uint64_t refused_told; /* how many it had said by then */
+	struct event *retry;   /* owned; pending while the circuit is open and no dial is under way */
 };
 
 struct upstream_conn {
@@ -138,6 +141,7 @@ struct upstream_conn {
 	uint64_t idle_turn;                   /* loop_turn() of it */
 	uint64_t drained_turn;                /* loop_turn() in which it was last read to the end of what had come */
 	uint64_t served;                      /* leases so far */
+	bool asked;                           /* dialled for a request */
 	bool rested;                          /* idle, and it has given up what it can */
 	bool read_paused;                     /* `readable` is not pending */
 	bool wants_write;                     /* `writable` is pending */
@@ -411,27 +415,32 @@ static void arm_retry(struct upstream *u)
 	unsigned ms = u->circuit_ms + (unsigned)(clock_ns() / 1000 % (u->circuit_ms / 5 + 1));
 	struct timeval tv = clock_span(ms);
 
+	if (u->previews || u->abandoned || evtimer_pending(u->retry, NULL))
+		return;
 	/* Without memory for the timer the next request tries. */
 	if (event_add(u->retry, &tv) < 0)
 		u->circuit_open = false;
 	u->circuit_ms = u->circuit_ms * 2 < CIRCUIT_MAX_MS ? u->circuit_ms * 2 : CIRCUIT_MAX_MS;
 }
 
-static void dial_failed(struct upstream *u, const char *why)
+/* From now on it is tried again and again, whether anybody asks or not, so that it is known when it is back. */
+static void dial_failed(struct upstream *u, const char *why, bool asked)
 {
 	u->counters.dial_failures++;
-	if (u->trouble[0] == '\0')
+	if (u->trouble[0] == '\0') {
 		log_warn("upstream %s: cannot connect: %s", u->name, why);
+		u->circuit_ms = CIRCUIT_MIN_MS;
+	}
 	snprintf(u->trouble, sizeof(u->trouble), "%s", why);
-	if (!u->previews && !u->circuit_open && ++u->failures >= CIRCUIT_FAILURES) {
+	if (!u->previews && !u->circuit_open && asked && ++u->failures >= CIRCUIT_FAILURES) {
 		u->circuit_open = true;
 		u->circuit_ms = CIRCUIT_MIN_MS;
+		event_del(u->retry);
 		u->counters.circuit_opened++;
 		log_warn("upstream %s: %u dials failed in a row; requests are refused until one succeeds", u->name,
 			 u->failures);
 	}
-	if (u->circuit_open)
-		arm_retry(u);
+	arm_retry(u);
 }
 
 static void circuit_close(struct upstream *u)
@@ -477,7 +486,7 @@ static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char 
 		why = NEAR_TEXT;
 	upstream_ref(u);
 	conn_close(c);
-	dial_failed(u, why);
+	dial_failed(u, why, c->asked);
 	/* With the circuit open and nothing left that might be given back, the others would only wait for their time to end. */
 	do
 		fail_next(u, outcome == DIAL_TIMEOUT ? UPSTREAM_TIMEOUT : UPSTREAM_REFUSED, u->trouble);
@@ -485,7 +494,8 @@ static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char 
 	upstream_unref(u);
 }
 
-static int conn_dial(struct upstream *u)
+/* `asked`: for a request; otherwise to know whether it can be reached. */
+static int conn_dial(struct upstream *u, bool asked)
 {
 	struct upstream_conn *c = calloc(1, sizeof(*c));
 	const struct dial_target target = {
@@ -510,6 +520,7 @@ static int conn_dial(struct upstream *u)
 	}
 	c->upstream = upstream_ref(u);
 	c->id = next_conn_id++;
+	c->asked = asked;
 	c->fd = -1;
 	c->state = CONN_DIALLING;
 	deadline_init(&c->deadline, on_idle_expired);
@@ -608,21 +619,28 @@ static void dial_wanted(struct upstream *u)
 	size_t want = u->circuit_open || u->abandoned ? 0 : wanted(u);
 
 	while (u->ndialling + u->nidle < want && connections(u) < most_connections(u))
-		if (conn_dial(u)) {
+		if (conn_dial(u, true)) {
 			fail_next(u, UPSTREAM_NO_MEMORY, "out of memory");
 			return;
 		}
 }
 
-/* While the circuit is open: one dial, whether anybody waits or not. */
+/* Since the last dial failed: one more, whether anybody waits or not. */
 static void on_retry(evutil_socket_t fd, short what, void *arg)
 {
 	struct upstream *u = arg;
 
 	(void)fd;
 	(void)what;
-	if (u->circuit_open && u->ndialling == 0 && conn_dial(u))
+	if (u->trouble[0] && u->ndialling == 0 && conn_dial(u, false))
 		arm_retry(u);
+}
+
+bool upstream_is_known(struct upstream *u)
+{
+	if (connections(u) == 0 && !u->trouble[0] && !u->abandoned && conn_dial(u, false))
+		log_debug("upstream %s: out of memory for a try", u->name);
+	return u->counters.dials > u->ndialling;
 }
 
 static void serve(struct upstream *u, struct upstream_ticket *t)
@@ -706,11 +724,28 @@ static void on_deliver(struct deferred *d)
 	upstream_unref(u);
 }
 
+/* One line when it begins, then at most one in FULL_PAUSE_MS. */
+static void note_refused(struct upstream *u, const char *why)
+{
+	uint64_t now = clock_ms();
+
+	u->counters.refused++;
+	if (u->full_told_ms && now - u->full_told_ms < FULL_PAUSE_MS)
+		return;
+	log_warn("upstream %s: %s: %llu requests have been turned away since the last such line; %u of %u connections "
+		 "are in use, "
+		 "%u requests wait (pool.max_connections, max_per_identity, max_waiting, wait_timeout)",
+		 u->name, why, (unsigned long long)(u->counters.refused - u->refused_told), (unsigned)u->nleased,
+		 (unsigned)u->config.pool.max_connections, (unsigned)u->nwaiting);
+	u->full_told_ms = now;
+	u->refused_told = u->counters.refused;
+}
+
 static void on_waited(struct deadline *d)
 {
 	struct upstream_ticket *t = CONTAINER_OF(d, struct upstream_ticket, deadline);
 
-	t->upstream->counters.refused++;
+	note_refused(t->upstream, "no connection became free in time");
 	fail_ticket(t, UPSTREAM_WAITED, "no connection became free in time");
 }
 
@@ -766,7 +801,7 @@ enum upstream_lease upstream_lease(struct upstream *u, struct upstream_ticket *t
 		return UPSTREAM_LEASE_DOWN;
 	}
 	if (!t->urgent && queue_is_full(u, o)) {
-		u->counters.refused++;
+		note_refused(u, "the pool is in use and its queue, or one owner's part of them, is full");
 		owner_maybe_free(u, o);
 		return UPSTREAM_LEASE_FULL;
 	}

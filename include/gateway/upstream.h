@@ -122,6 +122,11 @@ const struct config_upstream *upstream_config(const struct upstream *u);
 struct deadline_queue *upstream_deadlines(struct upstream *u, enum upstream_wait wait);
 struct upstream_counters upstream_counters(const struct upstream *u);
 struct upstream_gauges upstream_gauges(const struct upstream *u);
+/*
+ * Whether any dial has ended, so that upstream_trouble tells something. Without a connection one is tried, so that it soon tells
+ * how things stand.
+ */
+bool upstream_is_known(struct upstream *u);
 /* NULL while the last dial went well or none was tried; else its error, borrowed until the next dial ends. */
 const char *upstream_trouble(const struct upstream *u);
 /* It is known to answer again: a circuit that is open closes at once. */

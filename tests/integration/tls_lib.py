@@ -237,6 +237,7 @@ class Upstream:
         if context:
             context.sni_callback = lambda _, name, __: self.names.append(name)
         self.listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((host, port))
         self.listener.listen(1024)
         self.port = self.listener.getsockname()[1]

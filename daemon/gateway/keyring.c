@@ -34,7 +34,7 @@ struct key {
 	struct config_key source; /* owned */
 	char *name;               /* owned; the credential's */
 	struct secret *secret;    /* owned reference; NULL: not loaded */
-	uint64_t read_at_ms;
+	uint64_t since_ms;        /* when the present value was first read */
 	uint64_t changes;
 	uint64_t refused_at_ms;      /* the last re-reading for a refusal; 0: none */
 	char trouble[TROUBLE_BYTES]; /* of the last reading; empty: none */
@@ -57,7 +57,8 @@ static void use(struct key *k, struct secret *fresh)
 {
 	bool changed = k->secret && !secret_same(k->secret, fresh);
 
-	k->read_at_ms = clock_ms();
+	if (changed || !k->secret)
+		k->since_ms = clock_ms();
 	if (k->trouble[0])
 		log_info("credential \"%s\": %s can be read again", k->name, k->source.from);
 	k->trouble[0] = '\0';
@@ -238,7 +239,7 @@ struct key *key_fixed(struct secret *s)
 	if (!k)
 		return NULL;
 	k->secret = secret_ref(s);
-	k->read_at_ms = clock_ms();
+	k->since_ms = clock_ms();
 	return k;
 }
 
@@ -375,7 +376,7 @@ struct key_state key_state(const struct key *k)
 {
 	return (struct key_state){
 		.loaded = k->secret,
-		.age_ms = k->secret ? clock_ms() - k->read_at_ms : 0,
+		.age_ms = k->secret ? clock_ms() - k->since_ms : 0,
 		.changes = k->changes,
 		.error = k->trouble[0] ? k->trouble : NULL,
 	};

@@ -25,6 +25,7 @@ struct output {
 	struct sink *sink; /* owned reference; NULL: off */
 	struct sink_count count;
 	uint64_t told; /* of count.dropped, what a line has said */
+	bool losing;   /* the log has been told that lines get lost */
 	/* Adds that line, with newline. */
 	void (*add_lost)(struct buf *out, uint64_t lines);
 };
@@ -81,13 +82,31 @@ static void tell_lost(struct output *o)
 	buf_fini(&out);
 }
 
+/* The log itself hears of an access log or audit that cannot be written, once, and when it can be again. */
+static void note_loss(struct output *o, uint64_t dropped_before)
+{
+	const char *path = sink_kind(o->sink) == SINK_STDERR ? NULL : sink_path(o->sink);
+	bool lost = o->count.dropped != dropped_before;
+
+	if (!path || lost == o->losing)
+		return;
+	o->losing = lost;
+	if (lost)
+		log_error("%s takes no lines: they are lost, and counted, until it does", path);
+	else
+		log_warn("%s takes lines again; %llu were lost so far", path, (unsigned long long)o->count.dropped);
+}
+
 static void write_line(struct output *o, const struct buf *line, enum log_level level, const struct buf *fields)
 {
+	uint64_t before = o->count.dropped;
+
 	tell_lost(o);
 	if (line->failed || (fields && fields->failed))
 		o->count.dropped++;
 	else
 		put(o, buf_str(line), level, fields ? buf_str(fields) : str_of(NULL, 0));
+	note_loss(o, before);
 }
 
 static void write_log(void *arg, enum log_level level, struct str text, struct str line)
@@ -274,8 +293,8 @@ int logs_open(struct logs *l, const struct config *c, struct logs_outputs *out, 
 	}
 	if (rc == 0)
 		return 0;
-	snprintf(why, why_size, "log.%s: %s cannot be opened: %s", failed == &c->audit ? "audit" : "access",
-		 path_of(failed) ? path_of(failed) : "stderr", why_not(rc));
+	config_say(c, failed->at, why, why_size, "log.%s: %s cannot be opened: %s",
+		   failed == &c->audit ? "audit" : "access", path_of(failed) ? path_of(failed) : "stderr", why_not(rc));
 	logs_outputs_fini(out);
 	return rc;
 }

@@ -51,7 +51,7 @@ uint64_t key_changes(const struct key *k);
 /* For health and status. */
 struct key_state {
 	bool loaded;
-	uint64_t age_ms;  /* since it was last read; 0 unless loaded */
+	uint64_t age_ms;  /* since this value was first read; 0 unless loaded */
 	uint64_t changes; /* how often another value came */
 	const char *
 		error; /* why it could not be read the last time; NULL: it could. Borrowed; never a byte of the value */

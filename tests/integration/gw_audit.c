@@ -353,7 +353,7 @@ Test(audit, cannot_be_opened)
 	gw->daemon = NULL;
 	spec.argv = run;
 	cr_expect_eq(daemon_run(&gw->dir, &spec, NULL, &err), 3);
-	cr_expect(buf_contains(&err, "cannot start: log: log.audit: "), "%.*s", STR_ARG(buf_str(&err)));
+	cr_expect(buf_contains(&err, ": log.audit: "), "%.*s", STR_ARG(buf_str(&err)));
 	buf_fini(&err);
 	gw_fini();
 }
@@ -542,6 +542,8 @@ Test(audit, L10_full_disk, .timeout = 120)
 	cr_expect_eq(number_in(json_array_get(lines, n - 2), "lines"), dropped);
 	cr_expect_str_eq(text_in(json_array_get(lines, n - 1), "kind"), "change");
 	json_decref(lines);
+	cr_expect_eq(daemon_count_log(gw->daemon, "audit.log takes no lines: they are lost"), 1);
+	cr_expect_eq(daemon_count_log(gw->daemon, "audit.log takes lines again; "), 1);
 	daemon_stop(gw->daemon);
 	gw->daemon = NULL;
 	cr_assert_eq(umount(scratch_path(&gw->dir, "small")), 0);

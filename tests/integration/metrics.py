@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import time
 
 from owners_lib import Later, expect_error, headers_of, raw, run, started, subscribed
 from tls_lib import KEY, Skip, wait_for
@@ -214,6 +215,9 @@ def test_everything_moves():
         assert value(g, "credential_loaded", credential="team", key="api_key") == 1
         assert value(g, "credential_failing", credential="team", key="api_key") == 0
         assert moved(g, lambda: g.ask("root", "POST", "/gateway/v1/reload"), "config_generation") == 1
+        assert value(g, "credential_age_seconds", credential="team", key="api_key") > age, "the same key is as old as before"
+        assert value(g, "config_last_reload_successful") == 1
+        assert abs(value(g, "config_last_reload_timestamp_seconds") - time.time()) < 3600
         assert moved(g, lambda: g.ask("alice", "POST", "/gateway/v1/reload"), "log_lines_total", output="audit") == 1
         broken = dict(name="exchange_ends_total", reason="upstream-broke")
         with server.fault("GET", "/health", cut("head")):

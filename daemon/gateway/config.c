@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -293,6 +294,20 @@ bool config_asks_traits(const struct config *c)
 const char *config_file_of(const struct config *c, struct config_mark at)
 {
 	return at.file ? c->fragments.names[at.file - 1] : c->file;
+}
+
+void config_say(const struct config *c, struct config_mark at, char *out, size_t size, const char *fmt, ...)
+{
+	va_list ap;
+	size_t n = 0;
+
+	out[0] = '\0';
+	if (at.line)
+		snprintf(out, size, "%s:%u:%u: ", config_file_of(c, at), at.line, at.column);
+	n = strlen(out);
+	va_start(ap, fmt);
+	vsnprintf(out + n, size - n, fmt, ap);
+	va_end(ap);
 }
 
 const struct config_listener *config_find_listener(const struct config *c, const char *name)

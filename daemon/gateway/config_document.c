@@ -353,6 +353,12 @@ int config_document_load(struct reader *r, yaml_node_t **root)
 	if (load(&s, &r->doc))
 		return -1;
 	node = yaml_document_get_root_node(&r->doc);
+	if (!node || (node->type == YAML_SCALAR_NODE && reader_is_null(node))) {
+		/* A file that was cut short, say; what is in force without one would be a surprise. */
+		reader_fault_at(r, (struct config_mark){1, 1, 0}, "there is nothing in it; for the defaults write {}");
+		yaml_document_delete(&r->doc);
+		return -1;
+	}
 	if (node && node->type == YAML_MAPPING_NODE && reader_lookup(r, node, "include"))
 		include(r, reader_lookup(r, node, "include"), &left);
 	*root = yaml_document_get_root_node(&r->doc);

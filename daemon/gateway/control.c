@@ -47,7 +47,8 @@ static unsigned answer_health(const struct request *r)
 	size_t n = snapshot_config(r->view->snapshot)->nupstreams;
 	struct buf out = BUF_EMPTY;
 	struct json_writer w = json_writer(&out);
-	bool degraded = r->view->stats->listener_trouble || !all_keys(r, is_in_order);
+	const struct control_reload *reload = &r->view->stats->last_reload;
+	bool degraded = r->view->stats->listener_trouble || reload->failed || !all_keys(r, is_in_order);
 
 	for (size_t i = 0; i < n; i++)
 		degraded = degraded || status_upstream_error(r->view, i);
@@ -64,6 +65,9 @@ static unsigned answer_health(const struct request *r)
 	status_write_credentials(r->view, &w);
 	if (r->view->stats->listener_trouble)
 		json_cstr(&w, "listener_error", r->view->stats->listener_trouble);
+	/* Why is for operators: status and log. */
+	if (reload->failed)
+		json_bool(&w, "reload_failed", true);
 	json_object_end(&w);
 	answer_json(r->to, &out);
 	return 200;
@@ -76,18 +80,20 @@ static unsigned answer_ready(const struct request *r)
 	struct buf out = BUF_EMPTY;
 	struct json_writer w = json_writer(&out);
 
-	for (size_t i = 0; i < c->nupstreams; i++) {
-		const char *error = status_upstream_error(r->view, i);
-		if (!error)
-			continue;
-		answer_error(r->to, 503, "upstream %s: %s", c->upstreams[i].name, error);
-		return 503;
-	}
 	for (size_t i = 0; i < c->ncredentials; i++) {
 		if (is_loaded(snapshot_credential(r->view->snapshot, i)) &&
 		    is_loaded(snapshot_admin_credential(r->view->snapshot, i)))
 			continue;
 		answer_error(r->to, 503, "credential not loaded: \"%s\"", c->credentials[i].name);
+		return 503;
+	}
+	for (size_t i = 0; i < c->nupstreams; i++) {
+		struct upstream *u = snapshot_upstream(r->view->snapshot, i);
+		bool known = upstream_is_known(u) || c->upstreams[i].scheme == CONFIG_LOCAL;
+		const char *error = known ? status_upstream_error(r->view, i) : "being tried for the first time";
+		if (!error)
+			continue;
+		answer_error(r->to, 503, "upstream %s: %s", c->upstreams[i].name, error);
 		return 503;
 	}
 	json_object_begin(&w, NULL);

@@ -83,6 +83,8 @@ static const struct {
 	[EXCHANGE_END_TIMEOUT] = {"response-timeout", true},
 	[EXCHANGE_END_CUT] = {"response-cut", true},
 	[EXCHANGE_END_CLIENT_GONE] = {"client-gone", false},
+	[EXCHANGE_END_DRAIN] = {"drain", true},
+	[EXCHANGE_END_REVOKED] = {"revoked", false},
 	[EXCHANGE_END_REQUEST_FAULT] = {"request-fault", true},
 	[EXCHANGE_END_REFUSED] = {"refused", false},
 	[EXCHANGE_END_NO_MEMORY] = {"no-memory", true},
@@ -688,7 +690,8 @@ static void arm_heartbeat(struct exchange *e)
 {
 	struct timeval tv = clock_span(e->heartbeat_ms);
 
-	event_add(e->heartbeat, &tv);
+	if (e->heartbeat_ms)
+		event_add(e->heartbeat, &tv);
 }
 
 /*
@@ -710,7 +713,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 
 void exchange_draining(struct exchange *e)
 {
-	if (e->state == EXCHANGE_BODY && e->heartbeat && e->whole_line)
+	if (e->state == EXCHANGE_BODY && e->heartbeat && e->whole_line && !e->response_paused)
 		client_send(e->client, e->sse ? STR("a\r\n:stopping\n\r\n") : STR("1\r\n\n\r\n"), str_of(NULL, 0));
 }
 
@@ -719,7 +722,11 @@ static int prepare_heartbeat(struct exchange *e, const struct http_head *head)
 {
 	bool framed = head->framing == HTTP_BODY_CHUNKED || head->framing == HTTP_BODY_UNTIL_CLOSE;
 
-	if (e->heartbeat_ms == 0 || !framed || client_minor(e->client) == 0 || !http_head_is_stream(head))
+	if (!framed || client_minor(e->client) == 0 || !http_head_is_stream(head))
+		return 0;
+	/* A comment is nothing to any reader, so events are told of a drain in any case; blank lines are only where they are wanted. */
+	e->sse = http_head_is_type(head, STR("text/event-stream"));
+	if (e->heartbeat_ms == 0 && !e->sse)
 		return 0;
 	/* HEAD is answered without a body, and within a compressed one a line of ours would be a part of it. */
 	if (e->method == METHOD_HEAD || http_head_find(head, STR("content-encoding")))
@@ -727,7 +734,6 @@ static int prepare_heartbeat(struct exchange *e, const struct http_head *head)
 	e->heartbeat = evtimer_new(loop_base(e->loop), on_heartbeat, e);
 	if (!e->heartbeat)
 		return -ENOMEM;
-	e->sse = http_head_is_type(head, STR("text/event-stream"));
 	e->whole_line = true;
 	arm_heartbeat(e);
 	return 0;
@@ -1177,11 +1183,11 @@ void exchange_drained(struct exchange *e)
 	upstream_conn_pause_read(e->conn, false);
 }
 
-void exchange_gone(struct exchange *e)
+void exchange_gone(struct exchange *e, enum exchange_end why)
 {
 	if (e->state == EXCHANGE_ENDED)
 		return;
-	end(e, EXCHANGE_END_CLIENT_GONE, false);
+	end(e, why, false);
 }
 
 bool exchange_abort(struct exchange *e)

@@ -205,7 +205,8 @@ static void on_free(struct call *c)
 	free(f);
 }
 
-static const struct call_ops ops = {.on_request = on_request, .on_drained = on_drained, .on_free = on_free};
+static const struct call_ops ops = {
+	.on_request = on_request, .on_drained = on_drained, .on_free = on_free, .endless = true};
 
 int feed_call_new(const struct call_case *what, struct call **out)
 {

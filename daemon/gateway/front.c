@@ -140,13 +140,15 @@ static void on_closed(void *arg, enum client_end end)
 	struct front_shared *s = f->shared;
 
 	if (f->exchange)
-		exchange_gone(f->exchange);
+		exchange_gone(f->exchange, f->cut_as);
 	front_drop_request(f);
 	log_closed(f, end);
 	list_remove(&f->link);
 	lease_connection_closed(s->leases, client_id(f->client), end != CLIENT_END_DONE && end != CLIENT_END_GONE);
 	count_out(s, f->uid);
 	front_free(f);
+	if (s->stats.draining)
+		loop_defer(s->loop, &s->watchers);
 	tell_if_idle(s);
 }
 
@@ -214,6 +216,7 @@ void front_accept(struct front_shared *s, int fd, const char *listener, int diag
 		f->shared = s;
 		f->peer = peer;
 		f->uid = uid;
+		f->cut_as = EXCHANGE_END_CLIENT_GONE;
 		list_init(&f->link);
 		f->listener = front_text_ref(s, listener);
 		f->client = f->listener ? client_new(&s->clients, fd, ++s->next_id, &client_events, f) : NULL;
@@ -237,6 +240,30 @@ void front_accept(struct front_shared *s, int fd, const char *listener, int diag
 	log_connected(f);
 }
 
+static void cut_for_drain(struct front *f)
+{
+	f->cut_as = EXCHANGE_END_DRAIN;
+	client_cut(f->client, CLIENT_END_DRAIN);
+}
+
+/* Whether it waits for nothing but what never ends by itself. */
+static bool only_watches(const struct front *f)
+{
+	return f->now && f->now->call && f->now->call->ops->endless;
+}
+
+/* When nothing else is under way any more, who only looks on is no reason to go on. */
+static void on_watchers(struct deferred *d)
+{
+	struct front_shared *s = CONTAINER_OF(d, struct front_shared, watchers);
+
+	LIST_FOREACH (n, &s->fronts)
+		if (!only_watches(CONTAINER_OF(n, struct front, link)))
+			return;
+	LIST_FOREACH_SAFE (n, &s->fronts)
+		cut_for_drain(CONTAINER_OF(n, struct front, link));
+}
+
 static void on_sandbox_gone(void *arg, const struct upstream *u, struct str id)
 {
 	struct front_shared *s = arg;
@@ -250,6 +277,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *
 	s->loop = loop;
 	s->names = names;
 	s->stats.started_ms = clock_ms();
+	deferred_init(&s->watchers, on_watchers);
 	list_init(&s->fronts);
 	list_init(&s->uids);
 	list_init(&s->texts);
@@ -284,6 +312,7 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *
 
 void front_shared_fini(struct front_shared *s)
 {
+	deferred_cancel(&s->watchers);
 	s->enforce.admit.ownership.on_gone = NULL;
 	keep_alive_free(s->uses);
 	lease_shared_free(s->leases);
@@ -352,6 +381,24 @@ void front_local_restarted(struct front_shared *s)
 	spawn_local_restarted(&s->spawns);
 }
 
+void front_rename_listeners(struct front_shared *s, const char *(*new_name)(void *arg, const char *name), void *arg)
+{
+	LIST_FOREACH_SAFE (n, &s->fronts) {
+		struct front *f = CONTAINER_OF(n, struct front, link);
+		const char *name = new_name(arg, f->listener);
+		const char *text = name ? front_text_ref(s, name) : NULL;
+		if (!name)
+			continue;
+		if (!text) {
+			/* By the old name it might be judged by a rule that is another listener's now. */
+			client_cut(f->client, CLIENT_END_NO_MEMORY);
+			continue;
+		}
+		front_text_unref(f->listener);
+		f->listener = text;
+	}
+}
+
 void front_store_idle(struct front_shared *s, bool (*store)(void *arg, const int *fds, size_t n), void *arg)
 {
 	int fds[FRONT_STORE_MAX];
@@ -383,11 +430,12 @@ void front_drain_all(struct front_shared *s)
 			call_draining(f->now->call);
 		client_drain(f->client);
 	}
+	loop_defer(s->loop, &s->watchers);
 }
 
 void front_cut_all(struct front_shared *s)
 {
 	LIST_FOREACH_SAFE (n, &s->fronts)
-		client_cut(CONTAINER_OF(n, struct front, link)->client, CLIENT_END_DRAIN);
+		cut_for_drain(CONTAINER_OF(n, struct front, link));
 	spawn_abandon(&s->spawns);
 }

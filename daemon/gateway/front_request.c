@@ -58,7 +58,7 @@ static void log_request(const struct front *f, const struct exchange_report *r, 
 		.status = r->status,
 		.upstream_status = r->upstream_status,
 		.reached = own ? now->acted : may_have_run(r->end),
-		.is_error = (!own || r->upstream_status) && exchange_end_is_error(r->end),
+		.is_error = exchange_end_is_error(r->end),
 		.code = r->status >= 400 && !r->upstream_status ? answer_code(r->status) : NULL,
 	};
 
@@ -77,7 +77,7 @@ static void log_request(const struct front *f, const struct exchange_report *r, 
 	record.request_id = now->request_id;
 	if (!own || (now->acted && now->class != ROUTE_OPERATE))
 		record.upstream = upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream));
-	if (!own || r->upstream_status || (now->acted && !record.code))
+	if (!own || r->upstream_status || (now->acted && !record.code) || r->end != EXCHANGE_END_DONE)
 		record.end = exchange_end_text(r->end);
 	logs_request(f->shared->logs, &record);
 }
@@ -132,6 +132,24 @@ static bool begin_request(struct front *f)
 	return true;
 }
 
+/* Its client has left, or was cut off, before it was answered to the end. */
+static void note_left(struct front *f)
+{
+	const struct call *c = f->now->call;
+	const struct exchange_report report = {
+		.end = f->cut_as,
+		.status = c && c->begun ? 200 : 0,
+		.bytes_up = f->now->gather.counted,
+		.bytes_down = c ? c->bytes_down : 0,
+	};
+
+	count_request(f, report.status);
+	if (!c)
+		return;
+	f->now->acted = c->acted;
+	log_request(f, &report, true);
+}
+
 /* It has ended, or its client has left. Harmless without one. */
 void front_drop_request(struct front *f)
 {
@@ -140,7 +158,7 @@ void front_drop_request(struct front *f)
 	if (!r)
 		return;
 	if (!r->ended)
-		count_request(f, 0); /* its client has left before it was answered */
+		note_left(f);
 	give_request(f);
 	call_free(r->call);
 	gather_fini(&r->gather);
@@ -433,6 +451,6 @@ void front_on_gone(void *arg)
 	struct front *f = arg;
 
 	if (f->exchange)
-		exchange_gone(f->exchange);
+		exchange_gone(f->exchange, f->cut_as);
 	front_drop_request(f);
 }

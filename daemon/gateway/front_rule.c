@@ -188,6 +188,8 @@ void front_end_if_revoked(struct front *f)
 	if (!f->now || !f->now->open_ended)
 		return;
 	stop_asking(f);
-	if (!is_still_admitted(f))
-		client_cut(f->client, CLIENT_END_REVOKED);
+	if (is_still_admitted(f))
+		return;
+	f->cut_as = EXCHANGE_END_REVOKED;
+	client_cut(f->client, CLIENT_END_REVOKED);
 }

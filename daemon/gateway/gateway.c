@@ -103,7 +103,6 @@ struct gateway {
 	struct names *names;     /* owned */
 	struct journal *journal; /* owned */
 	char listener_trouble[160];
-	bool reload_failed; /* the last one */
 };
 
 static void move(struct gateway *g, enum gateway_state to)
@@ -398,16 +397,19 @@ static int make_listeners(struct gateway *g, const struct config *c, bool all_or
 
 	g->listener_trouble[0] = '\0';
 	for (size_t i = 0; i < c->nlisteners; i++) {
-		set[i] = kept_listener(g, &c->listeners[i]);
-		rc = set[i] ? 0
-			    : listener_start(g->loop, &c->listeners[i], g->options->passed, on_accept, g, &set[i], why,
-					     why_size);
+		const struct config_listener *entry = &c->listeners[i];
+		char text[WHY_MAX_BYTES / 2] = "out of memory";
+		set[i] = kept_listener(g, entry);
+		rc = set[i] ? listener_offer(set[i], entry)
+			    : listener_start(g->loop, entry, g->options->passed, on_accept, g, &set[i], text,
+					     sizeof(text));
 		if (rc == 0) {
 			bound++;
 			continue;
 		}
-		log_error("listener %s: %s", c->listeners[i].name, why);
-		snprintf(g->listener_trouble, sizeof(g->listener_trouble), "%s", why);
+		config_say(c, entry->at, why, why_size, "listener %s: %s", entry->name, text);
+		log_error("%s", why);
+		snprintf(g->listener_trouble, sizeof(g->listener_trouble), "%s", text);
 		if (all_or_nothing)
 			break;
 	}
@@ -419,8 +421,30 @@ static int make_listeners(struct gateway *g, const struct config *c, bool all_or
 	return rc;
 }
 
+/* What a connection's listener is to be called; NULL: as it is. */
+static const char *new_name(void *arg, const char *name)
+{
+	const struct gateway *g = arg;
+
+	for (size_t i = 0; i < g->nlisteners; i++)
+		if (g->listeners[i] && strcmp(listener_name(g->listeners[i]), name) == 0)
+			return listener_offered_name(g->listeners[i]);
+	return NULL;
+}
+
+/* Those of a reload that stay take over what the new entries say. */
+static void adopt_entries(struct gateway *g, struct listener *const *set, size_t n)
+{
+	front_rename_listeners(&g->fronts, new_name, g);
+	for (size_t i = 0; i < n; i++)
+		if (set[i] && is_among(set[i], g->listeners, g->nlisteners))
+			listener_adopt(set[i]);
+}
+
 static void use_listeners(struct gateway *g, struct listener **set, size_t n)
 {
+	if (n)
+		adopt_entries(g, set, n);
 	for (size_t i = 0; i < n; i++)
 		if (set[i] && !is_among(set[i], g->listeners, g->nlisteners))
 			log_info("listening on %s", listener_where(set[i]));
@@ -561,6 +585,15 @@ static int apply(struct gateway *g, struct config *config, char *why, size_t why
 	return 0;
 }
 
+static void note_reload(struct control_reload *r, bool failed, struct str said)
+{
+	struct str line = str_cut(&said, '\n');
+
+	r->wall_ns = clock_wall_ns();
+	r->failed = failed;
+	snprintf(r->error, sizeof(r->error), "%.*s", failed ? (int)line.n : 0, line.p ? line.p : "");
+}
+
 /* `said` gets the lines that the log gets: warnings, or the faults. */
 static int reload(struct gateway *g, struct buf *said)
 {
@@ -576,7 +609,7 @@ static int reload(struct gateway *g, struct buf *said)
 		log_lines(LOG_LEVEL_WARN, said);
 		rc = apply(g, config, why, sizeof(why));
 		if (rc) {
-			log_error("reload: %s", why);
+			log_error("%s", why);
 			buf_reset(said);
 			buf_addf(said, "%s\n", why);
 		}
@@ -592,7 +625,7 @@ static int reload(struct gateway *g, struct buf *said)
 	} else {
 		log_info("reloaded: configuration %llu is in force", (unsigned long long)g->fronts.stats.generation);
 	}
-	g->reload_failed = rc != 0;
+	note_reload(&g->fronts.stats.last_reload, rc != 0, buf_str(said));
 	notify_ready(g->options->notify);
 	return rc;
 }
@@ -745,7 +778,7 @@ static void describe(void *arg, char *text, size_t size)
 	snprintf(text, size, "%s, %llu connections%s%s%s%s%s",
 		 g->state == GATEWAY_RUNNING ? "serving" : state_names[g->state],
 		 (unsigned long long)g->fronts.stats.connections,
-		 g->reload_failed ? "; the last reload failed, see the log" : "", trouble ? "; " : "",
+		 g->fronts.stats.last_reload.failed ? "; the last reload failed, see the log" : "", trouble ? "; " : "",
 		 trouble ? where : "", trouble ? ": " : "", trouble ? trouble : "");
 }
 

@@ -46,6 +46,9 @@ struct listener {
 	char *where; /* owned; path or address, for people */
 	mode_t mode;
 	gid_t gid;
+	char *offered_name; /* owned; what it is to be called; NULL: as it is */
+	mode_t offered_mode;
+	gid_t offered_gid;
 	uint16_t port; /* TCP; 0: Unix */
 	int diag;      /* owned; TCP: to ask whose a peer is; -1 otherwise */
 	bool bound;    /* here, by path: a passed socket is not ours to unlink */
@@ -299,15 +302,71 @@ bool listener_accepted(const struct listener *l, int fd)
 
 bool listener_same(const struct listener *l, const struct config_listener *config)
 {
-	if (strcmp(l->name, config->name) != 0 || l->port != config->port)
-		return false;
-	return l->port || (strcmp(l->path, config->path) == 0 && l->mode == config->mode && l->gid == config->gid);
+	return l->port == config->port && (l->port || strcmp(l->path, config->path) == 0);
+}
+
+int listener_offer(struct listener *l, const struct config_listener *config)
+{
+	free(l->offered_name);
+	l->offered_name = NULL;
+	l->offered_mode = config->mode;
+	l->offered_gid = config->gid;
+	if (strcmp(l->name, config->name) == 0)
+		return 0;
+	l->offered_name = strdup(config->name);
+	return l->offered_name ? 0 : -ENOMEM;
+}
+
+const char *listener_offered_name(const struct listener *l)
+{
+	return l->offered_name;
+}
+
+/* Nobody may use it in between who may use it neither before nor after. */
+static int change_mode(const struct listener *l, bool new_group)
+{
+	gid_t gid = l->gid == (gid_t)-1 ? getegid() : l->gid;
+
+	if (new_group && (chmod(l->path, l->mode & 0700) < 0 || lchown(l->path, (uid_t)-1, gid) < 0))
+		return -errno;
+	return chmod(l->path, l->mode) < 0 ? -errno : 0;
+}
+
+static bool is_ours(const struct listener *l)
+{
+	struct stat st;
+
+	return l->bound && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino;
+}
+
+static void adopt_mode(struct listener *l)
+{
+	const bool new_group = l->gid != l->offered_gid;
+	int rc;
+
+	l->mode = l->offered_mode;
+	l->gid = l->offered_gid;
+	rc = is_ours(l) ? change_mode(l, new_group) : 0;
+	if (rc)
+		log_error("listener %s: %s: mode and group cannot be changed: %s", l->name, l->path, strerror(-rc));
+	else if (!l->bound)
+		compare_mode(l, l->path);
+}
+
+void listener_adopt(struct listener *l)
+{
+	if (l->offered_name) {
+		log_info("listener %s is called %s now", l->name, l->offered_name);
+		free(l->name);
+		l->name = l->offered_name;
+		l->offered_name = NULL;
+	}
+	if (l->path && (l->mode != l->offered_mode || l->gid != l->offered_gid))
+		adopt_mode(l);
 }
 
 void listener_stop(struct listener *l)
 {
-	struct stat st;
-
 	if (!l)
 		return;
 	for (size_t i = 0; i < DOORS; i++)
@@ -316,13 +375,14 @@ void listener_stop(struct listener *l)
 	if (l->pause)
 		event_free(l->pause);
 	/* Somebody may have put another socket there meanwhile. */
-	if (l->bound && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+	if (is_ours(l))
 		unlink(l->path);
 	for (size_t i = 0; i < DOORS; i++)
 		fd_close(&l->doors[i].fd);
 	fd_close(&l->diag);
 	free(l->path);
 	free(l->name);
+	free(l->offered_name);
 	free(l->where);
 	free(l);
 }

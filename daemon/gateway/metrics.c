@@ -60,6 +60,12 @@ static void write_daemon(const struct metrics *m)
 	write_one(m, "config_generation", "gauge", "How many configurations have been in force, this one included.",
 		  s->generation);
 	write_one(m, "config_reloads_failed_total", "counter", "Reloads that changed nothing.", s->reloads_failed);
+	write_one(m, "config_last_reload_successful", "gauge", "0 when the last reload failed.",
+		  !s->last_reload.failed);
+	prometheus_family(m->out, "config_last_reload_timestamp_seconds", "gauge",
+			  "When that was, in seconds since 1970; 0: there was none.");
+	prometheus_seconds(m->out, "config_last_reload_timestamp_seconds", "", NULL,
+			   (uint64_t)s->last_reload.wall_ns / 1000000);
 	write_one(m, "draining", "gauge", "1 while the daemon finishes what is under way before it stops.",
 		  s->draining);
 }
@@ -334,7 +340,7 @@ static const struct {
 	[KEY_LOADED] = {"credential_loaded", "gauge", "1 when there is a key to send."},
 	[KEY_FAILING] = {"credential_failing", "gauge", "1 when the key could not be read the last time."},
 	[KEY_CHANGES] = {"credential_changes_total", "counter", "How often another key came."},
-	[KEY_AGE] = {"credential_age_seconds", "gauge", "Since the key was last read."},
+	[KEY_AGE] = {"credential_age_seconds", "gauge", "Since the present key was first read by this process."},
 };
 
 static void write_key(const struct metrics *m, enum key_value what, const char *credential, const char *which,

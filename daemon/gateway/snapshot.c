@@ -63,9 +63,12 @@ static int get_keys(struct snapshot *s, struct keyring *keyring, char *why, size
 
 	for (size_t i = 0; i < s->config->ncredentials && rc == 0; i++) {
 		const struct config_credential *k = &s->config->credentials[i];
-		rc = keyring_get(keyring, &k->api_key, k->name, &s->keys[i], why, why_size);
+		char text[256];
+		rc = keyring_get(keyring, &k->api_key, k->name, &s->keys[i], text, sizeof(text));
 		if (rc == 0 && k->admin_api_key.source != CONFIG_SOURCE_NONE)
-			rc = keyring_get(keyring, &k->admin_api_key, k->name, &s->admin_keys[i], why, why_size);
+			rc = keyring_get(keyring, &k->admin_api_key, k->name, &s->admin_keys[i], text, sizeof(text));
+		if (rc)
+			config_say(s->config, k->at, why, why_size, "credential \"%s\": %s", k->name, text);
 	}
 	return rc;
 }

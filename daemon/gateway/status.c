@@ -5,6 +5,7 @@
 
 #include "common/clock.h"
 #include "common/json_write.h"
+#include "common/log.h"
 #include "common/units.h"
 #include "gateway/client.h"
 #include "gateway/config.h"
@@ -232,6 +233,21 @@ static void write_rules(const struct status_view *v, struct json_writer *w)
 	json_array_end(w);
 }
 
+static void write_last_reload(const struct control_reload *r, struct json_writer *w)
+{
+	char when[25];
+
+	if (!r->wall_ns)
+		return;
+	clock_format_ms(r->wall_ns, when);
+	json_object_begin(w, "last_reload");
+	json_cstr(w, "time", when);
+	json_bool(w, "ok", !r->failed);
+	if (r->failed)
+		json_cstr(w, "error", r->error);
+	json_object_end(w);
+}
+
 static void write_config(const struct status_view *v, struct json_writer *w)
 {
 	const struct config *config = snapshot_config(v->snapshot);
@@ -240,6 +256,8 @@ static void write_config(const struct status_view *v, struct json_writer *w)
 	json_cstr(w, "file", config->file ? config->file : "");
 	json_uint(w, "generation", v->stats->generation);
 	json_uint(w, "reloads_failed", v->stats->reloads_failed);
+	write_last_reload(&v->stats->last_reload, w);
+	json_cstr(w, "log_level", log_level_word(log_get_level()));
 	json_object_end(w);
 }
 

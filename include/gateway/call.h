@@ -65,6 +65,8 @@ struct call_ops {
 	void (*on_drained)(struct call *c);
 	/* Stacygate-Timeout has passed. NULL: it is answered with 504, or cut. */
 	void (*on_timeout)(struct call *c);
+	/* It never ends by itself: a drain does not wait for it when nothing else is under way. */
+	bool endless;
 	/* The client has left, or was answered: whatever is waited for is cancelled or left to others; frees the call. */
 	void (*on_free)(struct call *c);
 };

@@ -336,6 +336,9 @@ MUST_CHECK int config_listener_complete(struct config_listener *l);
 
 /* The path of the file that a mark is in, borrowed. */
 const char *config_file_of(const struct config *c, struct config_mark at);
+/* Writes "FILE:LINE:COLUMN: text", the first part only where the mark is somewhere, cut to `size`. */
+void config_say(const struct config *c, struct config_mark at, char *out, size_t size, const char *fmt, ...)
+	PRINTF_LIKE(5, 6);
 
 /* The listener of that name, borrowed; NULL when there is none. */
 const struct config_listener *config_find_listener(const struct config *c, const char *name);

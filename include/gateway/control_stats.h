@@ -28,6 +28,13 @@ enum control_bound {
 	CONTROL_BOUNDS,
 };
 
+/* How the last reload went. */
+struct control_reload {
+	int64_t wall_ns; /* 0: there was none */
+	bool failed;
+	char error[512]; /* of one that failed: the first line of its faults */
+};
+
 /* What is counted for the daemon as a whole. */
 struct control_stats {
 	uint64_t started_ms;  /* clock_ms() */
@@ -40,6 +47,7 @@ struct control_stats {
 	uint64_t generation;             /* of the configuration, from 1 */
 	const struct snapshot *in_force; /* borrowed; that configuration */
 	uint64_t reloads_failed;
+	struct control_reload last_reload;
 	const char *local_trouble;              /* borrowed; why the embedded server does not run, or NULL */
 	const char *listener_trouble;           /* borrowed; a listener that could not be bound, or NULL */
 	const struct spawn_shared *spawns;      /* borrowed */

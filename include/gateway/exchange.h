@@ -31,6 +31,8 @@ enum exchange_end {
 	EXCHANGE_END_TIMEOUT,      /* 504: no response head in time */
 	EXCHANGE_END_CUT,          /* broke off, or stood still too long, after its head */
 	EXCHANGE_END_CLIENT_GONE,
+	EXCHANGE_END_DRAIN,         /* the daemon stops, and it was not done within drain_timeout */
+	EXCHANGE_END_REVOKED,       /* a reload no longer admits it */
 	EXCHANGE_END_REQUEST_FAULT, /* the request broke down within its body */
 	EXCHANGE_END_REFUSED,       /* by what shapes it */
 	EXCHANGE_END_NO_MEMORY,
@@ -135,7 +137,7 @@ void exchange_body_end(struct exchange *e);
  */
 MUST_CHECK bool exchange_abort(struct exchange *e);
 void exchange_drained(struct exchange *e);
-void exchange_gone(struct exchange *e);
+void exchange_gone(struct exchange *e, enum exchange_end why);
 
 /* The table of states, for the test that walks it. */
 const struct sm *exchange_sm(void);

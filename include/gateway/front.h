@@ -33,6 +33,12 @@ void front_local_restarted(struct front_shared *s);
  */
 void front_accept(struct front_shared *s, int fd, const char *listener, int diag);
 
+/*
+ * A reload gives listeners other names: `new_name` says the one that goes with an old one, borrowed, or NULL where it stays.
+ * Connections are judged by the new names from their next request on.
+ */
+void front_rename_listeners(struct front_shared *s, const char *(*new_name)(void *arg, const char *name), void *arg);
+
 /* At most so many descriptors go to front_store_idle's `store` at a time. */
 enum {
 	FRONT_STORE_MAX = 128

@@ -64,6 +64,7 @@ struct front_shared {
 	struct control_stats stats;
 	struct operate_hooks operate; /* set by the gateway */
 	struct list fronts;           /* every open connection */
+	struct deferred watchers;     /* while draining: whether anything is waited for */
 	struct list uids;             /* struct front_uid */
 	struct list texts;            /* struct front_text: names that many connections share */
 	unsigned long long next_id;

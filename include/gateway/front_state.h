@@ -82,7 +82,8 @@ struct front {
 	struct exchange *exchange; /* its, until its on_end; NULL otherwise */
 	char *cors;                /* owned; head lines for a browser's origin; NULL: none */
 	uint64_t requests;
-	bool connection_counted; /* in limits */
+	enum exchange_end cut_as; /* how what is under way ends when the connection does */
+	bool connection_counted;  /* in limits */
 	enum user_id_state user_id_state;
 };
 

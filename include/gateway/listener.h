@@ -32,8 +32,17 @@ int listener_diag(const struct listener *l);
 /* Whether a connection was accepted on this very address. */
 bool listener_accepted(const struct listener *l, int fd);
 
-/* Whether a configuration entry means this very socket, so that a reload may keep it. */
+/* Whether a configuration entry means this very socket, so that a reload keeps it, whatever its name and mode are now. */
 bool listener_same(const struct listener *l, const struct config_listener *config);
+
+/*
+ * A reload in two steps. The first makes ready for the name that the entry has, 0 or -ENOMEM; nothing changes until the second, which
+ * takes name, mode and group over and cannot fail but for a mode that the kernel refuses, which is logged.
+ */
+MUST_CHECK int listener_offer(struct listener *l, const struct config_listener *config);
+void listener_adopt(struct listener *l);
+/* The name that was offered; NULL when it is the present one. Borrowed until the next step. */
+const char *listener_offered_name(const struct listener *l);
 
 /* Stops accepting for good, unlinks the socket if it was bound here and is still ours, frees. NULL is fine. */
 void listener_stop(struct listener *l);

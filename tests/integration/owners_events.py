@@ -384,18 +384,18 @@ def test_events_after_a_reload():
 
 
 def test_events_at_the_end():
-    """A subscription that nobody reads does not hold up a stop; a reader is told, and his stream is cut when drain_timeout has passed."""
+    """A subscription that nobody reads does not hold up a stop, nor does a reader who is all that is left: he is told and cut."""
     with started(WITH_ROOT, drain="10s") as (server, g):
         g.spawn("alice")
         subscribed(server, g)
         began = time.monotonic()
         assert g.stop() == 0 and time.monotonic() - began < 5
         g.start()
-    with started(WITH_ROOT, drain="500ms") as (server, g):
+    with started(WITH_ROOT, drain="10s") as (server, g):
         alice = raw(g, "alice", ASK)
         read_until(alice, b"\r\n\r\n")
         began = time.monotonic()
-        assert g.stop() == 0 and time.monotonic() - began >= 0.5
+        assert g.stop() == 0 and time.monotonic() - began < 5
         rest = read_all(alice)
         assert b":stopping\n" in rest and not rest.endswith(b"0\r\n\r\n"), rest
         g.start()

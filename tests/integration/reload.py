@@ -4,11 +4,16 @@ asked is told which."""
 import json
 import os
 import signal
+import stat
 import subprocess
+import sys
 import threading
 
 from owners_lib import Events, Later, expect_error, headers_of, raw, read_all, run, started
 from tls_lib import BUILD, KEY, wait_for
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
+from sg import free_ports  # noqa: E402
 
 RELOAD = "/gateway/v1/reload"
 ADMIN = ["admin: true", "isolation: none", "allow: [all]"]
@@ -80,16 +85,24 @@ def faulty(g):
     listener = f"  - {{ path: {g.path('new.sock')}, name: new }}\n"
     broken = good.replace("listen:\n", "listen:\n" + listener, 1)
     yield "syntax", broken + "x: [\n", ":"
-    yield "empty", "clients: []\n", "clients"
+    yield "no rules", "clients: []\n", "clients"
+    yield "empty", "", f"{g.config}:1:1: there is nothing in it"
+    yield "nothing but comments", "# all of it\n# was taken out\n", f"{g.config}:1:1: there is nothing in it"
     yield "unknown key", broken + "oops: 1\n", f"{g.config}:{broken.count(chr(10)) + 1}:1: unknown key \"oops\""
     yield "aliases", alias + broken, f"{g.config}:"
     yield "rule twice", broken.replace("name: root\n    match", "name: alice\n    match"), "used twice"
     yield "no bytes of text", b"\xff\xfe\x00", f"{g.config}:"
-    yield "key file missing", broken.replace(g.path("key"), g.path("none")), g.path("none")
+    yield "key file missing", broken.replace(g.path("key"), g.path("none")), place_of(g, broken, "{ api_key:", 'credential "team": ' + g.path("none"))
     os.chmod(g.path("key"), 0o644)
-    yield "key file for everybody", broken, "key"
+    yield "key file for everybody", broken, place_of(g, broken, "{ api_key:", 'credential "team": ')
     os.chmod(g.path("key"), 0o600)
-    yield "listener in a file's place", broken.replace(listener, listener.replace("new.sock", "key")), g.path("key")
+    yield "listener in a file's place", broken.replace(listener, listener.replace("new.sock", "key")), f"{g.config}:{broken.split(listener)[0].count(chr(10)) + 1}:5: listener new: {g.path('key')}"
+
+
+def place_of(g, text, word, what):
+    """The fault as it is said of the key at that word."""
+    before = text[:text.index(word)]
+    return f"{g.config}:{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}: {what}"
 
 
 def test_l2_faulty_ones_change_nothing():
@@ -107,12 +120,65 @@ def test_l2_faulty_ones_change_nothing():
             assert fault in done.stderr and "\\x0a" not in done.stderr, (what, done.stderr)
             tried += 2
             now = config_of(g)
+            assert now["last_reload"]["ok"] is False and fault in now["last_reload"]["error"], (what, now)
+            assert now["last_reload"]["error"] == message.split("\n")[0], (what, now)
+            health = g.ask("alice", target="/gateway/v1/health").json()
+            assert health["status"] == "degraded" and health["reload_failed"] is True and g.config not in json.dumps(health), health
             assert (now["generation"], now["reloads_failed"]) == (before["generation"], before["reloads_failed"] + tried), (what, now)
             assert not os.path.exists(g.path("new.sock")), what
             assert g.api("alice", "GET", "/health").status == 200, what
             assert KEY not in message + done.stderr, what
             write(g, good)
-        assert reload(g).json()["generation"] == before["generation"] + 1
+        assert "last_reload" not in before and reload(g).json()["generation"] == before["generation"] + 1
+        assert config_of(g)["last_reload"]["ok"] is True and "error" not in config_of(g)["last_reload"]
+        assert g.ask("alice", target="/gateway/v1/health").json()["status"] == "ok"
+
+
+def mode_of(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+def test_a_listener_that_stays_takes_over_its_name_and_mode():
+    """Its connections too: they are judged by the new name from their next request on, and the socket is the same one."""
+    with started(RULES) as (server, g):
+        path, text = g.socket_of("alice"), read(g)
+        inode = os.stat(path).st_ino
+        kept = g.connect("alice")
+        assert kept.ask("GET", "/api/v1/health").status == 200
+        text = text.replace(f"{{ path: {path}, name: alice }}", f'{{ path: {path}, name: front-door, mode: "0666" }}')
+        write(g, text.replace("listener: alice", "listener: front-door").replace("user_id: alice", "user_id: renamed"))
+        answer = reload(g)
+        assert answer.status == 200, answer
+        assert (mode_of(path), os.stat(path).st_ino) == (0o666, inode)
+        mark = server.mark()
+        assert kept.ask("GET", "/api/v1/health").status == 200
+        assert g.api("alice", "GET", "/health").status == 200
+        assert [r.all("x-user-id") for r in server.since(mark)] == [["renamed"], ["renamed"]]
+        assert g.ask("alice", target="/gateway/v1/whoami").json()["listener"] == "front-door"
+        # Two that change names with each other, and a narrower mode.
+        other = g.socket_of("root")
+        swapped = text.replace("name: front-door", "name: X").replace(f"{{ path: {other}, name: root }}", f'{{ path: {other}, name: alice, mode: "0640" }}')
+        write(g, swapped.replace("name: X", "name: root"))
+        assert g.ask("root", "POST", RELOAD).status == 200
+        assert g.ask("alice", target="/gateway/v1/whoami").json()["rule"] == "root" and mode_of(other) == 0o640
+        assert g.ask("root", target="/gateway/v1/whoami").json()["rule"] == "alice"
+        assert kept.ask("GET", "/gateway/v1/whoami").json()["rule"] == "root"
+        # All or nothing here as well.
+        write(g, swapped.replace("name: X", "name: root").replace('"0666"', '"0600"') + "oops: 1\n")
+        assert g.ask("alice", "POST", RELOAD).status == 400 and mode_of(path) == 0o666
+        kept.close()
+
+
+def test_a_tcp_listener_that_stays_may_be_renamed():
+    with started(RULES) as (_, g):
+        [port] = free_ports(1)
+        text = read(g).replace("listen:\n", f"listen:\n  - {{ tcp: 127.0.0.1:{port}, name: one }}\n", 1)
+        write(g, text)
+        assert reload(g).status == 200
+        write(g, text.replace("name: one", "name: two"))
+        answer = reload(g)
+        assert answer.status == 200, answer
+        assert "listener one is called two now" in g.log()
 
 
 def test_many_faults_are_lines():

@@ -376,7 +376,6 @@ def test_l4_drain_finishes_requests_and_cuts_streams():
     drain = 3
     lines = [f"drain_timeout: {drain}s", *listen_lines("{ path: {d}/run/s, name: host }"),
              *upstream_lines(server.port)]
-    lines[-1] = lines[-1].replace("isolation: none", "isolation: none, heartbeat: 10s")
     with Manager(lines) as m:
         m.start()
         stream = UnixConnection(m.path("run/s"))

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GET /gateway/v1/status as a document and as a stream, and the page: who sees what, how it ends, and that nobody is held up by it."""
+"""What an operator looks at: status as a document and as a stream, the page, readiness, the lines of streams and of a full pool; and that
+nobody who looks on holds anything up."""
 import json
 import os
 import re
 import signal
+import socket
 import threading
 import time
 
-from owners_lib import Events, Later, expect_error, headers_of, raw, read_until, run, started
-from tls_lib import KEY, wait_for
+from owners_lib import Events, Later, expect_error, headers_of, raw, read_all, read_until, run, started
+from tls_lib import KEY, Upstream, wait_for
 
 STATUS, PAGE = "/gateway/v1/status", "/gateway/v1/"
 ADMIN = ["admin: true", "isolation: none", "allow: [all]"]
@@ -295,6 +297,93 @@ def test_many_watch_while_it_reloads():
         for t in threads:
             t.join()
         assert document(g)["config"]["generation"] >= 5
+
+
+def test_ready_tells_when_a_server_comes_and_goes():
+    """Without any request of a client: a server that was never tried is, and one that was away is found again."""
+    with started(RULES) as (server, g):
+        def ready():
+            return g.ask("root", target="/gateway/v1/ready").status
+        first = g.ask("root", target="/gateway/v1/ready")
+        assert first.status == 503 and headers_of(first, "retry-after") == ["1"], first
+        assert "upstream main: being tried for the first time" in expect_error(first, 503, "UNAVAILABLE"), first
+        wait_for("it was tried", lambda: ready() == 200)
+        assert server.since() == [], "no request was sent for that"
+        port = server.port
+        server.close()
+        for connection in server.live:
+            connection.stream.shutdown(socket.SHUT_RDWR)
+        wait_for("its end is noticed", lambda: ready() == 503)
+        assert document(g)["upstreams"][0]["healthy"] is False
+        back = Upstream(port=port)
+        wait_for("it is found again", lambda: ready() == 200)
+        health = g.ask("alice", target="/gateway/v1/health").json()
+        assert health["status"] == "ok" and health["upstreams"][0]["healthy"], health
+        assert "upstream main: connects again" in g.log() and g.log().count("upstream main: cannot connect") == 1
+        back.close()
+
+
+def test_a_pool_that_is_full_is_said_once():
+    with started(RULES, upstream=["pool: { max_connections: 1, max_waiting: 0 }"]) as (server, g):
+        with server.hold("GET", "/system/stats") as held:
+            asked = Later(lambda: g.api("alice", "GET", "/system/stats"))
+            held.wait()
+            for _ in range(5):
+                assert g.api("alice", "GET", "/health").status == 503
+        asked.get()
+        lines = [line for line in g.log().splitlines() if " warning " in line and "is full" in line]
+        assert len(lines) == 1 and "pool.max_connections" in lines[0] and "upstream main" in lines[0], lines
+
+
+def access_of(g, target):
+    return [line for line in g.log().splitlines() if f'"GET {target}" ' in line]
+
+
+def test_streams_have_their_line_in_the_access_log():
+    """However they end: their clients leave, a reload takes them, the daemon stops."""
+    with started({**RULES, "bob": []}) as (server, g):
+        Events(server, g, "alice").close()
+        wait_for("the line", lambda: access_of(g, "/api/v1/events"))
+        line = access_of(g, "/api/v1/events")[-1]
+        assert "status=200 upstream_status=0" in line and " end=client-gone " in line, line
+        taken = Events(server, g, "bob")
+        g.rules["bob"] = ["user_id: somebody-else"]
+        g.configure()
+        g.reload()
+        wait_for("the line", lambda: len(access_of(g, "/api/v1/events")) == 2)
+        assert " end=revoked " in access_of(g, "/api/v1/events")[-1]
+        last = Events(server, g, "alice")
+        g.process.send_signal(signal.SIGTERM)
+        assert g.process.wait(30) == 0
+        assert " end=drain " in access_of(g, "/api/v1/events")[-1]
+        taken.close()
+        last.close()
+
+
+def test_events_do_not_hold_up_the_stop():
+    """Who only waits for events is told and let go when all work is done, and not before."""
+    with started(RULES, drain="60s") as (server, g):
+        box = g.spawn("alice")
+        sock = raw(g, "alice", b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = read_until(sock, b"\r\n\r\n")
+        assert b" 200 " in head, head
+        begun = time.monotonic()
+        with server.hold("GET", f"/sandboxes/{box}/logs") as held:
+            asked = Later(lambda: g.api("alice", "GET", f"/sandboxes/{box}/logs"))
+            held.wait()
+            g.process.send_signal(signal.SIGTERM)
+            read_until(sock, b":stopping\n")
+            assert g.process.poll() is None
+            sock.settimeout(1)
+            try:
+                assert sock.recv(100) in (b"", b"\r\n"), "nothing more is said"
+                assert sock.recv(100) != b"", "it ended before the work"
+            except TimeoutError:
+                pass
+            sock.settimeout(30)
+        assert asked.get().status == 200
+        assert not read_all(sock).endswith(b"0\r\n\r\n"), "a cut stream looks cut"
+        assert g.process.wait(30) == 0 and time.monotonic() - begun < 20
 
 
 if __name__ == "__main__":

@@ -83,6 +83,10 @@ Test(gateway_config, faults)
 		const char *place;
 		unsigned lines;
 	} rows[] = {
+		{"", "1:1: there is nothing in it; for the defaults write {}", 1},
+		{"# nothing but a comment\n", "1:1: there is nothing in it", 1},
+		{"---\n", "1:1: there is nothing in it", 1},
+		{"~\n", "1:1: there is nothing in it", 1},
 		{"a: 1\n", "1:1: unknown key \"a\", expected one of: user, drain_timeout, host, listen, ", 1},
 		{"host: h\nhost: i\n", "2:1: key \"host\" is written twice, first in line 1", 1},
 		{"[host]: h\n", "1:1: a key must be a single word", 1},
@@ -460,8 +464,6 @@ Test(gateway_config, effective_form_loads_again)
 		"[\"http://localhost:3000\"] } ]\nclients: [ { name: me, match: { exe: [/bin/sh, /bin/ls], unit: "
 		"x.service, "
 		"listener: a }, user_id: \"{user}-{exe}@{unit}\", " GRANT " } ]\n",
-		"",
-		"# nothing but a comment\n",
 		"{}\n",
 		"drain_timeout: 1m30.5s\nhost: box\n",
 		"listen: [ { path: \"/a b\\\"c\\\\\", name: \"n\\x7f\\u0085\\u2028\\xe9\\t\" } ]\n",
@@ -721,7 +723,7 @@ Test(gateway_config, host)
 	struct config *c;
 
 	scratch_text(&dir, "host", 0600, "kept\n");
-	c = load("");
+	c = load("{}");
 	cr_expect_str_eq(c->host, "kept");
 	cr_expect_not(c->host_written);
 	config_unref(c);

@@ -143,6 +143,7 @@ struct config *config_new(void)
 		.max_entries = 4096,
 		.max_bytes = 67108864,
 	};
+	c->tracing.sample_ppb = 10000000; /* one in a hundred */
 	c->leases = (struct config_leases){
 		.ttl_ms = CONFIG_LEASES_TTL_MS,
 		.extend_ms = CONFIG_LEASES_EXTEND_MS,
@@ -150,6 +151,15 @@ struct config *config_new(void)
 	};
 	return c;
 }
+
+static const struct config_timeouts default_timeouts = {
+	.connect_ms = 5000,
+	.response_ms = 125000,
+	.spawn_ms = 300000,
+	.exec_ms = 900000,
+	.body_idle_ms = 60000,
+	.stream_idle_ms = 0,
+};
 
 void config_upstream_defaults(struct config_upstream *u)
 {
@@ -162,14 +172,7 @@ void config_upstream_defaults(struct config_upstream *u)
 		.max_waiting = 1024,
 		.wait_timeout_ms = 30000,
 	};
-	u->timeouts = (struct config_timeouts){
-		.connect_ms = 5000,
-		.response_ms = 125000,
-		.spawn_ms = 300000,
-		.exec_ms = 900000,
-		.body_idle_ms = 60000,
-		.stream_idle_ms = 0,
-	};
+	u->timeouts = default_timeouts;
 }
 
 void config_upstream_complete(struct config_upstream *u)
@@ -186,6 +189,20 @@ struct config *config_ref(struct config *c)
 {
 	c->refs++;
 	return c;
+}
+
+static void upstream_fini(struct config_upstream *u)
+{
+	free(u->name);
+	free(u->url);
+	free(u->path);
+	free(u->host);
+	free(u->proxy);
+	free(u->tls.ca_file);
+	free(u->tls.cert_file);
+	free(u->tls.key_file);
+	free(u->tls.server_name);
+	buf_fini(&u->tls.ca);
 }
 
 static void route_set_fini(struct config_route_set *s)
@@ -238,18 +255,11 @@ void config_unref(struct config *c)
 	}
 	free(c->preview.url);
 	free(c->preview.host);
-	for (size_t i = 0; i < c->nupstreams; i++) {
-		free(c->upstreams[i].name);
-		free(c->upstreams[i].url);
-		free(c->upstreams[i].path);
-		free(c->upstreams[i].host);
-		free(c->upstreams[i].proxy);
-		free(c->upstreams[i].tls.ca_file);
-		free(c->upstreams[i].tls.cert_file);
-		free(c->upstreams[i].tls.key_file);
-		free(c->upstreams[i].tls.server_name);
-		buf_fini(&c->upstreams[i].tls.ca);
-	}
+	for (size_t i = 0; i < c->nupstreams; i++)
+		upstream_fini(&c->upstreams[i]);
+	upstream_fini(&c->tracing.to);
+	free(c->tracing.path);
+	free(c->tracing.service_name);
 	for (size_t i = 0; i < c->ncredentials; i++) {
 		free(c->credentials[i].name);
 		config_key_fini(&c->credentials[i].api_key);
@@ -538,6 +548,27 @@ static int complete_upstream(struct config *c)
 	return u->name && u->url ? 0 : -ENOMEM;
 }
 
+/* One connection is enough for all spans; a collector that is slow is given up by who sends them (trace_export). */
+static int complete_tracing(struct config_tracing *t)
+{
+	if (!t->to.url)
+		return 0;
+	t->to.pool = (struct config_pool){
+		.max_connections = 1,
+		.max_per_identity = 1,
+		.max_idle = 1,
+		.idle_timeout_ms = 45000,
+		.lifetime_ms = 3600000,
+		.max_waiting = 1,
+		.wait_timeout_ms = 30000,
+	};
+	t->to.timeouts = default_timeouts;
+	t->to.name = strdup("tracing");
+	if (!t->service_name)
+		t->service_name = strdup("stacygate");
+	return t->to.name && t->service_name ? 0 : -ENOMEM;
+}
+
 /* The rule of a daemon without any: its own uid, everything. */
 static int complete_rule(struct config *c)
 {
@@ -597,6 +628,8 @@ int config_complete(struct config *c, const struct config_places *places, char *
 		rc = complete_upstream(c);
 	if (rc == 0)
 		rc = complete_rule(c);
+	if (rc == 0)
+		rc = complete_tracing(&c->tracing);
 	if (rc == 0 && !c->host) {
 		c->host = find_host(places);
 		rc = c->host ? 0 : -ENOMEM;
@@ -646,7 +679,7 @@ static void dump_duration(struct buf *out, const char *key, uint64_t ms)
 	buf_addf(out, "%s: %s", key, text);
 }
 
-static void dump_tls(const struct config_tls *tls, struct buf *out)
+static void dump_tls(const struct config_tls *tls, const char *indent, struct buf *out)
 {
 	const struct {
 		const char *key;
@@ -657,7 +690,7 @@ static void dump_tls(const struct config_tls *tls, struct buf *out)
 		    {"server_name", tls->server_name}};
 	bool comma = false;
 
-	buf_add_cstr(out, "\n    tls: {");
+	buf_addf(out, "\n%stls: {", indent);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		if (!rows[i].value)
 			continue;
@@ -680,7 +713,7 @@ static void dump_upstream(const struct config_upstream *u, struct buf *out)
 	if (u->scheme == CONFIG_HTTP)
 		buf_addf(out, "\n    allow_plaintext: %s", u->allow_plaintext ? "true" : "false");
 	if (u->scheme == CONFIG_HTTPS)
-		dump_tls(&u->tls, out);
+		dump_tls(&u->tls, "    ", out);
 	if (u->proxy) {
 		buf_add_cstr(out, "\n    proxy: ");
 		dump_text(out, u->proxy);
@@ -914,6 +947,34 @@ static void dump_log(const struct config *c, struct buf *out)
 	buf_add_cstr(out, " }\n");
 }
 
+/* A billionth of something as a decimal fraction, without needless zeros. */
+static void dump_parts(struct buf *out, uint64_t ppb)
+{
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%u.%09u", (unsigned)(ppb / 1000000000), (unsigned)(ppb % 1000000000));
+
+	while (text[n - 1] == '0')
+		n--;
+	if (text[n - 1] == '.')
+		n--;
+	buf_add(out, text, (size_t)n);
+}
+
+static void dump_tracing(const struct config_tracing *t, struct buf *out)
+{
+	buf_add_cstr(out, "tracing:\n  endpoint: ");
+	dump_text(out, t->to.url);
+	if (t->to.scheme == CONFIG_HTTP)
+		buf_addf(out, "\n  allow_plaintext: %s", t->to.allow_plaintext ? "true" : "false");
+	if (t->to.scheme == CONFIG_HTTPS)
+		dump_tls(&t->to.tls, "  ", out);
+	buf_add_cstr(out, "\n  sample: ");
+	dump_parts(out, t->sample_ppb);
+	buf_add_cstr(out, "\n  service_name: ");
+	dump_text(out, t->service_name);
+	buf_add_char(out, '\n');
+}
+
 static void dump_listener(const struct config_listener *l, struct buf *out)
 {
 	if (l->path) {
@@ -980,6 +1041,8 @@ void config_dump(const struct config *c, struct buf *out)
 	dump_bounds(&c->bounds, out);
 	dump_leases(&c->leases, out);
 	dump_log(c, out);
+	if (c->tracing.to.url)
+		dump_tracing(&c->tracing, out);
 }
 
 static bool names_uid(const struct config_rule *r, uint32_t uid)

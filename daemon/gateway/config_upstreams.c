@@ -87,11 +87,21 @@ static bool split_url(struct str url, enum config_scheme *scheme, struct str *ho
 	return split_authority(authority, tls ? 443 : 80, host, port);
 }
 
+bool config_upstreams_place(struct reader *r, struct str url, struct config_upstream *u)
+{
+	struct str host;
+
+	if (!split_url(url, &u->scheme, &host, &u->port))
+		return false;
+	u->host = reader_copy(r, host);
+	u->is_loopback = host_is_loopback(host);
+	return true;
+}
+
 static void read_url(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
 {
 	struct config_upstream *u = to;
 	struct str url;
-	struct str host;
 
 	if (!reader_expect_text(r, node, f->key))
 		return;
@@ -107,13 +117,9 @@ static void read_url(struct reader *r, yaml_node_t *node, void *to, const struct
 				     UNIX_SOCKET_PATH_MAX);
 	} else if (str_starts(url, STR("http://")) || str_starts(url, STR("https://"))) {
 		bool tls = url.p[4] == 's';
-		if (split_url(url, &u->scheme, &host, &u->port)) {
-			u->host = reader_copy(r, host);
-			u->is_loopback = host_is_loopback(host);
-		} else {
+		if (!config_upstreams_place(r, url, u))
 			reader_fault(r, node, "url is \"%s\", expected %s://HOST:PORT without user, path or query",
 				     u->url ? u->url : "", tls ? "https" : "http");
-		}
 	} else {
 		reader_fault(r, node,
 			     "url is \"%s\", expected local, unix:///PATH, http://HOST:PORT or https://HOST:PORT",
@@ -169,7 +175,7 @@ static void load_ca(struct reader *r, const yaml_node_t *node, struct config_tls
 	close(fd);
 }
 
-static void read_tls(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
+void config_upstreams_tls(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
 {
 	static const struct reader_field fields[] = {
 		{"ca_file", read_tls_file, offsetof(struct config_tls, ca_file), 0, 0},
@@ -216,15 +222,29 @@ static void check_idle(struct reader *r, const yaml_node_t *node, const struct c
 		reader_fault(r, min, "min_idle is more than max_idle, which is %llu", (unsigned long long)p->max_idle);
 }
 
+void config_upstreams_check_way(struct reader *r, const yaml_node_t *node, const yaml_node_t *url,
+				const struct config_upstream *u, const char *what)
+{
+	const yaml_node_t *plaintext = reader_lookup(r, node, "allow_plaintext");
+	const yaml_node_t *tls = reader_lookup(r, node, "tls");
+
+	if (u->scheme == CONFIG_HTTP && u->host && !u->is_loopback && !u->allow_plaintext)
+		reader_fault(r, url,
+			     "http:// to %s carries %s in clear: write allow_plaintext: true "
+			     "if that is meant",
+			     u->host, what);
+	if (u->allow_plaintext && (u->scheme != CONFIG_HTTP || !u->host || u->is_loopback))
+		reader_fault(r, plaintext, "allow_plaintext has no effect here: it is for http:// to other hosts");
+	if (tls && u->scheme != CONFIG_HTTPS)
+		reader_fault(r, tls, "tls has no effect here: it is for https://");
+}
+
 /* Settings of a way that this upstream does not take. */
 static void check_ways(struct reader *r, const yaml_node_t *node, const struct config_upstream *u)
 {
-	const yaml_node_t *tls = reader_lookup(r, node, "tls");
 	const yaml_node_t *proxy = reader_lookup(r, node, "proxy");
 	const yaml_node_t *shared_vm = reader_lookup(r, node, "shared_vm");
 
-	if (tls && u->scheme != CONFIG_HTTPS)
-		reader_fault(r, tls, "tls has no effect here: it is for https:// upstreams");
 	if (proxy && u->scheme != CONFIG_HTTP && u->scheme != CONFIG_HTTPS)
 		reader_fault(r, proxy, "proxy has no effect here: it is for http:// and https:// upstreams");
 	if (shared_vm && u->scheme == CONFIG_LOCAL)
@@ -277,12 +297,11 @@ static void read_upstream(struct reader *r, yaml_node_t *node, struct config_ups
 		{"url", read_url, 0, 0, 0},
 		{"allow_plaintext", reader_bool, offsetof(struct config_upstream, allow_plaintext), 0, 0},
 		{"shared_vm", read_shared_vm, offsetof(struct config_upstream, shared_vm), 0, 0},
-		{"tls", read_tls, offsetof(struct config_upstream, tls), 0, 0},
+		{"tls", config_upstreams_tls, offsetof(struct config_upstream, tls), 0, 0},
 		{"proxy", read_proxy, offsetof(struct config_upstream, proxy), 0, 0},
 		{"pool", read_pool, offsetof(struct config_upstream, pool), 0, 0},
 		{"timeouts", read_timeouts, offsetof(struct config_upstream, timeouts), 0, 0},
 	};
-	yaml_node_t *plaintext;
 	yaml_node_t *pool;
 
 	u->at = reader_mark(node);
@@ -290,16 +309,9 @@ static void read_upstream(struct reader *r, yaml_node_t *node, struct config_ups
 	reader_mapping(r, node, fields, READER_FIELDS(fields), u, "an upstream");
 	if (node->type != YAML_MAPPING_NODE)
 		return;
-	plaintext = reader_lookup(r, node, "allow_plaintext");
 	if (!reader_lookup(r, node, "url"))
 		reader_fault(r, node, "the upstream has no url");
-	if (u->scheme == CONFIG_HTTP && u->host && !u->is_loopback && !u->allow_plaintext)
-		reader_fault(r, reader_lookup(r, node, "url"),
-			     "http:// to %s carries the key in clear: write allow_plaintext: true "
-			     "if that is meant",
-			     u->host);
-	if (u->allow_plaintext && (u->scheme != CONFIG_HTTP || !u->host || u->is_loopback))
-		reader_fault(r, plaintext, "allow_plaintext has no effect here: it is for http:// to other hosts");
+	config_upstreams_check_way(r, node, reader_lookup(r, node, "url"), u, "the key");
 	check_ways(r, node, u);
 	if (u->pool.max_per_identity > u->pool.max_connections || u->pool.min_idle > u->pool.max_connections)
 		reader_fault(r, node, "pool: max_per_identity and min_idle are at most max_connections, which is %llu",

@@ -21,6 +21,7 @@
 #include "gateway/config_document.h"
 #include "gateway/config_listen.h"
 #include "gateway/config_log.h"
+#include "gateway/config_tracing.h"
 #include "gateway/config_upstreams.h"
 #include "gateway/own_user.h"
 #include "gateway/reader.h"
@@ -169,6 +170,7 @@ static void read_root(struct reader *r, yaml_node_t *root)
 		{"log", config_log_read, 0, 0, 0},
 		{"bounds", read_bounds, offsetof(struct config, bounds), 0, 0},
 		{"leases", read_leases, offsetof(struct config, leases), 0, 0},
+		{"tracing", config_tracing_read, offsetof(struct config, tracing), 0, 0},
 		{"include", reader_skip, 0, 0, 0}, /* was read first: what it names is part of the tree */
 	};
 	yaml_node_t *clients;

@@ -252,6 +252,14 @@ struct config_preview {
 	uint16_t port;
 };
 
+/* Where spans of requests go; `to.url` NULL: nowhere, no traces are made. */
+struct config_tracing {
+	struct config_upstream to; /* url is the endpoint as written */
+	char *path;                /* owned; that the collector is asked for */
+	uint64_t sample_ppb;       /* parts of a billion: of the traces that begin here, those that are sampled */
+	char *service_name;        /* owned; NULL: it was not written (config_complete) */
+};
+
 struct config {
 	unsigned refs;
 	char *file;                    /* owned; NULL: no file, all defaults */
@@ -279,6 +287,7 @@ struct config {
 	struct config_bounds bounds;
 	struct config_leases leases;
 	struct config_cache cache;
+	struct config_tracing tracing;
 };
 
 /* A listening socket that a service manager passed. */

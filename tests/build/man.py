@@ -352,7 +352,7 @@ def test_pages_refer_to_each_other():
 
 def test_examples_of_the_configuration_are_accepted():
     blocks = man_page.literals(page("stacygate.yaml.5"))
-    assert len(blocks) == 11, len(blocks)
+    assert len(blocks) == 12, len(blocks)
     for text in ("".join(blocks[:-1]), blocks[-1]):
         for name in ("team.key", "ca.pem", "client.pem", "client.key"):
             path = os.path.join(WORK, name)

@@ -76,6 +76,9 @@ BAD = {
     "log: { level: loud }": ["log", "level"],
     "log: { access: a.log }": ["log", "access"],
     "preview: { url: localhost }": ["preview", "url"],
+    "tracing: { sample: 0.5 }": ["tracing"],
+    "tracing: { endpoint: 'http://127.0.0.1:4318' }": ["tracing", "endpoint"],
+    "tracing: { endpoint: 'http://127.0.0.1:4318/v1/traces', sample: 1.5 }": ["tracing", "sample"],
     "leases: { ttl: true }": ["leases", "ttl"],
     "bounds: { connections: many }": ["bounds", "connections"],
 }

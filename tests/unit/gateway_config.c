@@ -158,6 +158,29 @@ Test(gateway_config, faults)
 		{"preview: { url: \"http://h/p\" }\n", "1:17: url is \"http://h/p\"", 1},
 		{"preview: { url: \"https://u@h\" }\n", "1:17: url is \"https://u@h\"", 1},
 		{"preview: { url: \"http://h:65536\" }\n", "1:17: url is", 1},
+		{"tracing: { sample: 1, service_name: x }\n",
+		 "1:10: tracing has no endpoint, without which nothing in it has an effect", 1},
+		{"tracing: on\n", "1:10: ", 1},
+		{"tracing: { endpoint: \"http://127.0.0.1:4318\" }\n",
+		 "1:22: endpoint is \"http://127.0.0.1:4318\", expected http://HOST:PORT/PATH", 1},
+		{"tracing: { endpoint: \"http://u@h/v1\" }\n", "1:22: endpoint is", 1},
+		{"tracing: { endpoint: \"https://h/v1?x\" }\n", "1:22: endpoint is", 1},
+		{"tracing: { endpoint: \"https://h/a b\" }\n", "1:22: endpoint is", 1},
+		{"tracing: { endpoint: \"ftp://h/v1\" }\n", "1:22: endpoint is", 1},
+		{"tracing: { endpoint: local }\n", "1:22: endpoint is", 1},
+		{"tracing: { endpoint: \"http://h.test/v1\" }\n",
+		 "1:22: http:// to h.test carries what the spans say in clear: write allow_plaintext: true", 1},
+		{"tracing: { endpoint: \"https://h/v1\", allow_plaintext: true }\n",
+		 "1:55: allow_plaintext has no effect here", 1},
+		{"tracing: { endpoint: \"unix:///x\", tls: { server_name: h } }\n", "1:40: tls has no effect here", 1},
+		{"tracing: { endpoint: \"https://h/v1\", sample: 2 }\n",
+		 "1:46: sample is \"2\", expected a number from 0 to 1", 1},
+		{"tracing: { endpoint: \"https://h/v1\", sample: 1.000000001 }\n", "1:46: sample is", 1},
+		{"tracing: { endpoint: \"https://h/v1\", sample: 0.0000000001 }\n", "1:46: sample is", 1},
+		{"tracing: { endpoint: \"https://h/v1\", sample: -0.1 }\n", "1:46: sample is", 1},
+		{"tracing: { endpoint: \"https://h/v1\", sample: 1e-3 }\n", "1:46: sample is", 1},
+		{"tracing: { endpoint: \"https://h/v1\", sample: 0. }\n", "1:46: sample is", 1},
+		{"tracing: { endpoint: \"https://h/v1\", service_name: \"\" }\n", "1:52: service_name has 0 bytes", 1},
 		{"preview: { domain: x }\n", "1:12: ", 1},
 		{"preview: x\n", "1:10: ", 1},
 		{"upstreams: { a: { url: \"http://[::1\" } }\n", "1:24: url is \"http://[::1\"", 2},
@@ -498,6 +521,11 @@ Test(gateway_config, effective_form_loads_again)
 		"log: { level: debug, format: json, access: journal, audit: \"/a b/\\\"c\" }\n",
 		"preview: { url: \"https://[::1]:8443/\" }\n",
 		"preview: { url: }\n",
+		"tracing: { endpoint: \"http://127.0.0.1:4318/v1/traces\" }\n",
+		"tracing: { endpoint: \"http://h.test/\", allow_plaintext: true, sample: 0.25, service_name: \"a b\" "
+		"}\n",
+		"tracing: { endpoint: \"https://h.test:4318/x\", tls: { server_name: other }, sample: 0.000000001 }\n",
+		"tracing: { endpoint: \"unix:///run/otlp.sock\", sample: 1 }\n",
 		"clients: [ { name: me, match: {}, upstream: local, user_id: x, " GRANT " } ]\n",
 		"clients: [ { name: me, match: {}, user_id: x } ]\n",
 		"clients: [ { name: me, match: {}, user_id: x, admin: true } ]\n",
@@ -528,6 +556,40 @@ Test(gateway_config, effective_form_loads_again)
 		cr_expect_str_eq(c->listeners[0].path, again->listeners[0].path, "row %zu", i);
 		config_unref(c);
 		config_unref(again);
+	}
+}
+
+/* The parts of tracing: the endpoint, which is split, and a fraction, which is exact. */
+Test(gateway_config, tracing)
+{
+	static const struct {
+		const char *text;
+		uint64_t ppb;
+	} samples[] = {{"0", 0},           {"1", 1000000000},  {"1.0", 1000000000},
+		       {"0.5", 500000000}, {"0.000000001", 1}, {"0.010", 10000000}};
+	struct config *c = load("tracing: { endpoint: \"http://[::1]:4318/v1/traces\" }\n");
+
+	cr_expect_eq(c->tracing.to.scheme, CONFIG_HTTP);
+	cr_expect_str_eq(c->tracing.to.host, "[::1]");
+	cr_expect_eq(c->tracing.to.port, 4318);
+	cr_expect_str_eq(c->tracing.path, "/v1/traces");
+	cr_expect_eq(c->tracing.sample_ppb, 10000000);
+	cr_expect_str_eq(c->tracing.service_name, "stacygate");
+	config_unref(c);
+	c = load("tracing: { endpoint: \"unix:///run/otlp.sock\" }\n");
+	cr_expect_str_eq(c->tracing.to.path, "/run/otlp.sock");
+	cr_expect_str_eq(c->tracing.path, "/v1/traces");
+	config_unref(c);
+	c = load("\n");
+	cr_expect_null(c->tracing.to.url);
+	config_unref(c);
+	for (size_t i = 0; i < COUNT(samples); i++) {
+		char text[128];
+		snprintf(text, sizeof(text), "tracing: { endpoint: \"https://h.test/x\", sample: %s }\n",
+			 samples[i].text);
+		c = load(text);
+		cr_expect_eq(c->tracing.sample_ppb, samples[i].ppb, "%s", text);
+		config_unref(c);
 	}
 }
 

@@ -125,17 +125,17 @@ static struct answer_to answer_to(const struct call *c)
 	return (struct answer_to){c->c.client, c->c.caller.request_id, c->c.method == METHOD_HEAD, NULL};
 }
 
-static void end(struct call *c, unsigned status, unsigned upstream_status)
+static void end_as(struct call *c, struct call_end how)
 {
-	const struct call_end how = {
-		.status = status,
-		.upstream_status = upstream_status,
-		.acted = c->acted,
-		.bytes_down = c->bytes_down,
-	};
-
+	how.acted = c->acted;
+	how.bytes_down = c->bytes_down;
 	c->started = true;
 	c->on_end(c->arg, &how);
+}
+
+static void end(struct call *c, unsigned status, unsigned upstream_status)
+{
+	end_as(c, (struct call_end){.status = status, .upstream_status = upstream_status});
 }
 
 static void refuse(struct call *c, unsigned status, unsigned retry_after_s, const char *fmt, va_list ap)
@@ -340,5 +340,5 @@ void call_stream_end(struct call *c)
 void call_stream_cut(struct call *c)
 {
 	client_cut(c->c.client, CLIENT_END_CUT);
-	end(c, c->begun ? 200 : 0, 0);
+	end_as(c, (struct call_end){.status = c->begun ? 200 : 0, .cut = true});
 }

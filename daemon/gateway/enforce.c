@@ -47,7 +47,7 @@ struct enforce {
 	struct admit admit;
 	unsigned clamped; /* bits of body.h */
 	/* The rest is used by few requests. */
-	struct list_filter *list;    /* owned; ENFORCE_LIST */
+	struct list_filter *list; /* owned; ENFORCE_LIST */
 };
 
 int enforce_shared_init(struct enforce_shared *s, struct loop *loop)
@@ -67,7 +67,7 @@ void enforce_shared_fini(struct enforce_shared *s)
 
 static struct fetch_caller asker_of(const struct enforce *e)
 {
-	return (struct fetch_caller){e->c.upstream, e->c.key, e->c.user_id, e->c.request_id};
+	return (struct fetch_caller){e->c.upstream, e->c.key, e->c.user_id, e->c.request_id, e->c.trace_lines};
 }
 
 static void refuse_upstream(struct enforce *e, unsigned status, const char *why)

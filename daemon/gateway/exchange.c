@@ -1214,6 +1214,7 @@ static int write_request_head(struct exchange *e, const struct exchange_grant *g
 		.admin_key = e->used[KEY_ADMIN],
 		.user_id = grant->user_id,
 		.request_id = e->request_id,
+		.trace_lines = request->trace_lines,
 		.whole = request->whole,
 		.websocket = e->websocket,
 	};

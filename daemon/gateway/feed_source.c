@@ -389,7 +389,7 @@ static void on_done(void *arg, const struct fetch_answer *a)
 static int begin_connect(struct feed_source *s)
 {
 	const struct fetch_request request = {
-		.caller = {s->upstream, s->key, s->user_id, s->request_id[0] ? s->request_id : NULL},
+		.caller = {s->upstream, s->key, s->user_id, s->request_id[0] ? s->request_id : NULL, NULL},
 		.method = "GET",
 		.target = STR("/api/v1/events"),
 		.accept = STR("text/event-stream"),

@@ -61,7 +61,7 @@ struct fetch {
 	struct upstream_ticket ticket;
 	struct upstream_conn *conn; /* owned lease, in ANSWER */
 	enum fetch_state state;
-	char *user_id;       /* owned */
+	char *user_id;       /* owned; NULL: nobody's */
 	bool own_place;      /* in the pool */
 	struct key *key;     /* owned reference; NULL: none */
 	struct secret *used; /* owned reference; the value of it in `request`; NULL: none */
@@ -116,7 +116,10 @@ int fetch_caller_copy(struct fetch_caller *to, const struct fetch_caller *from)
 	to->key = from->key ? key_ref(from->key) : NULL;
 	to->user_id = strdup(from->user_id);
 	to->request_id = from->request_id ? strdup(from->request_id) : NULL;
-	return to->user_id && (to->request_id || !from->request_id) ? 0 : -ENOMEM;
+	to->trace_lines = from->trace_lines ? strdup(from->trace_lines) : NULL;
+	return to->user_id && (to->request_id || !from->request_id) && (to->trace_lines || !from->trace_lines)
+		       ? 0
+		       : -ENOMEM;
 }
 
 void fetch_caller_fini(struct fetch_caller *c)
@@ -125,6 +128,7 @@ void fetch_caller_fini(struct fetch_caller *c)
 	key_unref(c->key);
 	free((char *)(uintptr_t)c->user_id);
 	free((char *)(uintptr_t)c->request_id);
+	free((char *)(uintptr_t)c->trace_lines);
 	*c = (struct fetch_caller){0};
 }
 
@@ -545,9 +549,12 @@ static void write_request(struct fetch *f, const struct fetch_request *r)
 		http_write_header(&f->request, STR("Accept"), r->accept);
 	if (f->used)
 		http_write_header_secret(&f->request, STR("X-API-Key"), f->used);
-	http_write_header(&f->request, STR("X-User-ID"), str_from(r->caller.user_id));
+	if (r->caller.user_id)
+		http_write_header(&f->request, STR("X-User-ID"), str_from(r->caller.user_id));
 	if (r->caller.request_id)
 		http_write_header(&f->request, STR("X-Request-ID"), str_from(r->caller.request_id));
+	if (r->caller.trace_lines)
+		buf_add_cstr(&f->request, r->caller.trace_lines);
 	if (r->method[0] == 'P') {
 		if (r->lines.n == 0)
 			http_write_header(&f->request, STR("Content-Type"), STR("application/json"));
@@ -563,10 +570,10 @@ int fetch_start(struct loop *loop, const struct fetch_request *r, struct fetch *
 
 	if (!f)
 		return -ENOMEM;
-	f->user_id = strdup(r->caller.user_id);
+	f->user_id = r->caller.user_id ? strdup(r->caller.user_id) : NULL;
 	f->is_safe = r->method[0] != 'P';
 	write_request(f, r);
-	if (!f->user_id || f->request.failed) {
+	if ((r->caller.user_id && !f->user_id) || f->request.failed) {
 		fetch_free(f);
 		return -ENOMEM;
 	}

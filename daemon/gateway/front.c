@@ -34,6 +34,7 @@
 #include "gateway/snapshot.h"
 #include "gateway/spawn_keys.h"
 #include "gateway/template_cache.h"
+#include "gateway/trace_export.h"
 #include "gateway/vm_watch.h"
 
 /* --- connections per uid ---------------------------------------------------------------------------------------------- */
@@ -296,11 +297,13 @@ int front_shared_init(struct front_shared *s, struct loop *loop, struct dialer *
 	if (template_cache_new(loop, &s->templates))
 		return -ENOMEM;
 	s->stats.templates = s->templates;
+	s->traces = trace_export_new(loop);
+	s->stats.traces = s->traces;
 	spawn_shared_init(&s->spawns, loop, s->limiter, &s->enforce.admit.ownership);
 	s->spawns.on_quiet = tell_if_idle;
 	s->spawns.arg = s;
 	s->keys = spawn_keys_new(loop, &s->spawns);
-	if (enforce_shared_init(&s->enforce, loop) || !s->limiter || !s->keys)
+	if (enforce_shared_init(&s->enforce, loop) || !s->limiter || !s->keys || !s->traces)
 		return -ENOMEM;
 	if (lease_shared_new(loop, &s->enforce.admit.ownership, &s->leases))
 		return -ENOMEM;
@@ -325,6 +328,7 @@ void front_shared_fini(struct front_shared *s)
 	template_cache_free(s->templates);
 	preview_ways_fini(&s->previews);
 	limiter_free(s->limiter);
+	trace_export_free(s->traces);
 }
 
 static void end_what_is_revoked(struct front_shared *s)
@@ -343,6 +347,8 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 	s->stats.generation++;
 	s->stats.in_force = snapshot;
 	template_cache_use(s->templates, snapshot);
+	trace_export_use(s->traces, snapshot);
+	s->tracing = trace_export_settings(s->traces);
 	/* A deadline that is set keeps its time; the next one has the new length. */
 	s->clients.head_deadlines.span_ms = b->client_head_ms;
 	s->clients.body_deadlines.span_ms = b->client_body_idle_ms;

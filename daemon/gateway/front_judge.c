@@ -119,6 +119,7 @@ static enum enforce_verdict begin_enforce(struct front *f, const struct http_hea
 		.key = snapshot_key(f->snapshot, f->rule),
 		.user_id = f->user_id,
 		.request_id = f->now->request_id,
+		.trace_lines = front_trace_lines(f->now),
 		.head = head,
 		.route = route,
 	};
@@ -141,7 +142,7 @@ static void note_use(struct front *f, const struct route *route)
 		lease_disturbed(lease);
 	if (lease || !keep_ms)
 		return;
-	const struct fetch_caller caller = {u, snapshot_key(f->snapshot, f->rule), f->user_id, NULL};
+	const struct fetch_caller caller = {u, snapshot_key(f->snapshot, f->rule), f->user_id, NULL, NULL};
 	/* One that is not known to be his is not looked at for this: he can make up any id. */
 	if (isolated && ownership_known(&f->shared->enforce.admit.ownership, &caller, route->sandbox) != OWNER_SAME)
 		return;
@@ -169,6 +170,7 @@ static void begin_exchange(struct front *f, const struct http_head *head, const 
 		.target = own_target(f, target, &rewritten),
 		.route = route,
 		.request_id = f->now->request_id,
+		.trace_lines = front_trace_lines(f->now),
 		/* Where owners are kept apart nothing passes unread but what runs in one's own sandbox. */
 		.no_upgrade = f->rule->isolation == CONFIG_ISOLATION_OWNER && route->id != ROUTE_EXEC_WS,
 	};
@@ -310,7 +312,7 @@ static struct call_case case_of(const struct front *f, const struct http_head *h
 		.rule = f->rule,
 		.upstream = &c->upstreams[f->rule->upstream],
 		.caller = {snapshot_upstream(f->snapshot, f->rule->upstream), snapshot_key(f->snapshot, f->rule),
-			   f->user_id, f->now->request_id},
+			   f->user_id, f->now->request_id, front_trace_lines(f->now)},
 		.credential = f->rule->has_credential ? c->credentials[f->rule->credential].name : NULL,
 		.peer = &f->peer,
 		.limits = f->limits,
@@ -497,7 +499,7 @@ static void begin_preview(struct front *f, const struct http_head *head, struct 
 		.config = c,
 		.rule = f->rule,
 		.caller = {snapshot_upstream(f->snapshot, f->rule->upstream), snapshot_key(f->snapshot, f->rule),
-			   f->user_id, f->now->request_id},
+			   f->user_id, f->now->request_id, front_trace_lines(f->now)},
 		.host = host,
 	};
 	const struct exchange_grant grant = {.upstream = what.caller.upstream, .user_id = f->user_id};

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/spares.h"
 #include "gateway/audit.h"
@@ -19,6 +20,8 @@
 #include "gateway/meter.h"
 #include "gateway/preview.h"
 #include "gateway/snapshot.h"
+#include "gateway/trace_export.h"
+#include "gateway/trace_json.h"
 #include "gateway/upstream.h"
 
 enum {
@@ -50,36 +53,62 @@ static bool may_have_run(enum exchange_end end)
 	       end != EXCHANGE_END_REFUSED;
 }
 
-static void log_request(const struct front *f, const struct exchange_report *r, bool own)
+/* What tells whether anybody wants to know more. */
+static struct audit_record outline(const struct front *f, const struct exchange_report *r, bool own)
 {
-	const struct request *now = f->now;
-	struct audit_record record = {
-		.method = now->method,
+	return (struct audit_record){
+		.method = f->now->method,
 		.status = r->status,
 		.upstream_status = r->upstream_status,
-		.reached = own ? now->acted : may_have_run(r->end),
+		.reached = own ? f->now->acted : may_have_run(r->end),
 		.is_error = exchange_end_is_error(r->end),
 		.code = r->status >= 400 && !r->upstream_status ? answer_code(r->status) : NULL,
 	};
+}
 
-	/* Most requests only read, and read well. */
-	if (!logs_want(f->shared->logs, &record))
-		return;
-	front_add_caller(f, &record);
-	record.method_text = now->method_text;
-	record.template = now->template;
-	record.path = now->path;
-	record.sandbox = now->sandbox[0] ? now->sandbox : NULL;
-	record.latency_ms = (front_now_ns(f) - now->started_ns) / 1000000;
-	record.bytes_up = r->bytes_up;
-	record.bytes_down = r->bytes_down;
-	record.repeated = r->repeated;
-	record.request_id = now->request_id;
+static void complete(const struct front *f, const struct exchange_report *r, bool own, struct audit_record *record)
+{
+	const struct request *now = f->now;
+
+	front_add_caller(f, record);
+	record->method_text = now->method_text;
+	record->template = now->template;
+	record->path = now->path;
+	record->sandbox = now->sandbox[0] ? now->sandbox : NULL;
+	record->latency_ms = (front_now_ns(f) - now->started_ns) / 1000000;
+	record->bytes_up = r->bytes_up;
+	record->bytes_down = r->bytes_down;
+	record->repeated = r->repeated;
+	record->request_id = now->request_id;
 	if (!own || (now->acted && now->class != ROUTE_OPERATE))
-		record.upstream = upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream));
-	if (!own || r->upstream_status || (now->acted && !record.code) || r->end != EXCHANGE_END_DONE)
-		record.end = exchange_end_text(r->end);
-	logs_request(f->shared->logs, &record);
+		record->upstream = upstream_name(snapshot_upstream(f->snapshot, f->rule->upstream));
+	if (!own || r->upstream_status || (now->acted && !record->code) || r->end != EXCHANGE_END_DONE)
+		record->end = exchange_end_text(r->end);
+}
+
+static void add_span(const struct front *f, const struct audit_record *record)
+{
+	const struct request *now = f->now;
+	const uint64_t start_ns = (uint64_t)now->trace_wall_ns;
+	const struct trace_span span = {&now->trace, start_ns, start_ns + (clock_ns() - now->trace_start_ns), record};
+
+	trace_export_add(f->shared->traces, &span);
+}
+
+static void log_request(const struct front *f, const struct exchange_report *r, bool own)
+{
+	struct audit_record record = outline(f, r, own);
+	/* Most requests only read, and read well. */
+	bool wanted = logs_want(f->shared->logs, &record);
+	bool sampled = f->now->traced && f->now->trace.sampled;
+
+	if (!wanted && !sampled)
+		return;
+	complete(f, r, own, &record);
+	if (wanted)
+		logs_request(f->shared->logs, &record);
+	if (sampled)
+		add_span(f, &record);
 }
 
 /* Gives the place in the limits back at once: who has his answer may ask again. */
@@ -127,7 +156,7 @@ static bool begin_request(struct front *f)
 	r->class = ROUTE_UNKNOWN;
 	r->method_text[0] = r->sandbox[0] = '\0';
 	r->template = NULL;
-	r->acted = r->ended = false;
+	r->acted = r->ended = r->traced = false;
 	r->started_ns = front_now_ns(f);
 	return true;
 }
@@ -170,6 +199,8 @@ void front_drop_request(struct front *f)
 	front_set_text(&r->pending_text, NULL);
 	front_set_text(&r->open_ended, NULL);
 	front_set_text(&r->path, NULL);
+	if (r->traced)
+		front_set_text(&r->trace_lines, NULL);
 	f->now = NULL;
 	if (!spares_put(&spare_requests, r))
 		free(r);
@@ -210,6 +241,17 @@ static char *logged_path(struct str target)
 	return str_dup(str_of(path.p, path.n < LOGGED_PATH_MAX_BYTES ? path.n : LOGGED_PATH_MAX_BYTES));
 }
 
+static void begin_trace(struct request *r, const struct http_head *head, const struct config_tracing *t)
+{
+	r->traced = true;
+	trace_context_of(&r->trace, head, t->sample_ppb);
+	front_set_text(&r->trace_lines, trace_context_lines(&r->trace, head));
+	if (!r->trace.sampled)
+		return;
+	r->trace_wall_ns = clock_wall_ns();
+	r->trace_start_ns = clock_ns();
+}
+
 static void note_request(struct front *f, const struct http_head *head)
 {
 	const struct http_header *id = http_head_find(head, STR("x-request-id"));
@@ -224,6 +266,8 @@ static void note_request(struct front *f, const struct http_head *head)
 		front_copy_text(r->request_id, sizeof(r->request_id), id->value);
 	else
 		request_id_make(r->request_id);
+	if (f->shared->tracing)
+		begin_trace(r, head, f->shared->tracing);
 }
 
 /* --- calls ---------------------------------------------------------------------------------------------------------------------- */
@@ -232,7 +276,7 @@ static void on_call_end(void *arg, const struct call_end *end)
 {
 	struct front *f = arg;
 	const struct exchange_report report = {
-		.end = EXCHANGE_END_DONE,
+		.end = end->cut ? EXCHANGE_END_CUT : EXCHANGE_END_DONE,
 		.status = end->status,
 		.upstream_status = end->upstream_status,
 		.bytes_up = f->now->gather.counted,

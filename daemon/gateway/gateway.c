@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- *   STARTING --> RUNNING --> DRAINING --> STOPPING --> STOPPED
- *       |                                    ^
- *       +------------------------------------+
+ *   STARTING --> RUNNING --> DRAINING --> FLUSHING --> STOPPING --> STOPPED
+ *       |                        |                        ^
+ *       +------------------------+------------------------+
  *
  * Start: the launcher is forked while this process holds nothing that it must not inherit; then the lock in the state
  * directory says that no other gateway runs on it; then loop, dialler, embedded server, pools; the sockets come last, when
- * the embedded server has answered. Stop: sockets, then requests (they may finish), then the embedded server, then the rest
+ * the embedded server has answered. Stop: sockets, then requests (they may finish), then the spans that wait, then the
+ * embedded server, then the rest
  * in the opposite order. A second signal skips the waiting.
  *
  * A reload makes a whole new snapshot and the listeners that it adds; only when all that is there is anything changed.
@@ -51,10 +52,12 @@
 #include "gateway/peer.h"
 #include "gateway/snapshot.h"
 #include "gateway/template_cache.h"
+#include "gateway/trace_export.h"
 #include "gateway/upstream.h"
 
 enum {
 	LOCAL_START_MS = 10000,
+	FLUSH_MAX_MS = 3000,
 	WHY_MAX_BYTES = 512, /* of what a failed start or reload says */
 	SIGNALS = 4
 };
@@ -63,17 +66,20 @@ enum gateway_state {
 	GATEWAY_STARTING,
 	GATEWAY_RUNNING,
 	GATEWAY_DRAINING,
+	GATEWAY_FLUSHING, /* no request is under way; spans of those that were are delivered */
 	GATEWAY_STOPPING,
 	GATEWAY_STOPPED,
 	GATEWAY_STATES,
 };
 
-static const char *const state_names[GATEWAY_STATES] = {"starting", "running", "draining", "stopping", "stopped"};
+static const char *const state_names[GATEWAY_STATES] = {"starting", "running",  "draining",
+							"flushing", "stopping", "stopped"};
 
 static const uint32_t state_edges[GATEWAY_STATES] = {
 	[GATEWAY_STARTING] = SM_TO(GATEWAY_RUNNING) | SM_TO(GATEWAY_STOPPING),
 	[GATEWAY_RUNNING] = SM_TO(GATEWAY_DRAINING),
-	[GATEWAY_DRAINING] = SM_TO(GATEWAY_STOPPING),
+	[GATEWAY_DRAINING] = SM_TO(GATEWAY_FLUSHING) | SM_TO(GATEWAY_STOPPING),
+	[GATEWAY_FLUSHING] = SM_TO(GATEWAY_STOPPING),
 	[GATEWAY_STOPPING] = SM_TO(GATEWAY_STOPPED),
 	[GATEWAY_STOPPED] = 0,
 };
@@ -96,6 +102,7 @@ struct gateway {
 	struct local_server *local;     /* owned; NULL while no upstream is `local` */
 	struct event *signals[SIGNALS]; /* owned */
 	struct event *timer;            /* owned; patience while starting and draining */
+	uint64_t drain_ends_ms;         /* clock_ms(), from DRAINING on */
 	size_t nlisteners;
 	struct listener **listeners; /* owned */
 	struct front_shared fronts;
@@ -311,6 +318,7 @@ static bool fork_launcher(struct gateway *g)
 }
 
 static void begin_listening(struct gateway *g);
+static void stop_local(void *arg);
 static void stop_loop(struct gateway *g);
 
 static void on_local_ready(void *arg, bool survived)
@@ -509,11 +517,7 @@ static void begin_listening(struct gateway *g)
 	if (!set || make_listeners(g, g->config, false, set, why, sizeof(why))) {
 		free(set);
 		start_failed(g, "no listener", why);
-		move(g, GATEWAY_STOPPING);
-		if (g->local)
-			local_server_stop(g->local);
-		else
-			stop_loop(g);
+		stop_local(g);
 		return;
 	}
 	use_listeners(g, set, g->config->nlisteners);
@@ -662,19 +666,30 @@ static void stop_loop(struct gateway *g)
 	loop_stop(g->loop);
 }
 
-/* Every request has ended. */
-static void on_fronts_idle(void *arg)
+static void stop_local(void *arg)
 {
 	struct gateway *g = arg;
 
-	if (g->state != GATEWAY_DRAINING)
-		return;
-	event_del(g->timer);
 	move(g, GATEWAY_STOPPING);
 	if (g->local)
 		local_server_stop(g->local);
 	else
 		stop_loop(g);
+}
+
+/* Every request has ended. */
+static void on_fronts_idle(void *arg)
+{
+	struct gateway *g = arg;
+	uint64_t now_ms = clock_ms();
+	uint64_t left_ms = g->drain_ends_ms > now_ms ? g->drain_ends_ms - now_ms : 0;
+
+	if (g->state != GATEWAY_DRAINING)
+		return;
+	event_del(g->timer);
+	move(g, GATEWAY_FLUSHING);
+	if (!trace_export_finish(g->fronts.traces, left_ms < FLUSH_MAX_MS ? left_ms : FLUSH_MAX_MS, stop_local, g))
+		stop_local(g);
 }
 
 static void drain(struct gateway *g)
@@ -685,6 +700,7 @@ static void drain(struct gateway *g)
 	log_info("stopping: no new connections; %llu present ones may finish within the drain_timeout",
 		 (unsigned long long)g->fronts.stats.connections);
 	move(g, GATEWAY_DRAINING);
+	g->drain_ends_ms = clock_ms() + ms;
 	notify_stopping(g->options->notify, ms);
 	if (g->options->passed->stores)
 		front_store_idle(&g->fronts, store_some, g);
@@ -702,7 +718,7 @@ static void stop_at_once(struct gateway *g)
 	notify_stopping(g->options->notify, 0);
 	if (g->launcher)
 		launcher_kill(g->launcher);
-	if (g->state == GATEWAY_DRAINING || g->state == GATEWAY_STARTING)
+	if (g->state == GATEWAY_DRAINING || g->state == GATEWAY_FLUSHING || g->state == GATEWAY_STARTING)
 		move(g, GATEWAY_STOPPING);
 	stop_loop(g);
 }

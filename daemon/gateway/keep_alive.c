@@ -221,7 +221,7 @@ void keep_alive_touch(struct keep_alive *k, const struct fetch_caller *caller, s
 	if (e->caller.upstream || now < e->not_before_ms || e->until_ms >= now + keep_ms ||
 	    k->running == KEEP_ALIVE_RUNNING_MAX)
 		return;
-	kept.request_id = NULL;
+	kept.request_id = kept.trace_lines = NULL;
 	if (fetch_caller_copy(&e->caller, &kept)) {
 		fetch_caller_fini(&e->caller);
 		e->caller = (struct fetch_caller){0};

@@ -495,7 +495,7 @@ static struct lease *make(struct lease_shared *s, const struct fetch_caller *cal
 
 	if (!l)
 		return NULL;
-	kept.request_id = NULL;
+	kept.request_id = kept.trace_lines = NULL;
 	l->shared = s;
 	list_init(&l->link);
 	list_init(&l->connection_link);

@@ -22,6 +22,7 @@
 #include "gateway/snapshot.h"
 #include "gateway/spawn.h"
 #include "gateway/template_cache.h"
+#include "gateway/trace_export.h"
 #include "gateway/upstream.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -407,6 +408,16 @@ static void write_files(const struct metrics *m)
 			 logs_count(m->stats->logs, (enum logs_output)i).dropped);
 }
 
+static void write_traces(const struct metrics *m)
+{
+	prometheus_family(m->out, "trace_spans_total", "counter", "What became of the spans of sampled requests.");
+	for (unsigned i = 0; i < TRACE_EXPORT_RESULTS; i++)
+		write_by(m, "trace_spans_total", "result", trace_export_result_text((enum trace_export_result)i),
+			 trace_export_count(m->stats->traces, (enum trace_export_result)i));
+	write_one(m, "trace_spans_waiting", "gauge", "Spans that are not delivered yet.",
+		  trace_export_waiting(m->stats->traces));
+}
+
 void metrics_write(struct buf *out, const struct snapshot *snapshot, const struct control_stats *stats,
 		   const struct client_shared *clients)
 {
@@ -421,4 +432,5 @@ void metrics_write(struct buf *out, const struct snapshot *snapshot, const struc
 	write_upstreams(&m);
 	write_credentials(&m);
 	write_files(&m);
+	write_traces(&m);
 }

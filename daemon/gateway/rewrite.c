@@ -14,6 +14,7 @@
 #include "common/http_write.h"
 #include "common/secret.h"
 #include "gateway/headers.h"
+#include "gateway/trace_context.h"
 
 /* A usual head fits, so that it is allocated once. */
 enum {
@@ -38,21 +39,23 @@ static bool asks_for_less(struct str name)
 	       (name.n > 3 && str_eq_nocase_n(name.p, "if-", 3));
 }
 
-static void add_passing(const struct http_head *head, const struct headers_hop *hop, bool whole, struct buf *out)
+static void add_passing(const struct http_head *head, const struct headers_hop *hop, bool whole, bool traced,
+			struct buf *out)
 {
 	for (size_t i = 0; i < head->nheaders; i++)
 		if (headers_pass_request(head->headers[i].name, hop) &&
-		    !(whole && asks_for_less(head->headers[i].name)))
+		    !(whole && asks_for_less(head->headers[i].name)) &&
+		    !(traced && trace_context_owns(head->headers[i].name)))
 			http_write_header(out, head->headers[i].name, head->headers[i].value);
 }
 
-int rewrite_request_lines(const struct http_head *head, struct buf *out)
+int rewrite_request_lines(const struct http_head *head, bool traced, struct buf *out)
 {
 	struct headers_hop hop;
 
 	if (headers_hop_collect(head, &hop))
 		return -E2BIG;
-	add_passing(head, &hop, true, out);
+	add_passing(head, &hop, true, traced, out);
 	return 0;
 }
 
@@ -66,7 +69,7 @@ int rewrite_request_head(const struct rewrite_request *r, struct buf *out)
 	(void)buf_reserve(out, ROOM_BYTES); /* without memory the additions say so */
 	http_write_request_line(out, head->method_text, r->target);
 	http_write_header(out, STR("Host"), str_from(r->authority));
-	add_passing(head, &hop, r->whole, out);
+	add_passing(head, &hop, r->whole, r->trace_lines != NULL, out);
 	if (r->websocket)
 		add_handshake(head, out);
 	if (r->key)
@@ -75,6 +78,8 @@ int rewrite_request_head(const struct rewrite_request *r, struct buf *out)
 		http_write_header_secret(out, STR("X-Admin-API-Key"), r->admin_key);
 	http_write_header(out, STR("X-User-ID"), str_from(r->user_id));
 	http_write_header(out, STR("X-Request-ID"), str_from(r->request_id));
+	if (r->trace_lines)
+		buf_add_cstr(out, r->trace_lines);
 	return 0;
 }
 

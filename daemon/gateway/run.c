@@ -654,7 +654,7 @@ int run_call_new(const struct run_services *services, const struct call_case *wh
 	r->maker.on_refused = on_refused;
 	r->maker.on_answered = on_answered;
 	/* More hop-by-hop names than anybody means: none of the client's lines passes then. */
-	if (rewrite_request_lines(what->head, &r->lines))
+	if (rewrite_request_lines(what->head, what->caller.trace_lines != NULL, &r->lines))
 		buf_reset(&r->lines);
 	if (rc || r->lines.failed) {
 		on_free(&r->call);

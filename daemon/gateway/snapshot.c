@@ -16,6 +16,7 @@ struct snapshot {
 	unsigned refs;
 	struct config *config;       /* owned reference */
 	struct upstream **upstreams; /* owned references, one per configured upstream */
+	struct upstream *tracing;    /* owned reference; NULL: no traces are made */
 	struct key **keys;           /* owned references, one per configured credential */
 	struct key **admin_keys;     /* the same; NULL where none was written */
 	struct meter **meters;       /* owned references, one per rule and one for who matches none */
@@ -88,6 +89,23 @@ static int make_upstreams(struct snapshot *s, struct loop *loop, struct dialer *
 	return 0;
 }
 
+static int make_tracing(struct snapshot *s, struct loop *loop, struct dialer *dialer, const struct snapshot *previous)
+{
+	const struct config_upstream *to = &s->config->tracing.to;
+
+	if (!to->url)
+		return 0;
+	if (previous && previous->tracing && config_upstream_same(&previous->config->tracing.to, to)) {
+		s->tracing = upstream_ref(previous->tracing);
+		return 0;
+	}
+	s->tracing = upstream_new(loop, dialer, to, to->path);
+	if (!s->tracing)
+		return -ENOMEM;
+	upstream_stay_quiet(s->tracing);
+	return 0;
+}
+
 int snapshot_new(struct loop *loop, struct dialer *dialer, struct keyring *keyring, struct config *config,
 		 const struct snapshot_local *local, const struct snapshot *previous, struct snapshot **out, char *why,
 		 size_t why_size)
@@ -114,6 +132,8 @@ int snapshot_new(struct loop *loop, struct dialer *dialer, struct keyring *keyri
 	if (rc == 0)
 		rc = make_upstreams(s, loop, dialer, local, previous);
 	if (rc == 0)
+		rc = make_tracing(s, loop, dialer, previous);
+	if (rc == 0)
 		rc = get_keys(s, keyring, why, why_size);
 	if (rc) {
 		snapshot_unref(s);
@@ -138,6 +158,7 @@ void snapshot_unref(struct snapshot *s)
 		return;
 	for (size_t i = 0; s->upstreams && i < s->config->nupstreams; i++)
 		upstream_unref(s->upstreams[i]);
+	upstream_unref(s->tracing);
 	for (size_t i = 0; s->keys && i < s->config->ncredentials; i++)
 		key_unref(s->keys[i]);
 	for (size_t i = 0; s->admin_keys && i < s->config->ncredentials; i++)
@@ -163,6 +184,11 @@ struct upstream *snapshot_upstream(const struct snapshot *s, size_t index)
 {
 	CHECK(index < s->config->nupstreams);
 	return s->upstreams[index];
+}
+
+struct upstream *snapshot_tracing(const struct snapshot *s)
+{
+	return s->tracing;
 }
 
 struct key *snapshot_key(const struct snapshot *s, const struct config_rule *rule)

@@ -471,7 +471,7 @@ static const struct list_poll_events poll_events = {.on_sandbox = on_sandbox, .o
 
 static struct spawn_poll *find_poll(struct spawn_shared *s, const struct fetch_caller *caller)
 {
-	const struct fetch_caller asker = {caller->upstream, caller->key, caller->user_id, NULL};
+	const struct fetch_caller asker = {caller->upstream, caller->key, caller->user_id, NULL, NULL};
 	struct spawn_poll *poll;
 
 	LIST_FOREACH (n, &s->polls) {

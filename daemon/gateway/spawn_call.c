@@ -353,7 +353,7 @@ static int read_headers(struct spawn_call *s, const struct call_case *what)
 		if (!lease_spec_parse(lease->value, &s->spec, &s->bad))
 			return 0;
 	}
-	if (rewrite_request_lines(what->head, &s->lines))
+	if (rewrite_request_lines(what->head, what->caller.trace_lines != NULL, &s->lines))
 		s->bad = "the Connection header names more than anybody means";
 	if (s->lines.failed)
 		return -ENOMEM;

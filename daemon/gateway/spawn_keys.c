@@ -214,7 +214,7 @@ static size_t count_of(struct spawn_keys *k, const char *user_id)
 static struct spawn_key *add(struct spawn_keys *k, const struct fetch_caller *caller, const char *credential,
 			     struct str key)
 {
-	const struct fetch_caller kept = {caller->upstream, caller->key, caller->user_id, NULL};
+	const struct fetch_caller kept = {caller->upstream, caller->key, caller->user_id, NULL, NULL};
 	struct spawn_key *r = calloc(1, sizeof(*r));
 
 	if (!r)

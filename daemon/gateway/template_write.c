@@ -272,7 +272,7 @@ int template_write_call_new(const struct call_case *what, struct call **out)
 	w->orphan.on_abandon = on_abandon;
 	w->upstream = upstream_ref(what->caller.upstream);
 	owner_query_target(what->target, what->rule->admin ? NULL : what->caller.user_id, &w->target);
-	w->bad = rewrite_request_lines(what->head, &w->lines) != 0;
+	w->bad = rewrite_request_lines(what->head, what->caller.trace_lines != NULL, &w->lines) != 0;
 	*out = &w->call;
 	if (call_init(&w->call, &ops, what, STR("")) == 0)
 		return 0;

@@ -116,12 +116,13 @@ struct upstream {
 	unsigned failures;           /* dials that failed in a row */
 	bool circuit_open;
 	bool previews;         /* no connection is used twice, and no circuit opens */
+	bool quiet;            /* nothing is logged of dials, and no circuit opens */
 	bool far;              /* with previews: nothing near is dialled */
 	bool abandoned;        /* nobody holds a reference but its own connections */
 	unsigned circuit_ms;   /* until the next try */
 	uint64_t full_told_ms; /* when the log said last that requests are turned away; 0: never */
 	uint64_t refused_told; /* how many it had said by then */
-	struct event *retry;   /* owned; pending while the circuit is open and no dial is under way */
+	struct event *retry;   /* owned; pending since a dial failed, until it is tried again */
 };
 
 struct upstream_conn {
@@ -415,7 +416,7 @@ static void arm_retry(struct upstream *u)
 	unsigned ms = u->circuit_ms + (unsigned)(clock_ns() / 1000 % (u->circuit_ms / 5 + 1));
 	struct timeval tv = clock_span(ms);
 
-	if (u->previews || u->abandoned || evtimer_pending(u->retry, NULL))
+	if (u->previews || u->quiet || u->abandoned || evtimer_pending(u->retry, NULL))
 		return;
 	/* Without memory for the timer the next request tries. */
 	if (event_add(u->retry, &tv) < 0)
@@ -427,12 +428,12 @@ static void arm_retry(struct upstream *u)
 static void dial_failed(struct upstream *u, const char *why, bool asked)
 {
 	u->counters.dial_failures++;
-	if (u->trouble[0] == '\0') {
+	if (u->trouble[0] == '\0' && !u->quiet) {
 		log_warn("upstream %s: cannot connect: %s", u->name, why);
 		u->circuit_ms = CIRCUIT_MIN_MS;
 	}
 	snprintf(u->trouble, sizeof(u->trouble), "%s", why);
-	if (!u->previews && !u->circuit_open && asked && ++u->failures >= CIRCUIT_FAILURES) {
+	if (!u->previews && !u->quiet && !u->circuit_open && asked && ++u->failures >= CIRCUIT_FAILURES) {
 		u->circuit_open = true;
 		u->circuit_ms = CIRCUIT_MIN_MS;
 		event_del(u->retry);
@@ -445,7 +446,7 @@ static void dial_failed(struct upstream *u, const char *why, bool asked)
 
 static void circuit_close(struct upstream *u)
 {
-	if (u->trouble[0])
+	if (u->trouble[0] && !u->quiet)
 		log_info("upstream %s: connects again", u->name);
 	u->trouble[0] = '\0';
 	u->failures = 0;
@@ -1011,6 +1012,11 @@ void upstream_serve_previews(struct upstream *u, bool far)
 {
 	u->previews = true;
 	u->far = far;
+}
+
+void upstream_stay_quiet(struct upstream *u)
+{
+	u->quiet = true;
 }
 
 struct upstream *upstream_ref(struct upstream *u)

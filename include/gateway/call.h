@@ -51,9 +51,10 @@ struct call_case {
 
 /* How it went, for log, audit and counters. */
 struct call_end {
-	unsigned status;          /* what the client was answered; 0: nothing, or cut */
+	unsigned status;          /* what the client was answered; 0: nothing */
 	unsigned upstream_status; /* of the answer that was passed on; 0: it is the gateway's own */
 	bool acted;               /* a server was asked to change something */
+	bool cut;                 /* the answer breaks off where it stands */
 	uint64_t bytes_down;      /* of the body */
 };
 

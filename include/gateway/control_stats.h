@@ -19,6 +19,7 @@ struct logs;
 struct snapshot;
 struct spawn_shared;
 struct template_cache;
+struct trace_export;
 struct vm_watch;
 
 /* Bounds of the configuration that turn a connection away. */
@@ -55,6 +56,7 @@ struct control_stats {
 	const struct feed *feed;                /* borrowed */
 	const struct lease_shared *leases;      /* borrowed */
 	const struct template_cache *templates; /* borrowed */
+	const struct trace_export *traces;      /* borrowed */
 	const struct logs *logs;                /* borrowed; NULL: there are none to speak of */
 	const struct limiter *limiter;          /* borrowed */
 	const struct gather_shared *gather;     /* borrowed */

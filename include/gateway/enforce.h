@@ -38,6 +38,7 @@ struct enforce_case {
 	struct key *key; /* NULL: none */
 	const char *user_id;
 	const char *request_id;
+	const char *trace_lines;      /* NULL: none */
 	const struct http_head *head; /* borrowed for the call of enforce_new */
 	const struct route *route;    /* borrowed for the call of enforce_new */
 };

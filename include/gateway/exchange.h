@@ -77,9 +77,10 @@ struct exchange_request {
 	struct str target; /* origin form */
 	const struct route *route;
 	const char *request_id;
-	uint64_t timeout_ms; /* for the whole exchange, waiting included; 0: none */
-	bool no_upgrade;     /* a WebSocket that it asks for is not asked of the upstream */
-	bool whole;          /* the answer is looked into, so it is asked for whole and as it is */
+	const char *trace_lines; /* header lines of its trace, in place of the client's; NULL: his pass */
+	uint64_t timeout_ms;     /* for the whole exchange, waiting included; 0: none */
+	bool no_upgrade;         /* a WebSocket that it asks for is not asked of the upstream */
+	bool whole;              /* the answer is looked into, so it is asked for whole and as it is */
 	bool preview; /* for a sandbox's program: nothing of ours is added; exchange_take_way comes before the start */
 	bool gather;  /* the body is read whole, at most GATHER_MAX_BYTES, and given to on_whole_body */
 	const struct exchange_shape *shape; /* borrowed until on_end; NULL: nothing is done to it */

@@ -47,9 +47,10 @@ struct fetch_answer {
 /* In whose name something is asked of a server. */
 struct fetch_caller {
 	struct upstream *upstream;
-	struct key *key;        /* sent as X-API-Key; NULL: none */
-	const char *user_id;    /* sent as X-User-ID, and whose place in the pool it takes */
-	const char *request_id; /* NULL: none is sent */
+	struct key *key;     /* sent as X-API-Key; NULL: none */
+	const char *user_id; /* sent as X-User-ID, and whose place in the pool it takes; NULL, with own_place: none */
+	const char *request_id;  /* NULL: none is sent */
+	const char *trace_lines; /* header lines of the trace that it belongs to; NULL: none are sent */
 };
 
 /* A copy that holds references and texts of its own; fetch_caller_fini in any case. 0 or -ENOMEM. */

@@ -19,6 +19,7 @@
 #include "gateway/preview_ways.h"
 #include "gateway/spawn.h"
 
+struct config_tracing;
 struct dialer;
 struct keep_alive;
 struct lease_shared;
@@ -28,6 +29,7 @@ struct names;
 struct snapshot;
 struct spawn_keys;
 struct template_cache;
+struct trace_export;
 
 /* How what front_judge begins comes back to the request that it was begun for; `arg` is the front. */
 struct front_ends {
@@ -60,7 +62,9 @@ struct front_shared {
 	struct enforce_shared enforce;
 	struct template_cache *templates; /* owned */
 	struct preview_ways previews;
-	struct limiter *limiter; /* owned */
+	struct limiter *limiter;              /* owned */
+	struct trace_export *traces;          /* owned */
+	const struct config_tracing *tracing; /* borrowed from `snapshot`; NULL: no traces are made */
 	struct control_stats stats;
 	struct operate_hooks operate; /* set by the gateway */
 	struct list fronts;           /* every open connection */

@@ -13,6 +13,7 @@
 #include "gateway/route_class.h"
 #include "gateway/sandbox_doc.h"
 #include "gateway/status.h"
+#include "gateway/trace_context.h"
 
 struct audit_record;
 struct call;
@@ -63,6 +64,11 @@ struct request {
 	struct gather gather;    /* of a call that wants its body */
 	char request_id[REQUEST_ID_MAX_BYTES + 1];
 	char sandbox[SANDBOX_DOC_ID_MAX_BYTES + 1]; /* for audit and status; empty when it is about none */
+	bool traced;                                /* traces are made: the next ones are good */
+	struct trace_context trace;
+	char *trace_lines;       /* owned; those of `trace` and the client's tracestate; NULL: there is none */
+	uint64_t trace_start_ns; /* clock_ns(), of one that is sampled */
+	int64_t trace_wall_ns;   /* the same by the wall clock */
 };
 
 struct front {
@@ -114,6 +120,12 @@ static inline void front_copy_text(char *to, size_t size, struct str s)
 	if (n)
 		memcpy(to, s.p, n);
 	to[n] = '\0';
+}
+
+/* What requests to servers carry of the request's trace; NULL: no traces are made. */
+static inline const char *front_trace_lines(const struct request *r)
+{
+	return !r->traced ? NULL : r->trace_lines ? r->trace_lines : r->trace.line;
 }
 
 static inline struct answer_to front_answer_to(const struct front *f)

@@ -20,6 +20,7 @@ struct rewrite_request {
 	const struct secret *admin_key; /* for X-Admin-API-Key; NULL: none */
 	const char *user_id;            /* for X-User-ID */
 	const char *request_id;         /* for X-Request-ID */
+	const char *trace_lines;        /* in place of the client's traceparent and tracestate; NULL: his pass */
 	bool whole;                     /* what asks for the answer encoded, in part or only if changed does not pass */
 	bool websocket;                 /* the upgrade to it is passed on (RFC 6455 4.1) */
 };
@@ -32,9 +33,9 @@ MUST_CHECK int rewrite_request_head(const struct rewrite_request *r, struct buf 
 
 /*
  * The client's header lines that may pass, for a request that the gateway makes of his; none that asks for an answer encoded, in
- * part or only if changed. 0 or -E2BIG as above.
+ * part or only if changed, and with `traced` none of his trace. 0 or -E2BIG as above.
  */
-MUST_CHECK int rewrite_request_lines(const struct http_head *head, struct buf *out);
+MUST_CHECK int rewrite_request_lines(const struct http_head *head, bool traced, struct buf *out);
 
 /*
  * Puts other keys into a head that was written with some, whatever stands behind it; NULL leaves that one as it is. Without

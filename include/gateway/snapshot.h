@@ -40,6 +40,8 @@ void snapshot_unref(struct snapshot *s);
 const struct config *snapshot_config(const struct snapshot *s);
 /* Borrowed. */
 struct upstream *snapshot_upstream(const struct snapshot *s, size_t index);
+/* The way to the collector of traces, borrowed; NULL: none are made. */
+struct upstream *snapshot_tracing(const struct snapshot *s);
 /* The key that a rule's requests carry, borrowed; NULL when its upstream needs none. */
 struct key *snapshot_key(const struct snapshot *s, const struct config_rule *rule);
 /* The one that its requests to admin routes carry beside it, borrowed; NULL unless the rule has `admin: true`. */

@@ -105,6 +105,11 @@ struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const st
  * the circuit never opens. `far`: an address of this machine or its links is not dialled, and preview.url named instead.
  */
 void upstream_serve_previews(struct upstream *u, bool far);
+/*
+ * Before the first lease: its holder says himself what fails and when he tries again, so the circuit never opens and nothing is
+ * logged of dials.
+ */
+void upstream_stay_quiet(struct upstream *u);
 struct upstream *upstream_ref(struct upstream *u);
 /* The last reference closes every idle connection. NULL is fine. */
 void upstream_unref(struct upstream *u);

@@ -105,7 +105,7 @@ TestSuite(gateway_list_poll, .init = begin, .fini = end, .timeout = 60);
 
 static struct fetch_caller caller(void)
 {
-	return (struct fetch_caller){up, NULL, "alice", NULL};
+	return (struct fetch_caller){up, NULL, "alice", NULL, NULL};
 }
 
 /* --- destroy ---------------------------------------------------------------------------------------------------------------- */

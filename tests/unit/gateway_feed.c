@@ -90,7 +90,7 @@ static void wait_for_ms(uint64_t ms)
 
 static struct fetch_caller caller(void)
 {
-	return (struct fetch_caller){up, NULL, "alice", NULL};
+	return (struct fetch_caller){up, NULL, "alice", NULL, NULL};
 }
 
 static void use(void)

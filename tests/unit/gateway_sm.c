@@ -12,6 +12,7 @@
 #include "gateway/lease.h"
 #include "gateway/local_server.h"
 #include "gateway/spawn.h"
+#include "gateway/trace_export.h"
 #include "gateway/upstream.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -159,4 +160,17 @@ Test(gateway_sm, spawn)
 	};
 
 	expect_machine(spawn_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/trace_export.c */
+Test(gateway_sm, trace_export)
+{
+	static const struct row rows[] = {
+		{"idle", "gathering "},
+		{"gathering", "sending idle "},
+		{"sending", "idle gathering resting "},
+		{"resting", "sending idle "},
+	};
+
+	expect_machine(trace_export_sm(), rows, COUNT(rows));
 }

@@ -100,7 +100,7 @@ TestSuite(gateway_spawn_keys, .init = begin, .fini = end, .timeout = 60);
 static enum spawn_key_claim claim_at(struct upstream *u, const char *user, const char *key, uint64_t hash,
 				     struct spawn_key **out)
 {
-	const struct fetch_caller caller = {u, NULL, user, NULL};
+	const struct fetch_caller caller = {u, NULL, user, NULL, NULL};
 
 	return spawn_keys_claim(keys, &caller, NULL, str_from(key), hash, &waiter.wait, out);
 }

@@ -150,6 +150,8 @@ static bool begin_request(struct front *f)
 	f->now = r;
 	if (!r)
 		return false;
+	if (r->traced)
+		front_set_text(&r->trace_lines, NULL);
 	r->front = f;
 	r->pending = PENDING_NOTHING;
 	r->method = METHOD_GET;

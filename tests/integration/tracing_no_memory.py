@@ -55,6 +55,8 @@ def test_m4_spans():
             n += 1 if FULL else 2
             assert s.ask().status == 200
             asked += 1
+            # It is made when the client has its answer.
+            wait_for("the span is there", lambda: s.gateway.count("waiting") or s.came() == asked)
             s.plan.arm(n)
             wait_for("it fails, or the span comes", lambda: s.plan.failed() or s.came() == asked)
             failed = s.plan.disarm()

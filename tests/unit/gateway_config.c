@@ -580,7 +580,7 @@ Test(gateway_config, tracing)
 	cr_expect_str_eq(c->tracing.to.path, "/run/otlp.sock");
 	cr_expect_str_eq(c->tracing.path, "/v1/traces");
 	config_unref(c);
-	c = load("\n");
+	c = load("{}\n");
 	cr_expect_null(c->tracing.to.url);
 	config_unref(c);
 	for (size_t i = 0; i < COUNT(samples); i++) {

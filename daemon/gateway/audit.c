@@ -102,7 +102,7 @@ static void end_line(struct json_writer *w)
 	buf_add_char(w->out, '\n');
 }
 
-static const char *kind_text(enum audit_kind kind)
+const char *audit_kind_text(enum audit_kind kind)
 {
 	return kind == AUDIT_CHANGE ? "change" : "refusal";
 }
@@ -113,7 +113,7 @@ void audit_line(struct buf *out, enum audit_kind kind, const struct audit_record
 
 	json_object_begin(&w, NULL);
 	add_time(&w);
-	json_cstr(&w, "kind", kind_text(kind));
+	json_cstr(&w, "kind", audit_kind_text(kind));
 	add_caller(&w, r);
 	if (r->method_text) {
 		json_cstr(&w, "method", r->method_text);
@@ -154,17 +154,26 @@ static void add_number_field(struct buf *out, const char *key, uint64_t value)
 	buf_add_char(out, '\n');
 }
 
-void audit_journal_fields(struct buf *out, enum audit_kind kind, const struct audit_record *r)
+void audit_journal_fields(struct buf *out, const char *kind, const struct audit_record *r)
 {
-	add_field(out, "STACYGATE_KIND=", kind_text(kind));
+	add_field(out, "STACYGATE_KIND=", kind);
+	if (r->connection)
+		add_number_field(out, "STACYGATE_CONNECTION=", r->connection);
 	if (r->has_peer)
 		add_number_field(out, "STACYGATE_UID=", r->uid);
+	if (r->has_peer && r->gid != (gid_t)-1)
+		add_number_field(out, "STACYGATE_PID=", (uint64_t)r->pid);
 	add_field(out, "STACYGATE_USER_ID=", r->user_id);
 	add_field(out, "STACYGATE_RULE=", r->rule);
+	add_field(out, "STACYGATE_LISTENER=", r->listener);
+	add_field(out, "STACYGATE_METHOD=", r->method_text);
 	add_field(out, "STACYGATE_ROUTE=", r->template);
 	add_field(out, "STACYGATE_SANDBOX=", r->sandbox);
-	if (r->status)
+	add_field(out, "STACYGATE_UPSTREAM=", r->upstream);
+	if (r->method_text) {
 		add_number_field(out, "STACYGATE_STATUS=", r->status);
+		add_number_field(out, "STACYGATE_LATENCY_MS=", r->latency_ms);
+	}
 	add_field(out, "STACYGATE_REQUEST_ID=", r->request_id);
 	add_field(out, "STACYGATE_REASON=", r->end ? r->end : r->code);
 }

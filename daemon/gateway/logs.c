@@ -155,6 +155,17 @@ static enum log_level level_of(const struct audit_record *r)
 	return r->is_error ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
 }
 
+/* NULL but for the journal. */
+static const struct buf *journal_fields(struct logs *l, const struct output *o, const char *kind,
+					const struct audit_record *r)
+{
+	if (sink_kind(o->sink) != SINK_JOURNAL)
+		return NULL;
+	buf_reset(&l->fields);
+	audit_journal_fields(&l->fields, kind, r);
+	return &l->fields;
+}
+
 static void write_access(struct logs *l, const struct audit_record *r)
 {
 	struct buf *line = begin_line(l, &l->access, level_of(r));
@@ -166,7 +177,7 @@ static void write_access(struct logs *l, const struct audit_record *r)
 		audit_access_text(&l->text, r);
 		add_log_line(l, line, level_of(r));
 	}
-	write_line(&l->access, line, level_of(r), NULL);
+	write_line(&l->access, line, level_of(r), journal_fields(l, &l->access, "request", r));
 }
 
 static void write_audit(struct logs *l, enum audit_kind kind, const struct audit_record *r)
@@ -174,10 +185,7 @@ static void write_audit(struct logs *l, enum audit_kind kind, const struct audit
 	struct buf *line = begin_line(l, &l->audit, LOG_LEVEL_INFO);
 
 	audit_line(line, kind, r);
-	buf_reset(&l->fields);
-	if (sink_kind(l->audit.sink) == SINK_JOURNAL)
-		audit_journal_fields(&l->fields, kind, r);
-	write_line(&l->audit, line, LOG_LEVEL_INFO, &l->fields);
+	write_line(&l->audit, line, LOG_LEVEL_INFO, journal_fields(l, &l->audit, audit_kind_text(kind), r));
 }
 
 bool logs_access_on(const struct logs *l)
@@ -239,7 +247,7 @@ void logs_connection(struct logs *l, const struct audit_record *r, const char *e
 		audit_connection_text(&l->text, r, event, more);
 		add_log_line(l, line, level_of(r));
 	}
-	write_line(&l->access, line, level_of(r), NULL);
+	write_line(&l->access, line, level_of(r), journal_fields(l, &l->access, "connection", r));
 }
 
 /* --- outputs ------------------------------------------------------------------------------------------------------------- */

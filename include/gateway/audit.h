@@ -62,8 +62,12 @@ void audit_trouble_text(struct buf *out, const struct audit_record *r);
 
 /* The line of the audit: one JSON object in printable ASCII, with newline. */
 void audit_line(struct buf *out, enum audit_kind kind, const struct audit_record *r);
-/* Further fields for the journal (sink.h): what somebody would search by. */
-void audit_journal_fields(struct buf *out, enum audit_kind kind, const struct audit_record *r);
+/*
+ * Further fields for the journal (sink.h): what somebody would search by. `kind` is a literal: audit_kind_text() for lines of the
+ * audit, "request" or "connection" for those of the access log.
+ */
+void audit_journal_fields(struct buf *out, const char *kind, const struct audit_record *r);
+const char *audit_kind_text(enum audit_kind kind);
 
 /* A line that says how many lines are missing before it. */
 void audit_lost_line(struct buf *out, uint64_t lines);

@@ -6,11 +6,14 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import tempfile
 import threading
 import time
 
 from owners_lib import Events, Later, expect_error, headers_of, raw, read_all, read_until, run, started
-from tls_lib import KEY, Upstream, wait_for
+from tls_lib import KEY, Skip, Upstream, wait_for
+from vm_lib import Gateway, Server
 
 STATUS, PAGE = "/gateway/v1/status", "/gateway/v1/"
 ADMIN = ["admin: true", "isolation: none", "allow: [all]"]
@@ -384,6 +387,48 @@ def test_events_do_not_hold_up_the_stop():
         assert asked.get().status == 200
         assert not read_all(sock).endswith(b"0\r\n\r\n"), "a cut stream looks cut"
         assert g.process.wait(30) == 0 and time.monotonic() - begun < 20
+
+
+
+def fields_of(datagram):
+    """A record of systemd's native protocol, of fields in one line only."""
+    return dict(line.split("=", 1) for line in datagram.decode().split("\n") if "=" in line)
+
+
+def test_the_journal_has_fields_to_search_by():
+    """Lines of the access log and of the audit; no value is more than the line itself shows."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        raise Skip("needs root and a mount namespace to put a journal of its own in place: NO JOURNAL WAS WRITTEN")
+    with tempfile.TemporaryDirectory(prefix="sg-journal.") as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(directory + "/socket")
+        journal.settimeout(30)
+        place = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && "
+                 f'mount --bind {directory} /run/systemd/journal && exec "$@"', "sh"]
+        with Gateway(Server(), RULES, wrapper=place) as g:
+            with open(g.config, encoding="utf-8") as f:
+                text = f.read()
+            with open(g.config, "w", encoding="utf-8") as f:
+                f.write(text[:text.index("\nlog:")] + "\nlog: { access: journal, audit: journal }\n")
+            g.reload()
+            box = g.spawn("alice")
+            found = {}
+            while not {"connection", "request", "change"} <= set(found):
+                got = fields_of(journal.recv(65536))
+                if got.get("STACYGATE_USER_ID") == "alice" and (got["STACYGATE_KIND"] != "request" or got["STACYGATE_METHOD"] == "POST"):
+                    found[got["STACYGATE_KIND"]] = got
+            for kind, got in found.items():
+                assert got["STACYGATE_UID"] == "0" and got["STACYGATE_PID"] == str(os.getpid()) and got["STACYGATE_RULE"] == "alice", got
+                assert got["SYSLOG_IDENTIFIER"] == "stacygated" and got["STACYGATE_LISTENER"] == "alice" and int(got["STACYGATE_CONNECTION"]), got
+                assert got["MESSAGE"] and got["PRIORITY"] == "6", got
+                assert kind == "connection" or (got["STACYGATE_METHOD"], got["STACYGATE_ROUTE"], got["STACYGATE_STATUS"], got["STACYGATE_UPSTREAM"]) == (
+                    "POST", "/api/v1/sandboxes", "201", "main"), got
+                assert kind == "connection" or len(got["STACYGATE_REQUEST_ID"]) == 36 and int(got["STACYGATE_LATENCY_MS"]) >= 0, got
+            g.api("alice", "DELETE", f"/sandboxes/{box}")
+            while True:
+                got = fields_of(journal.recv(65536))
+                if got.get("STACYGATE_SANDBOX") == box and got["STACYGATE_KIND"] == "change":
+                    break
+            assert got["STACYGATE_ROUTE"] == "/api/v1/sandboxes/{id}" and KEY not in str(got), got
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ Test(gateway_audit, X13_injection)
 		cr_expect_str_eq(text_of(json, "path"), rows[i].read, "row %zu", i);
 		json_decref(json);
 		buf_reset(&line);
-		audit_journal_fields(&line, AUDIT_CHANGE, &r);
+		audit_journal_fields(&line, audit_kind_text(AUDIT_CHANGE), &r);
 		for (struct str rest = buf_str(&line); rest.n;)
 			cr_expect(str_starts(str_cut(&rest, '\n'), STR("STACYGATE_")), "row %zu", i);
 		buf_fini(&line);

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """GET /gateway/v1/metrics: sound text, every number moves with its thing, and no label is anything that a client chose."""
+import json
+import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 
 from owners_lib import Later, expect_error, headers_of, raw, run, started, subscribed
@@ -285,6 +288,52 @@ def test_x2_no_label_is_a_clients_word():
         assert text.count("\n") == lines
         for word in (*ids, "zebra", "owner-of-alice", KEY, g.directory):
             assert word.lower() not in text.lower(), word
+
+
+
+def dashboard():
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../conf/grafana-dashboard.json"), encoding="utf-8") as f:
+        return json.load(f)
+
+
+def expressions(board):
+    """What it asks Prometheus for, its variables replaced by something."""
+    asked = [t["expr"] for p in board["panels"] for t in p.get("targets", ())] + [a["expr"] for a in board["annotations"]["list"] if "expr" in a]
+    return [e.replace("$__rate_interval", "5m").replace("$job", "j").replace("$instance", ".*").replace("$upstream", ".*") for e in asked]
+
+
+def test_the_dashboard_asks_for_what_there_is():
+    """conf/grafana-dashboard.json: every metric and every value of a label that it names exist, and its panels lie beside each other."""
+    board, asked = dashboard(), expressions(dashboard())
+    assert len(asked) > 40 and not any("$" in e for e in asked), asked
+    with started(WATCHED) as (_, g):
+        families = scrape(g)[1]
+    for e in asked:
+        for name, labels in re.findall(r"(stacygate_[a-z_]+)(?:{([^}]*)})?", e):
+            assert re.sub("_bucket$", "", name) in families, (name, e)
+            used = set(re.findall(r"([a-z_]+)(?:=|!)", labels or ""))
+            assert {"job", "instance"} <= used and used <= LABELS | {"job", "instance"}, (used, e)
+        assert set(re.findall(r"by [(]([a-z_, ]*)[)]", e)) <= {", ".join(x) for x in (["le"], ["le", "class"], ["credential", "key"], *([x] for x in LABELS))}, e
+    ids = [p["id"] for p in board["panels"]]
+    assert len(ids) == len(set(ids)) and all(p["datasource"]["uid"] == "${datasource}" for p in board["panels"] if p["type"] != "row")
+    cells = [(x, y) for p in board["panels"] for x in range(p["gridPos"]["x"], p["gridPos"]["x"] + p["gridPos"]["w"])
+             for y in range(p["gridPos"]["y"], p["gridPos"]["y"] + p["gridPos"]["h"])]
+    assert len(cells) == len(set(cells)) and max(x for x, _ in cells) == 23
+    for query in (v["query"]["query"] for v in board["templating"]["list"] if v["type"] == "query"):
+        assert set(re.findall("stacygate_[a-z_]+", query)) <= set(families), query
+
+
+def test_prometheus_understands_the_dashboard():
+    """promtool reads every expression of it."""
+    promtool = shutil.which("promtool")
+    if not promtool:
+        raise Skip("promtool (Debian: prometheus) is not installed: THE DASHBOARD'S EXPRESSIONS WERE NOT PARSED")
+    rules = [{"record": f"stacygate:r{i}", "expr": e} for i, e in enumerate(expressions(dashboard()))]
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as f:
+        json.dump({"groups": [{"name": "all", "rules": rules}]}, f)
+        f.flush()
+        done = subprocess.run([promtool, "check", "rules", f.name], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and f"{len(rules)} rules found" in done.stdout + done.stderr, done
 
 
 if __name__ == "__main__":

@@ -211,6 +211,7 @@ static void add_private(struct argv *a, const char *box)
 enum child_fd {
 	FD_SOCK,
 	FD_LEASH,
+	FD_DOOR,
 	FD_INFO,
 	FD_INFO_READ,
 	FD_ERRORS,
@@ -282,16 +283,25 @@ static int open_pipe(int *ours, int *theirs, int our_end)
 	return fd_set_nonblock(*ours);
 }
 
-static int open_channels(struct plan *p, struct bwrap_child *out)
+static int open_pair(int *ours, int *theirs, int type)
 {
 	int pair[2];
-	int rc;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+	if (socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return -errno;
-	out->sock = pair[0];
-	p->fds[FD_SOCK] = pair[1];
-	rc = open_pipe(&out->leash, &p->fds[FD_LEASH], 1);
+	*ours = pair[0];
+	*theirs = pair[1];
+	return 0;
+}
+
+static int open_channels(struct plan *p, bool door, struct bwrap_child *out)
+{
+	int rc = open_pair(&out->sock, &p->fds[FD_SOCK], SOCK_STREAM);
+
+	if (rc == 0 && door)
+		rc = open_pair(&out->door, &p->fds[FD_DOOR], SOCK_SEQPACKET);
+	if (rc == 0)
+		rc = open_pipe(&out->leash, &p->fds[FD_LEASH], 1);
 	if (rc == 0)
 		rc = open_pipe(&out->info, &p->fds[FD_INFO], 0);
 	if (rc == 0)
@@ -339,6 +349,8 @@ static int fill_argv(struct plan *p, const struct bwrap *bwrap, const struct bwr
 	if (spec->init_image.n) {
 		add(a, INIT_PATH);
 		add3(a, format(a, "%d", p->fds[FD_SOCK]), format(a, "%d", p->fds[FD_LEASH]), spec->host_name);
+		if (spec->door)
+			add(a, format(a, "%d", p->fds[FD_DOOR]));
 	} else {
 		add3(a, "/bin/sh", "-c", ":");
 	}
@@ -434,11 +446,14 @@ static void plan_close(struct plan *p)
 		fd_close(&p->fds[i]);
 }
 
+const struct bwrap_child bwrap_child_none = {-1, -1, -1, -1, -1, -1, -1};
+
 void bwrap_child_close(struct bwrap_child *child)
 {
 	fd_close(&child->pidfd);
 	fd_close(&child->sock);
 	fd_close(&child->leash);
+	fd_close(&child->door);
 	fd_close(&child->info);
 	fd_close(&child->errors);
 }
@@ -478,14 +493,14 @@ int bwrap_spawn(const struct bwrap *bwrap, const struct bwrap_spec *spec, struct
 	struct plan *p = calloc(1, sizeof(*p));
 	int rc;
 
-	*out = (struct bwrap_child){-1, -1, -1, -1, -1, -1};
+	*out = bwrap_child_none;
 	if (!p)
 		return -ENOMEM;
 	for (int i = 0; i < FDS; i++)
 		p->fds[i] = -1;
 	rc = open_data(p, spec);
 	if (rc == 0)
-		rc = open_channels(p, out);
+		rc = open_channels(p, spec->door, out);
 	if (rc == 0 && spec->uid)
 		rc = plan_bind(p);
 	if (rc == 0)

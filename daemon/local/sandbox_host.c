@@ -2,10 +2,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/check.h"
+#include "common/fd.h"
 #include "common/log.h"
 #include "local/sandbox_private.h"
 
@@ -29,13 +31,50 @@ static int choose_uids(struct sandbox_host *host, const struct sandbox_host_conf
 	return host->uid_used ? 0 : -ENOMEM;
 }
 
+int sandbox_host_take_uid(struct sandbox_host *host, uid_t *out)
+{
+	*out = 0;
+	if (host->uids.count == 0)
+		return 0;
+	for (uint32_t i = 0; i < host->uids.count; i++) {
+		uint32_t at = (host->uid_next + i) % host->uids.count;
+		if (host->uid_used[at])
+			continue;
+		host->uid_used[at] = true;
+		host->uid_next = at + 1;
+		*out = host->uids.first + at;
+		return 0;
+	}
+	return -EAGAIN;
+}
+
+void sandbox_host_free_uid(struct sandbox_host *host, uid_t uid)
+{
+	if (uid >= host->uids.first && uid - host->uids.first < host->uids.count)
+		host->uid_used[uid - host->uids.first] = false;
+}
+
+/* Those of sandboxes that live; the range may be another than theirs was. */
+static void reserve_uids(struct sandbox_host *host)
+{
+	LIST_FOREACH (n, &host->left) {
+		const struct kept *kept = CONTAINER_OF(n, struct kept, link);
+		if (kept->uid >= host->uids.first && kept->uid - host->uids.first < host->uids.count)
+			host->uid_used[kept->uid - host->uids.first] = true;
+	}
+}
+
 /* The whole set-up of a sandbox, once, in a directory like that of a sandbox. */
 static int try_set_up(struct sandbox_host *host, char *why, size_t why_size)
 {
-	uid_t uid = host->uids.count ? host->uids.first : 0;
 	char box[4096];
 	int status = 0;
+	uid_t uid;
 
+	/* Where all are in use, sandboxes do work here. */
+	if (sandbox_host_take_uid(host, &uid))
+		return 0;
+	sandbox_host_free_uid(host, uid);
 	if (snprintf(box, sizeof(box), "%s/trial", host->state.path) >= (int)sizeof(box))
 		return -ENAMETOOLONG;
 	int rc = state_dir_make_box(&host->state, "trial", uid);
@@ -53,44 +92,141 @@ static void on_stopped(struct deferred *d)
 {
 	struct sandbox_host *host = CONTAINER_OF(d, struct sandbox_host, stopped);
 
-	if (list_empty(&host->sandboxes) && host->on_stopped) {
+	LIST_FOREACH (n, &host->sandboxes)
+		if (!sandbox_is_kept(CONTAINER_OF(n, struct sandbox, link)))
+			return;
+	if (host->on_stopped) {
 		void (*told)(void *arg) = host->on_stopped;
 		host->on_stopped = NULL;
 		told(host->stopped_arg);
 	}
 }
 
+/* --- what is kept ------------------------------------------------------------------------------------------------ */
+
+static void close_keeper(struct sandbox_host *host)
+{
+	if (host->on_keeper)
+		event_free(host->on_keeper);
+	host->on_keeper = NULL;
+	fd_close(&host->keeper);
+}
+
+/* It says nothing while the host lives, so this is its end. */
+static void on_keeper(evutil_socket_t fd, short what, void *arg)
+{
+	struct sandbox_host *host = arg;
+
+	(void)fd;
+	(void)what;
+	log_error("the keeper of the sandboxes is gone: they will not survive a restart of the server");
+	close_keeper(host);
+	LIST_FOREACH (n, &host->sandboxes)
+		CONTAINER_OF(n, struct sandbox, link)->kept = false;
+}
+
+static bool is_left(void *arg, const char *id)
+{
+	const struct sandbox_host *host = arg;
+
+	LIST_FOREACH (n, &host->left)
+		if (strcmp(CONTAINER_OF(n, struct kept, link)->id, id) == 0)
+			return true;
+	return false;
+}
+
+/* Finds the keeper and what it has, and removes the rest. */
+static int find_left(struct sandbox_host *host, const struct sandbox_host_config *config, int fresh, char *why,
+		     size_t why_size)
+{
+	int rc = keep_open(host->state.fd, fresh, config->keep_ms, &host->left, &host->keeper, why, why_size);
+
+	return rc ? rc : state_dir_clean(&host->state, is_left, host, why, why_size);
+}
+
+static int watch_keeper(struct sandbox_host *host)
+{
+	if (host->keeper < 0)
+		return 0;
+	host->on_keeper = event_new(loop_base(host->loop), host->keeper, EV_READ, on_keeper, host);
+	return host->on_keeper && event_add(host->on_keeper, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+/* Nobody is to outlive a host again: what did ends now. */
+static void destroy_left(struct sandbox_host *host)
+{
+	static const struct sandbox_events none = {0};
+	struct kept *kept;
+
+	while ((kept = sandbox_host_next_kept(host))) {
+		struct sandbox *sb = sandbox_resume(host, &kept, &none, NULL);
+		if (sb)
+			sandbox_destroy(sb);
+	}
+	close_keeper(host);
+}
+
+bool sandbox_host_keeps(const struct sandbox_host *host)
+{
+	return host->keeper >= 0;
+}
+
+struct kept *sandbox_host_next_kept(struct sandbox_host *host)
+{
+	struct kept *kept = LIST_FIRST(&host->left, struct kept, link);
+
+	if (kept)
+		list_remove(&kept->link);
+	return kept;
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------- */
+
 int sandbox_host_new(struct loop *loop, const struct sandbox_host_config *config, struct sandbox_host **out, char *why,
 		     size_t why_size)
 {
 	struct sandbox_host *host = calloc(1, sizeof(*host));
+	int fresh = config->keep_ms ? config->keeper : -1;
 	int rc;
 
 	snprintf(why, why_size, "no memory");
-	if (!host)
+	if (!host) {
+		fd_close(&fresh);
 		return -ENOMEM;
+	}
 	host->loop = loop;
 	host->init_image = config->init_image;
-	host->bwrap.fd = host->state.fd = host->state.boxes = -1;
+	host->bwrap.fd = host->state.fd = host->state.boxes = host->keeper = -1;
 	list_init(&host->sandboxes);
+	list_init(&host->left);
 	deferred_init(&host->stopped, on_stopped);
 	deadline_queue_init(&host->start_queue, loop, SANDBOX_START_MS);
 	deadline_queue_init(&host->stop_queue, loop, SANDBOX_STOP_MS);
 	deadline_queue_init(&host->log_queue, loop, SANDBOX_LOG_GRANT_MS);
 	deadline_queue_init(&host->retry_queue, loop, SANDBOX_REMOVE_RETRY_MS);
 	rc = state_dir_open(&host->state, config->state_dir, why, why_size);
+	if (rc)
+		fd_close(&fresh);
+	else
+		rc = find_left(host, config, fresh, why, why_size);
 	if (rc == 0)
 		rc = bwrap_find(&host->bwrap, config->bwrap_path, why, why_size);
 	if (rc == 0)
 		rc = choose_uids(host, config, why, why_size);
 	if (rc == 0)
+		reserve_uids(host);
+	if (rc == 0)
 		rc = try_set_up(host, why, why_size);
+	if (rc == 0)
+		rc = watch_keeper(host);
 	if (rc) {
 		sandbox_host_free(host);
 		return rc;
 	}
 	if (host->uids.count)
 		log_info("sandboxes run as uids %u-%u", host->uids.first, host->uids.first + host->uids.count - 1);
+	if (config->keep_ms == 0)
+		destroy_left(host);
 	*out = host;
 	return 0;
 }
@@ -100,8 +236,11 @@ void sandbox_host_stop(struct sandbox_host *host, void (*told)(void *arg), void 
 	host->stopping = true;
 	host->on_stopped = told;
 	host->stopped_arg = arg;
-	LIST_FOREACH (n, &host->sandboxes)
-		sandbox_destroy(CONTAINER_OF(n, struct sandbox, link));
+	LIST_FOREACH (n, &host->sandboxes) {
+		struct sandbox *sb = CONTAINER_OF(n, struct sandbox, link);
+		if (!sandbox_is_kept(sb))
+			sandbox_destroy(sb);
+	}
 	loop_defer(host->loop, &host->stopped);
 }
 
@@ -110,6 +249,9 @@ void sandbox_host_free(struct sandbox_host *host)
 	if (!host)
 		return;
 	CHECK(list_empty(&host->sandboxes));
+	while (!list_empty(&host->left))
+		kept_free(LIST_FIRST(&host->left, struct kept, link));
+	close_keeper(host);
 	deferred_cancel(&host->stopped);
 	deadline_queue_fini(&host->start_queue);
 	deadline_queue_fini(&host->stop_queue);

@@ -404,6 +404,12 @@ void sandbox_jobs_work(struct sandbox *sb)
 	}
 }
 
+void sandbox_jobs_drop(struct sandbox *sb)
+{
+	while (!list_empty(&sb->jobs))
+		job_free(LIST_FIRST(&sb->jobs, struct sandbox_job, link));
+}
+
 void sandbox_jobs_feed(struct sandbox *sb)
 {
 	bool fed = true;

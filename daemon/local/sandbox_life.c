@@ -3,15 +3,19 @@
  * The life of one sandbox. bubblewrap is started at once; its info pipe names the init, which is watched and killed by
  * pidfd from then on; the init's first message makes the sandbox run.
  *
- *     STARTING --ready--> RUNNING
- *         |                  |
- *         +---- destroy, failure, an end of init or bubblewrap
- *                            |
- *                        STOPPING --init gone, bubblewrap reaped--> REMOVING --directory gone--> GONE
+ *     STARTING, RESUMING --ready--> RUNNING
+ *               |                      |
+ *               +---- destroy, failure, an end of init or bubblewrap
+ *                                      |
+ *                                  STOPPING --init gone, bubblewrap reaped--> REMOVING --directory gone--> GONE
  *
  * Only the readability of the init's pidfd means that nothing runs inside any more: the kernel ends a pid namespace before it
  * lets its process 1 become a zombie. When bubblewrap ended before it named an init, the end of the socket says the same,
  * since every process of the sandbox held it.
+ *
+ * A sandbox that is kept (see keeper.c) leaves this by sandbox_leave() and comes back, to another server, as RESUMING: its init
+ * gets a new socket, on which it must greet again. Whose it is and by which pidfd it is killed the keeper says, not the init.
+ * What ends is not kept any more from the moment that this is decided.
  *
  * Everything that comes from the init is hostile. A message that breaks the protocol ends the sandbox, nothing else.
  */
@@ -40,12 +44,14 @@ enum {
 
 static const bool edges[SANDBOX_STATES][SANDBOX_STATES] = {
 	[SANDBOX_STARTING] = {[SANDBOX_RUNNING] = true, [SANDBOX_STOPPING] = true},
+	[SANDBOX_RESUMING] = {[SANDBOX_RUNNING] = true, [SANDBOX_STOPPING] = true},
 	[SANDBOX_RUNNING] = {[SANDBOX_STOPPING] = true},
 	[SANDBOX_STOPPING] = {[SANDBOX_REMOVING] = true},
 	[SANDBOX_REMOVING] = {[SANDBOX_GONE] = true},
 };
 
-static const char *const state_names[SANDBOX_STATES] = {"starting", "running", "stopping", "removing", "gone"};
+static const char *const state_names[SANDBOX_STATES] = {"starting", "resuming", "running",
+							"stopping", "removing", "gone"};
 
 bool sandbox_state_allows(enum sandbox_state from, enum sandbox_state to)
 {
@@ -69,10 +75,11 @@ static void sandbox_enter(struct sandbox *sb, enum sandbox_state to)
 	deadline_clear(&sb->stop_deadline);
 	switch (to) {
 	case SANDBOX_STARTING:
-		break;
+	case SANDBOX_RESUMING:
 	case SANDBOX_RUNNING:
 		break;
 	case SANDBOX_STOPPING:
+		sandbox_stop_keeping(sb);
 		kill_inside(sb);
 		deadline_clear(&sb->log_deadline);
 		deadline_set(&host->stop_queue, &sb->stop_deadline);
@@ -126,7 +133,7 @@ void sandbox_fail(struct sandbox *sb, const char *why)
 
 static void on_ready(struct sandbox *sb)
 {
-	if (sb->state != SANDBOX_STARTING) {
+	if (sb->state >= SANDBOX_RUNNING) {
 		sandbox_fail(sb, "its init greets twice");
 		return;
 	}
@@ -164,7 +171,7 @@ static void on_event(struct sandbox *sb, const struct wire_event *e)
 
 	if (e->type == WIRE_READY)
 		on_ready(sb);
-	else if (sb->state == SANDBOX_STARTING)
+	else if (sb->state < SANDBOX_RUNNING)
 		ok = false;
 	else if (e->type == WIRE_LOG)
 		ok = on_log(sb, e);
@@ -225,7 +232,7 @@ static void on_sock_end(struct sandbox *sb)
 {
 	sb->sock_ended = true;
 	event_del(sb->on_sock);
-	if (sb->state == SANDBOX_RUNNING)
+	if (sb->state != SANDBOX_STARTING)
 		sandbox_fail(sb, "its init ended");
 	/* While it starts, bubblewrap's exit tells why; that follows at once, once nobody is left inside. */
 	kill_inside(sb);
@@ -344,7 +351,7 @@ static void on_init_end(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	drop_event(&sb->on_init);
 	fd_close(&sb->init_pidfd);
-	if (sb->state == SANDBOX_RUNNING)
+	if (sb->state != SANDBOX_STARTING)
 		sandbox_fail(sb, "its init ended");
 	loop_defer(sb->host->loop, &sb->work);
 }
@@ -388,6 +395,12 @@ static void on_info(evutil_socket_t fd, short what, void *arg)
 	loop_defer(sb->host->loop, &sb->work);
 }
 
+void sandbox_look_for_init(struct sandbox *sb)
+{
+	if (!sb->info_done)
+		on_info(sb->child.info, EV_READ, sb);
+}
+
 static void on_errors(evutil_socket_t fd, short what, void *arg)
 {
 	struct sandbox *sb = arg;
@@ -422,13 +435,13 @@ static void on_bwrap_end(evutil_socket_t fd, short what, void *arg)
 	siginfo_t info = {0};
 
 	(void)what;
-	if (waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+	/* An earlier server's is reaped by somebody else: that it ended is all there is. */
+	if (sb->child.pid > 0 && (waitid(P_PIDFD, (id_t)fd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0))
 		return;
 	sb->bwrap_reaped = true;
 	drop_event(&sb->on_bwrap);
 	/* Its info may be waiting still. */
-	if (!sb->info_done)
-		on_info(sb->child.info, EV_READ, sb);
+	sandbox_look_for_init(sb);
 	sb->info_done = true;
 	if (sb->state == SANDBOX_STARTING)
 		explain_exit(sb);
@@ -506,8 +519,8 @@ static void removal_done(struct sandbox *sb, bool removed)
 	}
 	if (!removed)
 		log_error("sandbox %s: its directory cannot be removed; the next start tries again", sb->id);
-	else if (sb->uid)
-		host->uid_used[sb->uid - host->uids.first] = false;
+	else
+		sandbox_host_free_uid(host, sb->uid);
 	sandbox_enter(sb, SANDBOX_GONE);
 }
 
@@ -559,6 +572,8 @@ static void sandbox_free(struct sandbox *sb)
 	deadline_clear(&sb->stop_deadline);
 	deadline_clear(&sb->log_deadline);
 	deadline_clear(&sb->retry_deadline);
+	deadline_clear(&sb->keep_deadline);
+	fd_close(&sb->note);
 	buf_fini(&sb->info);
 	buf_fini(&sb->errors);
 	buf_fini(&sb->in);
@@ -611,29 +626,11 @@ static bool watch_all(struct sandbox *sb)
 	       watch(sb, &sb->on_bwrap, sb->child.pidfd, EV_READ | EV_PERSIST, on_bwrap_end);
 }
 
-/* A uid that no living sandbox has, the longest unused first. 0: as we are; -EAGAIN: all are in use. */
-static int take_uid(struct sandbox_host *host, uid_t *out)
-{
-	*out = 0;
-	if (host->uids.count == 0)
-		return 0;
-	for (uint32_t i = 0; i < host->uids.count; i++) {
-		uint32_t at = (host->uid_next + i) % host->uids.count;
-		if (host->uid_used[at])
-			continue;
-		host->uid_used[at] = true;
-		host->uid_next = at + 1;
-		*out = host->uids.first + at;
-		return 0;
-	}
-	return -EAGAIN;
-}
-
 static int start_child(struct sandbox *sb)
 {
 	struct sandbox_host *host = sb->host;
 	char box[4096];
-	int rc = take_uid(host, &sb->uid);
+	int rc = sandbox_host_take_uid(host, &sb->uid);
 
 	if (rc)
 		return rc;
@@ -642,8 +639,11 @@ static int start_child(struct sandbox *sb)
 	rc = state_dir_make_box(&host->state, sb->id, sb->uid);
 	if (rc)
 		return rc;
-	const struct bwrap_spec spec = {
-		.box = box, .host_name = sb->id, .uid = sb->uid, .init_image = host->init_image};
+	const struct bwrap_spec spec = {.box = box,
+					.host_name = sb->id,
+					.uid = sb->uid,
+					.door = host->keeper >= 0,
+					.init_image = host->init_image};
 	return bwrap_spawn(&host->bwrap, &spec, &sb->child);
 }
 
@@ -661,26 +661,27 @@ static bool is_valid_id(const char *id)
 	return id[0] && strlen(id) <= 63 && strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(id);
 }
 
-static struct sandbox *sandbox_new(struct sandbox_host *host, const struct sandbox_spec *spec,
-				   const struct sandbox_events *events, void *arg)
+static struct sandbox *sandbox_new(struct sandbox_host *host, const char *id, const struct sandbox_events *events,
+				   void *arg)
 {
 	struct sandbox *sb = calloc(1, sizeof(*sb));
 
-	if (!sb || !(sb->id = strdup(spec->id))) {
+	if (!sb || !(sb->id = strdup(id))) {
 		free(sb);
 		return NULL;
 	}
 	sb->host = host;
 	sb->events = *events;
 	sb->arg = arg;
-	sb->child = (struct bwrap_child){-1, -1, -1, -1, -1, -1};
-	sb->init_pidfd = sb->remover_pidfd = -1;
+	sb->child = bwrap_child_none;
+	sb->init_pidfd = sb->remover_pidfd = sb->note = -1;
 	sb->log_window = WIRE_LOG_WINDOW;
 	list_init(&sb->jobs);
 	deadline_init(&sb->start_deadline, on_start_deadline);
 	deadline_init(&sb->stop_deadline, on_stop_deadline);
 	deadline_init(&sb->log_deadline, on_log_deadline);
 	deadline_init(&sb->retry_deadline, on_retry_deadline);
+	deadline_init(&sb->keep_deadline, sandbox_on_keep_deadline);
 	deferred_init(&sb->work, on_work);
 	deferred_init(&sb->flush, on_flush);
 	list_add_tail(&host->sandboxes, &sb->link);
@@ -691,7 +692,7 @@ struct sandbox *sandbox_start(struct sandbox_host *host, const struct sandbox_sp
 			      const struct sandbox_events *events, void *arg)
 {
 	CHECK(is_valid_id(spec->id) && !host->stopping);
-	struct sandbox *sb = sandbox_new(host, spec, events, arg);
+	struct sandbox *sb = sandbox_new(host, spec->id, events, arg);
 	if (!sb)
 		return NULL;
 	int rc = start_child(sb);
@@ -711,4 +712,77 @@ struct sandbox *sandbox_start(struct sandbox_host *host, const struct sandbox_sp
 struct str sandbox_log(const struct sandbox *sb)
 {
 	return buf_str(&sb->log);
+}
+
+/* --- outliving the host ---------------------------------------------------------------------------------------------- */
+
+void sandbox_leave(struct sandbox *sb)
+{
+	CHECK(sb->kept);
+	sandbox_jobs_drop(sb);
+	sandbox_free(sb);
+}
+
+/* Gives the init a socket to us. */
+static int open_door(struct sandbox *sb, int door)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+		return -errno;
+	ssize_t n = fd_send(door, "", 1, pair + 1, 1);
+	close(pair[1]);
+	sb->child.sock = pair[0];
+	sb->on_sock_room = event_new(loop_base(sb->host->loop), pair[0], EV_WRITE, on_sock_room, sb);
+	if (n < 0)
+		return (int)n;
+	return sb->on_sock_room && watch(sb, &sb->on_sock, pair[0], EV_READ | EV_PERSIST, on_sock) ? 0 : -ENOMEM;
+}
+
+/* Takes its descriptors over. NULL: it cannot be watched, and was killed. */
+static struct sandbox *sandbox_of_kept(struct sandbox_host *host, struct kept *kept,
+				       const struct sandbox_events *events, void *arg)
+{
+	struct sandbox *sb = sandbox_new(host, kept->id, events, arg);
+
+	if (!sb) {
+		(void)process_pidfd_kill(kept->fds[KEPT_INIT], SIGKILL);
+		return NULL;
+	}
+	sb->state = SANDBOX_RESUMING;
+	sb->start_told = sb->info_done = sb->kept = true;
+	sb->uid = kept->uid;
+	sb->child.pid = 0;
+	sb->child.leash = kept->fds[KEPT_LEASH];
+	sb->child.pidfd = kept->fds[KEPT_BWRAP];
+	sb->init_pidfd = kept->fds[KEPT_INIT];
+	kept->fds[KEPT_LEASH] = kept->fds[KEPT_BWRAP] = kept->fds[KEPT_INIT] = -1;
+	if (watch(sb, &sb->on_bwrap, sb->child.pidfd, EV_READ | EV_PERSIST, on_bwrap_end) &&
+	    watch(sb, &sb->on_init, sb->init_pidfd, EV_READ, on_init_end))
+		return sb;
+	kill_inside(sb);
+	sandbox_free(sb);
+	return NULL;
+}
+
+struct sandbox *sandbox_resume(struct sandbox_host *host, struct kept **kept, const struct sandbox_events *events,
+			       void *arg)
+{
+	struct sandbox *sb = sandbox_of_kept(host, *kept, events, arg);
+	int rc = -EPROTONOSUPPORT;
+
+	if (sb && (*kept)->wire == WIRE_VERSION)
+		rc = open_door(sb, (*kept)->fds[KEPT_DOOR]);
+	kept_free(*kept);
+	*kept = NULL;
+	if (!sb)
+		return NULL;
+	if (rc == 0) {
+		deadline_set(&host->start_queue, &sb->start_deadline);
+		return sb;
+	}
+	log_warn("sandbox %s: cannot be taken up: %s", sb->id, strerror(-rc));
+	sb->sock_ended = true;
+	sandbox_enter(sb, SANDBOX_STOPPING);
+	return sb;
 }

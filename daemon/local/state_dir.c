@@ -75,27 +75,29 @@ static int remove_box(int boxes, const char *id)
 	return rc ? rc : -errno;
 }
 
-static int remove_leftovers(int boxes)
+int state_dir_clean(const struct state_dir *state, bool (*lives)(void *arg, const char *id), void *arg, char *why,
+		    size_t why_size)
 {
-	int copy = openat(boxes, ".", OPEN_DIR);
+	int copy = openat(state->boxes, ".", OPEN_DIR);
 	DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
 	struct dirent *d;
 	int rc = dir ? 0 : -errno;
 
 	while (dir && (d = readdir(dir)))
-		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0) {
-			int one = remove_box(boxes, d->d_name);
+		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0 && !lives(arg, d->d_name)) {
+			int one = remove_box(state->boxes, d->d_name);
 			rc = rc ? rc : one;
 		}
 	if (dir)
 		closedir(dir);
+	if (rc)
+		snprintf(why, why_size, "the state directory %s: %s", state->path, strerror(-rc));
 	return rc;
 }
 
 static int open_boxes(struct state_dir *dir, const char *path)
 {
 	size_t size = strlen(path) + sizeof("/sandboxes");
-	int rc;
 
 	dir->path = malloc(size);
 	if (!dir->path)
@@ -106,8 +108,7 @@ static int open_boxes(struct state_dir *dir, const char *path)
 	dir->boxes = openat(dir->fd, "sandboxes", OPEN_DIR);
 	if (dir->boxes < 0)
 		return -errno;
-	rc = check_ours(dir->boxes);
-	return rc ? rc : remove_leftovers(dir->boxes);
+	return check_ours(dir->boxes);
 }
 
 int state_dir_open(struct state_dir *dir, const char *path, char *why, size_t why_size)

@@ -3,6 +3,7 @@
 #ifndef LOCAL_BWRAP_H
 #define LOCAL_BWRAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -23,6 +24,7 @@ struct bwrap_spec {
 	const char *box;       /* borrowed: absolute path of the sandbox's directory */
 	const char *host_name; /* borrowed */
 	uid_t uid;             /* become this uid and gid first (only as root); 0: stay who we are */
+	bool door;             /* its init may outlive us, and waits at a door for the next server */
 	struct str
 		init_image; /* borrowed: the program to run as process 1; empty: a trial that only tests the set-up */
 };
@@ -32,12 +34,16 @@ struct bwrap_child {
 	int pidfd;  /* owned by the caller from here on, as the others; -1: none */
 	int sock;   /* to the init; non-blocking */
 	int leash;  /* held open for as long as the sandbox may live (see the init's main) */
+	int door;   /* the next socket to the init goes through here; non-blocking; -1: it has none */
 	int info;   /* bubblewrap writes the pid of the init here; non-blocking */
 	int errors; /* bubblewrap's stderr; non-blocking */
 };
 
 /* 0, or a negative errno and nothing is left open or running. */
 MUST_CHECK int bwrap_spawn(const struct bwrap *bwrap, const struct bwrap_spec *spec, struct bwrap_child *out);
+
+/* Nothing started, nothing open. */
+extern const struct bwrap_child bwrap_child_none;
 
 /* Closes what is open; does not reap. */
 void bwrap_child_close(struct bwrap_child *child);

@@ -12,6 +12,7 @@
 #include "common/str.h"
 
 enum {
+	WIRE_VERSION = 1,                  /* of these messages: an init may outlive the server that started it */
 	WIRE_HEAD_BYTES = 12,              /* payload length, job (both little endian, 4 bytes), type, three zeros */
 	WIRE_PAYLOAD_MAX = 65536,          /* bytes behind a head */
 	WIRE_DATA_MAX = 32768,             /* bytes of content or output that a sender puts in one message */

@@ -11,6 +11,7 @@
 #include "common/err.h"
 #include "common/str.h"
 
+struct kept;
 struct loop;
 struct sandbox_host;
 struct sandbox;
@@ -24,21 +25,24 @@ struct sandbox_host_config {
 	struct str init_image;  /* borrowed for the life of the host: the init program's bytes, run as pid 1 inside */
 	uint32_t uid_first;     /* as root: the uids for sandboxes begin here; 0: a free range is found */
 	uint32_t uid_count;     /* how many; 0 with uid_first: as many as usual */
+	uint32_t keep_ms;       /* how long sandboxes that are kept live without a server; 0: none outlives the host */
+	int keeper;             /* with keep_ms: what keeper_start() gave; taken over, also on failure */
 };
 
 /*
  * Locks the state directory and removes what an earlier run left in it, finds bubblewrap and, as root, a range of
- * unprivileged uids; tries whether user namespaces are allowed. Blocking, for start-up. 0, or a negative errno and
+ * unprivileged uids; tries whether user namespaces are allowed. Sandboxes that an earlier host kept wait for
+ * sandbox_host_next_kept(); without keep_ms they are destroyed. Blocking, for start-up. 0, or a negative errno and
  * `why` for people (-EWOULDBLOCK: another server holds the directory; -EPERM: user namespaces are refused, and `why`
  * names the setting that allows them; -EEXIST: the configured uids overlap somebody else's, both named).
  */
 MUST_CHECK int sandbox_host_new(struct loop *loop, const struct sandbox_host_config *config, struct sandbox_host **out,
 				char *why, size_t why_size);
 
-/* Destroys every sandbox; on_stopped is called, never from within this call, when all is reaped and removed. */
+/* Destroys every sandbox that is not kept; on_stopped is called, never from within this call, when all that is gone. */
 void sandbox_host_stop(struct sandbox_host *host, void (*on_stopped)(void *arg), void *arg);
 
-/* After on_stopped, or when no sandbox was ever started. NULL is fine. */
+/* After on_stopped and sandbox_leave() of those that are kept, or when no sandbox was ever started. NULL is fine. */
 void sandbox_host_free(struct sandbox_host *host);
 
 /* --- a sandbox ------------------------------------------------------------------------------------------------ */
@@ -65,6 +69,31 @@ void sandbox_destroy(struct sandbox *sb);
 
 /* The last output of commands whose exec was answered already and that still run; at most 64 KiB, borrowed. */
 struct str sandbox_log(const struct sandbox *sb);
+
+/* --- sandboxes that outlive the host ---------------------------------------------------------------------------- */
+
+/* Whether the host keeps sandboxes. */
+bool sandbox_host_keeps(const struct sandbox_host *host);
+
+/*
+ * Has a sandbox that runs outlive the host, if that keeps any, with a note for the next one; later calls replace the note. What
+ * fails is logged, and the sandbox ends with the host.
+ */
+void sandbox_keep(struct sandbox *sb, struct str note);
+bool sandbox_is_kept(const struct sandbox *sb);
+
+/* Frees a sandbox that is kept, and its jobs, without a callback; everything in it goes on. */
+void sandbox_leave(struct sandbox *sb);
+
+/* A sandbox that an earlier host kept and that was not taken up yet, now the caller's; NULL: there is none. */
+struct kept *sandbox_host_next_kept(struct sandbox_host *host);
+
+/*
+ * Takes it up, and *kept over. It may be used at once; on_started is not called, and on_gone follows where its init does not
+ * answer or came from a server with other messages. NULL without memory: the sandbox was killed.
+ */
+struct sandbox *sandbox_resume(struct sandbox_host *host, struct kept **kept, const struct sandbox_events *events,
+			       void *arg);
 
 /* --- jobs: what is asked of the init --------------------------------------------------------------------------- */
 

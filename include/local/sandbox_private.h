@@ -9,6 +9,7 @@
 #include "common/loop.h"
 #include "local/bwrap.h"
 #include "local/init_wire.h"
+#include "local/keep.h"
 #include "local/sandbox.h"
 #include "local/state_dir.h"
 #include "local/uid_range.h"
@@ -28,10 +29,13 @@ struct sandbox_host {
 	struct str init_image; /* borrowed */
 	struct bwrap bwrap;
 	struct state_dir state;
-	struct uid_range uids; /* count 0: not root, everybody keeps our uid */
-	bool *uid_used;        /* owned; one per uid of the range */
-	uint32_t uid_next;     /* where the next search begins: a uid rests as long as possible */
-	struct list sandboxes; /* struct sandbox */
+	struct uid_range uids;   /* count 0: not root, everybody keeps our uid */
+	bool *uid_used;          /* owned; one per uid of the range */
+	uint32_t uid_next;       /* where the next search begins: a uid rests as long as possible */
+	struct list sandboxes;   /* struct sandbox */
+	struct list left;        /* struct kept: of an earlier host, not yet taken up */
+	int keeper;              /* owned: the process that keeps sandboxes; -1: none are kept */
+	struct event *on_keeper; /* owned: it ended */
 	struct deadline_queue start_queue;
 	struct deadline_queue stop_queue;
 	struct deadline_queue log_queue;
@@ -44,6 +48,7 @@ struct sandbox_host {
 
 enum sandbox_state {
 	SANDBOX_STARTING, /* bubblewrap runs, the init has not answered */
+	SANDBOX_RESUMING, /* an earlier host's: the init has not answered this one */
 	SANDBOX_RUNNING,
 	SANDBOX_STOPPING, /* its end is decided; processes are going */
 	SANDBOX_REMOVING, /* no process is left; a child removes the directory */
@@ -62,7 +67,7 @@ struct sandbox {
 	void *arg;                    /* borrowed */
 	uid_t uid;                    /* of the host's range, or 0 */
 
-	struct bwrap_child child; /* bubblewrap and what leads to it and its init */
+	struct bwrap_child child; /* bubblewrap and what leads to it and its init; pid 0: not a child of ours */
 	int init_pidfd;           /* owned; -1: not known, or gone */
 	bool bwrap_reaped;
 	bool info_done;             /* nothing more comes from the info pipe */
@@ -90,6 +95,9 @@ struct sandbox {
 	uint64_t log_window; /* bytes of log that the init may still send */
 	uint64_t log_owed;   /* bytes to be granted again */
 
+	bool kept; /* the keeper holds it */
+	int note;  /* owned: for the keeper, not yet told; -1 */
+
 	pid_t remover;            /* the child that removes the directory, or 0 */
 	int remover_pidfd;        /* owned */
 	struct event *on_remover; /* owned */
@@ -99,6 +107,7 @@ struct sandbox {
 	struct deadline stop_deadline;
 	struct deadline log_deadline;
 	struct deadline retry_deadline;
+	struct deadline keep_deadline;
 	struct deferred work;  /* end jobs, tell, move on, free: whatever must not happen in a callback */
 	struct deferred flush; /* send */
 };
@@ -106,8 +115,22 @@ struct sandbox {
 /* Whether an edge of the state machine exists. */
 bool sandbox_state_allows(enum sandbox_state from, enum sandbox_state to);
 
+/* Gives a uid of the range back. */
+void sandbox_host_free_uid(struct sandbox_host *host, uid_t uid);
+
+/* A uid of the range that no living sandbox has, the longest unused first. 0: as we are; -EAGAIN: all are in use. */
+MUST_CHECK int sandbox_host_take_uid(struct sandbox_host *host, uid_t *out);
+
 /* The init broke the protocol (or died): logs why, once, and destroys. */
 void sandbox_fail(struct sandbox *sb, const char *why);
+
+/* Reads bubblewrap's word about the init, if it is there and was not read yet. */
+void sandbox_look_for_init(struct sandbox *sb);
+
+/* Its end is decided: the keeper is told to let go. */
+void sandbox_stop_keeping(struct sandbox *sb);
+/* For keep_deadline: the keeper could not be told at once. */
+void sandbox_on_keep_deadline(struct deadline *d);
 
 /* --- jobs, as the sandbox sees them --------------------------------------------------------------------------- */
 
@@ -152,6 +175,9 @@ bool sandbox_job_on_event(struct sandbox *sb, const struct wire_event *event);
 
 /* Ends the jobs that could not be sent; all of them as gone if the sandbox ended. */
 void sandbox_jobs_work(struct sandbox *sb);
+
+/* Frees all of them without a word. */
+void sandbox_jobs_drop(struct sandbox *sb);
 
 /* Puts more content to be written into sb->out, in turns, while that is short. */
 void sandbox_jobs_feed(struct sandbox *sb);

@@ -3,6 +3,7 @@
 #ifndef LOCAL_STATE_DIR_H
 #define LOCAL_STATE_DIR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -15,12 +16,15 @@ struct state_dir {
 };
 
 /*
- * Makes the directory (0700, parents too) if it is missing, locks it and removes what sandboxes of an earlier run left.
- * Blocking. 0, or a negative errno and `why`: -EWOULDBLOCK when another process holds the lock, -EPERM when the directory is
- * somebody else's. On failure nothing stays open.
+ * Makes the directory (0700, parents too) if it is missing and locks it. Blocking. 0, or a negative errno and `why`: -EWOULDBLOCK
+ * when another process holds the lock, -EPERM when the directory is somebody else's. On failure nothing stays open.
  */
 MUST_CHECK int state_dir_open(struct state_dir *dir, const char *path, char *why, size_t why_size);
 void state_dir_close(struct state_dir *dir);
+
+/* Removes what sandboxes of an earlier run left, but of those that live. Blocking. 0, or a negative errno and `why`. */
+MUST_CHECK int state_dir_clean(const struct state_dir *dir, bool (*lives)(void *arg, const char *id), void *arg,
+			       char *why, size_t why_size);
 
 /* A number that differs between state directories. */
 unsigned long state_dir_seed(const struct state_dir *dir);

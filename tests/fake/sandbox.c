@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -26,6 +27,7 @@
 #include "common/list.h"
 #include "common/loop.h"
 #include "local/init_image.h"
+#include "local/keep.h"
 
 struct sandbox_host {
 	struct loop *loop;
@@ -33,11 +35,16 @@ struct sandbox_host {
 	void (*on_stopped)(void *arg);
 	void *on_stopped_arg;
 	struct event *stopped;
+	bool keeps;
 };
+
+/* What a host that keeps left for the next one: struct kept. */
+static struct list left = {&left, &left};
 
 struct sandbox {
 	struct list link;
 	struct sandbox_host *host;
+	char id[KEEP_ID_MAX + 1];
 	const struct sandbox_events *events;
 	void *arg;
 	struct event *started; /* fires once, for on_started */
@@ -45,6 +52,7 @@ struct sandbox {
 	struct list jobs;
 	bool destroyed;
 	bool fails;
+	struct kept *kept; /* owned; NULL: it ends with the host */
 };
 
 enum kind {
@@ -401,8 +409,20 @@ static void on_started(evutil_socket_t fd, short what, void *arg)
 
 static void maybe_stopped(struct sandbox_host *host)
 {
-	if (host->stopped && list_empty(&host->sandboxes))
+	LIST_FOREACH (n, &host->sandboxes)
+		if (!CONTAINER_OF(n, struct sandbox, link)->kept)
+			return;
+	if (host->stopped)
 		after(host->stopped, 0);
+}
+
+static void sandbox_free(struct sandbox *sb)
+{
+	list_remove(&sb->link);
+	event_free(sb->started);
+	event_free(sb->gone);
+	kept_free(sb->kept);
+	free(sb);
 }
 
 static void on_gone(evutil_socket_t fd, short what, void *arg)
@@ -417,16 +437,13 @@ static void on_gone(evutil_socket_t fd, short what, void *arg)
 		job->result = (struct job_result){.outcome = JOB_GONE};
 		end_job(job);
 	}
-	sb->events->on_gone(sb->arg);
-	list_remove(&sb->link);
-	event_free(sb->started);
-	event_free(sb->gone);
-	free(sb);
+	if (sb->events->on_gone)
+		sb->events->on_gone(sb->arg);
+	sandbox_free(sb);
 	maybe_stopped(host);
 }
 
-struct sandbox *sandbox_start(struct sandbox_host *host, const struct sandbox_spec *spec,
-			      const struct sandbox_events *events, void *arg)
+static struct sandbox *sandbox_new(struct sandbox_host *host, const struct sandbox_events *events, void *arg)
 {
 	struct sandbox *sb = calloc(1, sizeof(*sb));
 
@@ -439,6 +456,15 @@ struct sandbox *sandbox_start(struct sandbox_host *host, const struct sandbox_sp
 	sb->started = event_new(loop_base(host->loop), -1, 0, on_started, sb);
 	sb->gone = event_new(loop_base(host->loop), -1, 0, on_gone, sb);
 	CHECK(sb->started && sb->gone);
+	return sb;
+}
+
+struct sandbox *sandbox_start(struct sandbox_host *host, const struct sandbox_spec *spec,
+			      const struct sandbox_events *events, void *arg)
+{
+	struct sandbox *sb = sandbox_new(host, events, arg);
+
+	snprintf(sb->id, sizeof(sb->id), "%s", spec->id);
 	sb->fails = spec->memory_mb == 13;
 	if (spec->memory_mb != 14)
 		after(sb->started, 0);
@@ -450,8 +476,62 @@ void sandbox_destroy(struct sandbox *sb)
 	if (sb->destroyed)
 		return;
 	sb->destroyed = true;
+	kept_free(sb->kept);
+	sb->kept = NULL;
 	event_del(sb->started);
 	after(sb->gone, 20);
+}
+
+bool sandbox_host_keeps(const struct sandbox_host *host)
+{
+	return host->keeps;
+}
+
+void sandbox_keep(struct sandbox *sb, struct str note)
+{
+	kept_free(sb->kept);
+	sb->kept = calloc(1, sizeof(*sb->kept));
+	CHECK(sb->kept);
+	list_init(&sb->kept->link);
+	for (size_t i = 0; i < KEPT_FDS; i++)
+		sb->kept->fds[i] = -1;
+	memcpy(sb->kept->id, sb->id, sizeof(sb->id));
+	buf_add_str(&sb->kept->note, note);
+}
+
+bool sandbox_is_kept(const struct sandbox *sb)
+{
+	return sb->kept;
+}
+
+void sandbox_leave(struct sandbox *sb)
+{
+	while (!list_empty(&sb->jobs))
+		job_free(LIST_FIRST(&sb->jobs, struct sandbox_job, link));
+	list_add_tail(&left, &sb->kept->link);
+	sb->kept = NULL;
+	sandbox_free(sb);
+}
+
+struct kept *sandbox_host_next_kept(struct sandbox_host *host)
+{
+	struct kept *kept = LIST_FIRST(&left, struct kept, link);
+
+	(void)host;
+	if (kept)
+		list_remove(&kept->link);
+	return kept;
+}
+
+struct sandbox *sandbox_resume(struct sandbox_host *host, struct kept **kept, const struct sandbox_events *events,
+			       void *arg)
+{
+	struct sandbox *sb = sandbox_new(host, events, arg);
+
+	memcpy(sb->id, (*kept)->id, sizeof(sb->id));
+	sb->kept = *kept;
+	*kept = NULL;
+	return sb;
 }
 
 struct str sandbox_log(const struct sandbox *sb)
@@ -467,10 +547,12 @@ int sandbox_host_new(struct loop *loop, const struct sandbox_host_config *config
 {
 	struct sandbox_host *host = calloc(1, sizeof(*host));
 
-	(void)config;
 	(void)why;
 	(void)why_size;
 	CHECK(host);
+	host->keeps = config->keep_ms > 0;
+	if (host->keeps)
+		close(config->keeper);
 	host->loop = loop;
 	list_init(&host->sandboxes);
 	*out = host;
@@ -492,8 +574,11 @@ void sandbox_host_stop(struct sandbox_host *host, void (*on_stopped)(void *arg),
 	host->on_stopped_arg = arg;
 	host->stopped = event_new(loop_base(host->loop), -1, 0, on_host_stopped, host);
 	CHECK(host->stopped);
-	LIST_FOREACH_SAFE (n, &host->sandboxes)
-		sandbox_destroy(CONTAINER_OF(n, struct sandbox, link));
+	LIST_FOREACH_SAFE (n, &host->sandboxes) {
+		struct sandbox *sb = CONTAINER_OF(n, struct sandbox, link);
+		if (!sb->kept)
+			sandbox_destroy(sb);
+	}
 	maybe_stopped(host);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Stands in for the init of a sandbox and breaks the protocol in the way that its last argument, the name of the
- * sandbox, says. Then it stays, deaf to everything, until it is killed. Static, as the real one.
+ * sandbox, says; with "door..." when the next server comes. Then it stays, deaf to everything, until it is killed. Static, as the real one.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -18,6 +18,8 @@
 #include "local/init_wire.h"
 
 static int sock;
+static int leash;
+static int door = -1;
 
 static void send_bytes(const void *p, size_t n)
 {
@@ -202,6 +204,49 @@ static void after_ready(const char *mode)
 		ports(mode);
 }
 
+/* --- the next server ------------------------------------------------------------------------------------------- */
+
+/* Waits until the server is gone, and takes the socket to the next one. */
+static void take_next(const char *mode)
+{
+	char bytes[4096];
+	size_t n = 1;
+
+	(void)fcntl(sock, F_SETFL, 0);
+	(void)fcntl(door, F_SETFL, 0);
+	while (read(sock, bytes, sizeof(bytes)) > 0)
+		;
+	if (strcmp(mode, "doorexits") == 0)
+		_exit(0);
+	close(sock);
+	(void)!fd_recv(door, bytes, 1, &sock, &n);
+}
+
+static void at_door(const char *mode)
+{
+	if (strcmp(mode, "doorshut") == 0) {
+		close(door);
+		return;
+	}
+	if (strcmp(mode, "doorstays") == 0) {
+		close(leash);
+		return;
+	}
+	take_next(mode);
+	if (strcmp(mode, "doorgarbage") == 0)
+		send_bytes("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 27);
+	else if (strcmp(mode, "doorcloses") == 0)
+		close(sock);
+	else if (strcmp(mode, "doordata") == 0)
+		flood(WIRE_DATA);
+	else if (strcmp(mode, "doortwice") == 0)
+		(void)(ready(), ready());
+	else if (strcmp(mode, "doorfds") == 0)
+		(void)(ready(), send_fds());
+	else if (strcmp(mode, "doorrequest") == 0)
+		(void)(ready(), send_raw(1, 1, WIRE_READ, "a", 1));
+}
+
 static bool greets_first(const char *mode)
 {
 	static const char *const silent[] = {"garbage",   "oversized", "truncated", "badtype",
@@ -215,16 +260,21 @@ static bool greets_first(const char *mode)
 
 int main(int argc, char **argv)
 {
-	if (argc != 4)
+	if (argc != 4 && argc != 5)
 		return 1;
 	const char *mode = argv[3] + strlen("sb-");
 	sock = (int)strtol(argv[1], NULL, 10);
+	leash = (int)strtol(argv[2], NULL, 10);
+	if (argc == 5)
+		door = (int)strtol(argv[4], NULL, 10);
 	signal(SIGPIPE, SIG_IGN);
 	if (greets_first(mode)) {
 		ready();
 		/* The server has told about the start before it hears of more. */
 		usleep(100000);
 		after_ready(mode);
+		if (strncmp(mode, "door", 4) == 0)
+			at_door(mode);
 	} else {
 		before_ready(mode);
 	}

@@ -218,7 +218,7 @@ Test(local_box, states)
 {
 	for (int from = 0; from < SANDBOX_STATES; from++)
 		for (int to = 0; to < SANDBOX_STATES; to++) {
-			bool expected = (from == SANDBOX_STARTING && to == SANDBOX_RUNNING) ||
+			bool expected = (from < SANDBOX_RUNNING && to == SANDBOX_RUNNING) ||
 					(from <= SANDBOX_RUNNING && to == SANDBOX_STOPPING) ||
 					(from == SANDBOX_STOPPING && to == SANDBOX_REMOVING) ||
 					(from == SANDBOX_REMOVING && to == SANDBOX_GONE);

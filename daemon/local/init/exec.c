@@ -6,6 +6,9 @@
  * still written goes to the log.
  *
  *     running --exit--> exited --pipes closed, or 100 ms and nothing owed--> answered --pipes closed--> freed
+ *
+ * When the server goes and another may come (see the init's main) the command runs on, as if it had been answered: its output
+ * goes to the log, so that it never waits for a reader.
  */
 #include "local/init/exec.h"
 
@@ -151,6 +154,13 @@ static void exec_cancel(struct job *job)
 	exec_maybe_finish(exec_of(job));
 }
 
+static void exec_detach(struct job *job)
+{
+	job->answered = true;
+	job->wake_ms = 0;
+	exec_maybe_finish(exec_of(job));
+}
+
 static void exec_free(struct job *job)
 {
 	struct exec *e = exec_of(job);
@@ -166,6 +176,7 @@ static const struct job_ops exec_ops = {
 	.on_exit = exec_on_exit,
 	.kill = exec_kill,
 	.cancel = exec_cancel,
+	.detach = exec_detach,
 	.free = exec_free,
 };
 

@@ -3,12 +3,15 @@
  * stacygate-init: process 1 of a sandbox. It alone starts commands and touches files there, as the server asks over a
  * socket. Being process 1 it cannot be killed from inside, and being undumpable it cannot be traced or read.
  *
- *     stacygate-init SOCKET LEASH NAME     two descriptors; the name is for whoever looks at a list of processes
+ *     stacygate-init SOCKET LEASH NAME [DOOR]    descriptors; the name is for whoever looks at a list of processes
  *
  * It ends when the server does, in two ways. The socket's end of file ends its loop. The leash is a pipe whose other end
  * the server alone holds: its end makes the kernel kill our parent, and that kills us (PR_SET_PDEATHSIG), even when this
  * program is stopped or busy. The leash is armed only here: bubblewrap's own --die-with-parent may kill it between clone
  * and the release of its child, which would then wait forever.
+ *
+ * With a door it outlives the server, and ends with the server's keeper (local/keeper.h) in the same two ways: the keeper
+ * holds the leash as well, and is the other end of the door. Through the door comes a new socket, at whose end the next server is.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -159,7 +162,52 @@ static bool on_request(struct init *init, const struct wire_request *m)
 
 /* --- the socket ------------------------------------------------------------------------------------------------ */
 
-/* False: the server is gone or does not make sense. */
+/* The server is gone, and what was half said with it. False: nobody is waited for. */
+static bool on_server_gone(struct init *init)
+{
+	if (init->door < 0)
+		return false;
+	fd_close(&init->sock);
+	fd_close(&init->pass_fd);
+	buf_fini(&init->in);
+	buf_fini(&init->out);
+	init->log_credit = 0;
+	for (size_t i = 0; i < COMMANDS_MAX; i++) {
+		buf_fini(&partials[i].body);
+		partials[i].id = 0;
+	}
+	LIST_FOREACH_SAFE (n, &init->jobs) {
+		struct job *job = CONTAINER_OF(n, struct job, link);
+		if (job->ops->detach)
+			job->ops->detach(job);
+		else
+			job_free(job);
+	}
+	return true;
+}
+
+static void greet(struct init *init)
+{
+	init->log_credit = WIRE_LOG_WINDOW;
+	wire_put_event(&init->out, &(struct wire_event){.type = WIRE_READY});
+}
+
+/* False: there will be no server any more. */
+static bool on_door(struct init *init)
+{
+	char byte;
+	size_t n = 1;
+	ssize_t got = fd_recv(init->door, &byte, 1, &init->sock, &n);
+
+	if (got == -EAGAIN || (got > 0 && n == 0))
+		return true;
+	if (got <= 0)
+		return false;
+	greet(init);
+	return fd_set_nonblock(init->sock) == 0;
+}
+
+/* False: the server is gone for good or does not make sense. */
 static bool init_receive(struct init *init)
 {
 	struct wire_request m;
@@ -170,10 +218,10 @@ static bool init_receive(struct init *init)
 	if (!to)
 		return false;
 	ssize_t n = recv(init->sock, to, RECEIVE_MAX, MSG_DONTWAIT);
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR;
-	if (n == 0)
-		return false;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return true;
+	if (n <= 0)
+		return on_server_gone(init);
 	buf_commit(&init->in, (size_t)n);
 	while ((rc = wire_parse_request(buf_str(&init->in), &m, &used)) == 1) {
 		if (!on_request(init, &m))
@@ -213,7 +261,7 @@ static bool init_send(struct init *init)
 	while (init->out.len) {
 		ssize_t n = send_some(init);
 		if (n < 0)
-			return errno == EAGAIN || errno == EINTR;
+			return errno == EAGAIN || errno == EINTR || on_server_gone(init);
 		buf_consume(&init->out, (size_t)n);
 	}
 	init_log_flush(init);
@@ -252,7 +300,7 @@ static void init_reap(struct init *init)
 
 /* What one turn waits for. */
 struct turn {
-	struct pollfd *fds; /* owned; the first two are the server and SIGCHLD */
+	struct pollfd *fds; /* owned; the first two are the server, or the door to the next, and SIGCHLD */
 	size_t n;
 	size_t cap;
 	int timeout_ms;
@@ -286,7 +334,8 @@ static bool turn_prepare(struct turn *t, struct init *init)
 	t->timeout_ms = -1;
 	if (!turn_reserve(t))
 		return false;
-	t->fds[t->n++] = (struct pollfd){.fd = init->sock, .events = (short)(POLLIN | (init->out.len ? POLLOUT : 0))};
+	t->fds[t->n++] = (struct pollfd){.fd = init->sock >= 0 ? init->sock : init->door,
+					 .events = (short)(POLLIN | (init->out.len ? POLLOUT : 0))};
 	t->fds[t->n++] = (struct pollfd){.fd = init->signals, .events = POLLIN};
 	LIST_FOREACH (n, &init->jobs) {
 		struct job *job = CONTAINER_OF(n, struct job, link);
@@ -323,7 +372,7 @@ static void init_run(struct init *init)
 		turn_work(&turn, init);
 		if (turn.fds[1].revents)
 			init_reap(init);
-		if (turn.fds[0].revents && !init_receive(init))
+		if (turn.fds[0].revents && !(init->sock >= 0 ? init_receive(init) : on_door(init)))
 			break;
 	}
 	free(turn.fds);
@@ -348,23 +397,23 @@ static bool arm_leash(int leash)
 	return poll(&p, 1, 0) == 0;
 }
 
-/* Nothing but the two descriptors and 0-2, which are made to lead nowhere, comes along from outside. */
-static bool close_others(int *sock, int *leash)
+/* Nothing but these descriptors and 0-2, which are made to lead nowhere, comes along from outside. */
+static bool close_others(int *const keep[], unsigned n)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	int high_sock = fcntl(*sock, F_DUPFD_CLOEXEC, 64);
-	int high_leash = fcntl(*leash, F_DUPFD_CLOEXEC, 64);
 
-	if (null < 0 || high_sock < 0 || high_leash < 0)
+	if (null < 0)
 		return false;
+	for (unsigned i = 0; i < n; i++)
+		if ((*keep[i] = fcntl(*keep[i], F_DUPFD_CLOEXEC, 64)) < 0)
+			return false;
 	for (int fd = 0; fd <= 2; fd++)
 		if (dup2(null, fd) < 0)
 			return false;
-	if (dup3(high_sock, 3, O_CLOEXEC) < 0 || dup3(high_leash, 4, O_CLOEXEC) < 0)
-		return false;
-	*sock = 3;
-	*leash = 4;
-	return close_range(5, ~0U, 0) == 0;
+	for (unsigned i = 0; i < n; i++)
+		if ((*keep[i] = dup3(*keep[i], (int)(3 + i), O_CLOEXEC)) < 0)
+			return false;
+	return close_range(3 + n, ~0U, 0) == 0;
 }
 
 static int open_signals(void)
@@ -380,13 +429,16 @@ static int open_signals(void)
 
 static bool init_setup(struct init *init, int argc, char **argv)
 {
-	int leash = argc == 4 ? parse_fd(argv[2]) : -1;
+	bool keeps = argc == 5;
+	int leash = argc >= 4 ? parse_fd(argv[2]) : -1;
+	int *const keep[] = {&init->sock, &leash, &init->door};
 
-	init->sock = argc == 4 ? parse_fd(argv[1]) : -1;
-	init->log_credit = WIRE_LOG_WINDOW;
+	init->sock = argc >= 4 ? parse_fd(argv[1]) : -1;
+	init->door = keeps ? parse_fd(argv[4]) : -1;
 	init->pass_fd = -1;
 	list_init(&init->jobs);
-	if (prctl(PR_SET_DUMPABLE, 0) < 0 || init->sock < 0 || leash < 0 || !close_others(&init->sock, &leash))
+	if (prctl(PR_SET_DUMPABLE, 0) < 0 || init->sock < 0 || leash < 0 || (keeps && init->door < 0) ||
+	    !close_others(keep, keeps ? 3 : 2))
 		return false;
 	signal(SIGPIPE, SIG_IGN);
 	umask(022);
@@ -400,7 +452,7 @@ int main(int argc, char **argv)
 
 	if (!init_setup(&init, argc, argv))
 		return 1;
-	wire_put_event(&init.out, &(struct wire_event){.type = WIRE_READY});
+	greet(&init);
 	init_run(&init);
 	/* Process 1 ends, and with it everything in here. */
 	return 0;

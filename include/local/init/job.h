@@ -20,7 +20,8 @@ enum {
 };
 
 struct init {
-	int sock;            /* owned: the server */
+	int sock;            /* owned: the server; -1 while there is none */
+	int door;            /* owned: brings a socket to the next server; -1: without a server all this ends */
 	int signals;         /* owned: a signalfd for SIGCHLD */
 	struct buf in;       /* received, not yet a whole message */
 	struct buf out;      /* to be sent */
@@ -48,6 +49,8 @@ struct job_ops {
 	void (*kill)(struct job *job);
 	/* Ends it early; answers. May free the job. */
 	void (*cancel)(struct job *job);
+	/* The server is gone, and nobody is left to answer: it goes on without; NULL: it is freed. May free the job. */
+	void (*detach)(struct job *job);
 	/* Releases what it holds, and itself. */
 	void (*free)(struct job *job);
 };

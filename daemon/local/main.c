@@ -3,12 +3,14 @@
 #include <event2/event.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "common/log.h"
 #include "common/process.h"
 #include "common/reserve.h"
 #include "config.h"
 #include "local/api_keys.h"
+#include "local/keeper.h"
 #include "local/key_files.h"
 #include "local/options.h"
 #include "local/server.h"
@@ -55,12 +57,18 @@ static int run(const struct options *options)
 {
 	struct api_keys keys = {0};
 	int status = EXIT_CONFIG;
+	int keeper = -1;
 
+	/* Before the keys are read: it outlives us, and has no use for them. */
+	if (options->keep_ms && (keeper = keeper_start()) < 0) {
+		log_error("cannot start the keeper of the sandboxes: %s", strerror(-keeper));
+		return EXIT_NOT_STARTED;
+	}
 	/* It does not bear to be without memory. */
 	json_set_alloc_funcs(reserve_malloc, reserve_free);
 	if (read_keys(options, &keys) == 0) {
 		process_clean_environment();
-		status = server_run(options, &keys);
+		status = server_run(options, &keys, keeper);
 	}
 	api_keys_fini(&keys);
 	return status;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "common/str.h"
+#include "common/units.h"
 #include "common/unix_socket.h"
 
 enum {
@@ -16,7 +17,13 @@ enum {
 	OPT_KEYS,
 	OPT_GROUP,
 	OPT_STATE,
-	OPT_LIFE
+	OPT_LIFE,
+	OPT_KEEP
+};
+
+enum {
+	KEEP_MS = 30000,
+	KEEP_MAX_MS = 600000
 };
 
 static const struct option long_options[] = {
@@ -27,6 +34,7 @@ static const struct option long_options[] = {
 	{"group", required_argument, NULL, OPT_GROUP},
 	{"state", required_argument, NULL, OPT_STATE},
 	{"life-fd", required_argument, NULL, OPT_LIFE},
+	{"keep", optional_argument, NULL, OPT_KEEP},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'V'},
 	{"verbose", no_argument, NULL, 'v'},
@@ -37,7 +45,7 @@ const char *options_usage(void)
 {
 	return "usage: stacygate-local --listen unix:PATH|127.0.0.1:PORT [--listen ...] --state DIR\n"
 	       "                       [--api-key-file FILE] [--admin-api-key-file FILE] [--keys DIR] [--group GROUP]\n"
-	       "                       [--life-fd N] [-v] [-V] [-h]\n"
+	       "                       [--life-fd N] [--keep[=DURATION]] [-v] [-V] [-h]\n"
 	       "\n"
 	       "A StacyVM-compatible server whose sandboxes are bubblewrap's.\n"
 	       "\n"
@@ -52,6 +60,8 @@ const char *options_usage(void)
 	       "socket\n"
 	       "  --group GROUP                the group may use Unix sockets (mode 0660) and read those keys (0640)\n"
 	       "  --life-fd N                  stop at once when descriptor N reads end of file\n"
+	       "  --keep[=DURATION]            sandboxes outlive the server and wait so long for the next one (30s; at "
+	       "most 10m)\n"
 	       "  -v, --verbose                log more\n"
 	       "  -V, --version                print the version\n"
 	       "  -h, --help                   print this\n";
@@ -115,6 +125,16 @@ static bool read_life(const char *arg, struct options *out)
 	return true;
 }
 
+static bool read_keep(const char *arg, struct options *out)
+{
+	int64_t ns = KEEP_MS * INT64_C(1000000);
+
+	if (arg && (duration_parse(str_from(arg), &ns) || ns < 1000000 || ns > KEEP_MAX_MS * INT64_C(1000000)))
+		return complain("--keep takes a duration from 1ms to 10m, as 30s", arg);
+	out->keep_ms = (uint32_t)(ns / 1000000);
+	return true;
+}
+
 static bool read_group(const char *name, struct options *out)
 {
 	const struct group *group = getgrnam(name);
@@ -146,6 +166,8 @@ static bool read_one(int option, const char *arg, struct options *out)
 		return true;
 	case OPT_LIFE:
 		return read_life(arg, out);
+	case OPT_KEEP:
+		return read_keep(arg, out);
 	case 'v':
 		out->verbose = true;
 		return true;
@@ -162,6 +184,8 @@ static bool is_complete(const struct options *o)
 		return complain("missing option", "--state");
 	if (o->state_dir[0] != '/')
 		return complain("--state needs an absolute path", o->state_dir);
+	if (o->keep_ms && o->life_fd >= 0)
+		return complain("--keep does not go with", "--life-fd");
 	if (o->keys_dir && o->keys_dir[0] != '/')
 		return complain("--keys needs an absolute path", o->keys_dir);
 	if (o->keys_dir && (o->api_key_file || o->admin_api_key_file))

@@ -10,6 +10,8 @@
  * as an error until it is destroyed or its time is over. Destroyed ones are remembered, so that a later request is
  * told what became of them, but only the last REMEMBERED_MAX.
  *
+ * What is known of a sandbox goes with it where the host keeps it for the next server: as JSON, whole with each change.
+ *
  * Expiry is by a timer of each record; GRACE_MS later than its time, so that what was spawned with a tiny ttl can
  * still be used once, as with a server that looks for expired ones now and then.
  */
@@ -19,6 +21,7 @@
 #include <event2/event.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 
 #include "common/check.h"
@@ -26,6 +29,7 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "local/go_json.h"
+#include "local/keep.h"
 #include "local/preview_host.h"
 #include "local/sandbox.h"
 
@@ -173,6 +177,33 @@ static void arm_expiry(struct record *r)
 	event_add(r->expiry, &tv);
 }
 
+/* --- from server to server -------------------------------------------------------------------------------------- */
+
+static void record_keep(const struct record *r)
+{
+	struct buf note = BUF_EMPTY;
+	struct json_writer w = json_writer(&note);
+
+	if (!sandbox_host_keeps(r->records->host))
+		return;
+	json_object_begin(&w, NULL);
+	json_cstr(&w, "image", r->image);
+	if (r->owner_id)
+		json_cstr(&w, "owner_id", r->owner_id);
+	if (r->metadata)
+		go_json_emit(&w, "metadata", r->metadata);
+	json_int(&w, "memory_mb", r->memory_mb);
+	json_int(&w, "vcpus", r->vcpus);
+	json_int(&w, "created_ns", r->created_ns);
+	json_int(&w, "expires_ns", r->expires_ns);
+	json_object_end(&w);
+	if (note.failed)
+		log_error("%s: no memory: what is known of it is not kept", r->id);
+	else
+		sandbox_keep(r->sandbox, buf_str(&note));
+	buf_fini(&note);
+}
+
 static int64_t wall_after(int64_t from_ns, int64_t span_ns)
 {
 	if (span_ns > WALL_MAX_NS - from_ns)
@@ -186,6 +217,8 @@ void record_extend(struct record *r, int64_t ttl_ns)
 {
 	r->expires_ns = wall_after(clock_wall_ns(), ttl_ns);
 	arm_expiry(r);
+	if (r->sandbox)
+		record_keep(r);
 }
 
 /* --- the sandbox's own events ----------------------------------------------------------------------------------- */
@@ -212,6 +245,7 @@ static void on_started(void *arg, int error, const char *why)
 		record_move(r, RECORD_RUNNING);
 		r->announced = true;
 		arm_expiry(r);
+		record_keep(r);
 	}
 	tell_started(r, error, why);
 }
@@ -263,17 +297,17 @@ static void on_gone(void *arg)
 
 /* --- life ------------------------------------------------------------------------------------------------------- */
 
-static void make_id(struct records *rs, char out[16])
+static void make_id(struct records *rs, char out[RECORD_ID_SIZE])
 {
 	uint32_t random;
 
 	do {
 		CHECK(getrandom(&random, sizeof(random), 0) == (ssize_t)sizeof(random));
-		snprintf(out, 16, "sb-%08x", random);
+		snprintf(out, RECORD_ID_SIZE, "sb-%08x", random);
 	} while (records_find(rs, str_from(out)));
 }
 
-static struct record *record_new(struct records *rs, const struct record_spec *spec)
+static struct record *record_new(struct records *rs, const char *id, const struct record_spec *spec)
 {
 	struct record *r = calloc(1, sizeof(*r));
 
@@ -284,7 +318,10 @@ static struct record *record_new(struct records *rs, const struct record_spec *s
 	list_init(&r->waiters);
 	list_init(&r->previews);
 	r->records = rs;
-	make_id(rs, r->id);
+	if (id)
+		snprintf(r->id, sizeof(r->id), "%s", id);
+	else
+		make_id(rs, r->id);
 	r->memory_mb = spec->memory_mb;
 	r->vcpus = spec->vcpus;
 	r->created_ns = clock_wall_ns();
@@ -302,11 +339,18 @@ static struct record *record_new(struct records *rs, const struct record_spec *s
 	return r;
 }
 
+static const struct sandbox_events events = {.on_started = on_started, .on_gone = on_gone};
+
+static void record_link(struct record *r)
+{
+	list_add_head(&r->records->live, &r->link);
+	list_add_head(bucket_of(r->records, str_from(r->id)), &r->hash_link);
+}
+
 struct record *records_spawn(struct records *rs, const struct record_spec *spec,
 			     void (*started)(void *arg, struct record *r, int error, const char *why), void *arg)
 {
-	static const struct sandbox_events events = {.on_started = on_started, .on_gone = on_gone};
-	struct record *r = record_new(rs, spec);
+	struct record *r = record_new(rs, NULL, spec);
 
 	if (!r)
 		return NULL;
@@ -322,9 +366,73 @@ struct record *records_spawn(struct records *rs, const struct record_spec *spec,
 	}
 	r->on_started = started;
 	r->on_started_arg = arg;
-	list_add_head(&rs->live, &r->link);
-	list_add_head(bucket_of(rs, str_from(r->id)), &r->hash_link);
+	record_link(r);
 	return r;
+}
+
+static struct str text_of(const json_t *note, const char *key)
+{
+	const json_t *v = json_object_get(note, key);
+
+	return v ? str_of(json_string_value(v), json_string_length(v)) : STR("");
+}
+
+static int64_t int_of(const json_t *note, const char *key)
+{
+	return json_integer_value(json_object_get(note, key));
+}
+
+/* The record that the note tells of; NULL: it makes no sense, or there is no memory. */
+static struct record *record_of_note(struct records *rs, const struct kept *kept)
+{
+	json_t *note = json_loadb(buf_data(&kept->note), kept->note.len, 0, NULL);
+	const struct record_spec spec = {
+		.image = text_of(note, "image"),
+		.owner_id = text_of(note, "owner_id"),
+		.metadata = json_object_get(note, "metadata"),
+		.memory_mb = int_of(note, "memory_mb"),
+		.vcpus = int_of(note, "vcpus"),
+	};
+	bool whole = json_is_string(json_object_get(note, "image")) && int_of(note, "created_ns") > 0 &&
+		     strlen(kept->id) < RECORD_ID_SIZE;
+	struct record *r = whole ? record_new(rs, kept->id, &spec) : NULL;
+
+	if (r) {
+		r->created_ns = int_of(note, "created_ns");
+		r->expires_ns = int_of(note, "expires_ns");
+		r->state = RECORD_RUNNING;
+		r->announced = true;
+	}
+	json_decref(note);
+	return r;
+}
+
+static void resume_one(struct records *rs, struct kept *kept)
+{
+	static const struct sandbox_events none = {0};
+	struct record *r = record_of_note(rs, kept);
+	struct sandbox *sb = sandbox_resume(rs->host, &kept, r ? &events : &none, r);
+
+	if (r && sb) {
+		r->sandbox = sb;
+		record_link(r);
+		arm_expiry(r);
+		log_info("%s: taken up", r->id);
+		return;
+	}
+	log_error("a sandbox of the server before cannot be taken up, and is destroyed");
+	if (r)
+		record_free(r);
+	if (sb)
+		sandbox_destroy(sb);
+}
+
+void records_resume(struct records *rs)
+{
+	struct kept *kept;
+
+	while ((kept = sandbox_host_next_kept(rs->host)))
+		resume_one(rs, kept);
 }
 
 void record_abandon(struct record *r)
@@ -346,6 +454,12 @@ void record_destroy(struct record *r, struct record_waiter *w)
 		tell_destroyed(r);
 		drop_details(r);
 	}
+}
+
+void record_destroy_unless_kept(struct record *r)
+{
+	if (!r->sandbox || !sandbox_is_kept(r->sandbox))
+		record_destroy(r, NULL);
 }
 
 void record_waiter_cancel(struct record_waiter *w)
@@ -380,6 +494,9 @@ static void free_list(struct list *head)
 {
 	LIST_FOREACH_SAFE (n, head) {
 		struct record *r = CONTAINER_OF(n, struct record, link);
+		if (r->sandbox)
+			sandbox_leave(r->sandbox);
+		r->sandbox = NULL;
 		record_free(r);
 	}
 }

@@ -4,7 +4,8 @@
  * socket accepts, so the sockets come last.
  *
  * Stop, in this order: no new connections, no new spawns; every sandbox destroyed, whose waiting requests are answered
- * by that; then connections, records, host, loop. A second signal, or STOP_MAX_MS, ends the process without waiting:
+ * by that; then connections, records, host, loop. With --keep those that run are left to the keeper (keeper.c) instead, and
+ * what is being answered breaks off. A second signal, or STOP_MAX_MS, ends the process without waiting:
  * the sandboxes die with it, and the next start removes what they leave.
  */
 #include "local/server.h"
@@ -51,6 +52,7 @@ struct server {
 	const struct options *options; /* borrowed */
 	struct loop *loop;             /* owned */
 	struct sandbox_host *host;     /* owned */
+	int keeper;                    /* taken over by the host; with --keep */
 	struct api api;                /* records, templates, events and previews are owned */
 	struct httpd *httpd;           /* owned */
 	struct event *sigterm;         /* owned */
@@ -81,7 +83,7 @@ static void on_stopped(void *arg)
 static void destroy_one(struct record *r, void *arg)
 {
 	(void)arg;
-	record_destroy(r, NULL);
+	record_destroy_unless_kept(r);
 }
 
 static void stop(struct server *s, const char *why)
@@ -201,7 +203,10 @@ static int listen_one(struct server *s, const struct listen_spec *spec)
 
 static int start_host(struct server *s)
 {
-	struct sandbox_host_config config = {.state_dir = s->options->state_dir, .init_image = init_image_bytes()};
+	struct sandbox_host_config config = {.state_dir = s->options->state_dir,
+					     .init_image = init_image_bytes(),
+					     .keep_ms = s->options->keep_ms,
+					     .keeper = s->keeper};
 	char why[512] = "";
 	int rc = sandbox_host_new(s->loop, &config, &s->host, why, sizeof(why));
 
@@ -263,6 +268,7 @@ static int start(struct server *s)
 	if (!s->api.records || !s->api.templates || !s->api.events || !s->api.previews || !s->httpd)
 		return -ENOMEM;
 	api_watch_records(&s->api);
+	records_resume(s->api.records);
 	for (size_t i = 0; i < s->options->nlisten && rc == 0; i++)
 		rc = listen_one(s, &s->options->listen[i]);
 	return rc;
@@ -292,9 +298,9 @@ static void take_down(struct server *s)
 	loop_free(s->loop);
 }
 
-int server_run(const struct options *options, const struct api_keys *keys)
+int server_run(const struct options *options, const struct api_keys *keys, int keeper)
 {
-	struct server s = {.options = options, .api.keys = *keys, .loop = loop_new()};
+	struct server s = {.options = options, .api.keys = *keys, .keeper = keeper, .loop = loop_new()};
 	int rc;
 
 	if (!s.loop) {

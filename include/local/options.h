@@ -27,6 +27,7 @@ struct options {
 	gid_t group;                    /* may use Unix sockets and kept keys as well; (gid_t)-1: the own uid only */
 	const char *state_dir;          /* borrowed; absolute */
 	int life_fd;                    /* -1 without one */
+	uint32_t keep_ms; /* how long sandboxes wait for a restarted server; 0: they end with the server */
 	bool verbose;
 };
 

@@ -27,6 +27,10 @@ enum record_state {
 	RECORD_STATES,
 };
 
+enum {
+	RECORD_ID_SIZE = 16 /* with the NUL */
+};
+
 /* The word for it in answers. */
 const char *record_state_name(enum record_state state);
 /* Whether a record may go from one state to the other. */
@@ -44,7 +48,7 @@ struct record {
 	struct records *records; /* borrowed */
 	enum record_state state;
 	bool announced;          /* it ran, so somebody may know its id */
-	char id[16];             /* "sb-" and 8 hex digits */
+	char id[RECORD_ID_SIZE]; /* "sb-" and 8 hex digits */
 	struct sandbox *sandbox; /* NULL once it is gone */
 	char *image;             /* owned; NULL when only remembered */
 	char *owner_id;          /* owned; NULL without one */
@@ -81,7 +85,7 @@ struct records_watch {
 
 /* NULL without memory. */
 struct records *records_new(struct loop *loop, struct sandbox_host *host);
-/* After the host has stopped, so that no sandbox is left. NULL is fine. */
+/* After the host has stopped, so that no sandbox is left but those that are kept: these go on without us. NULL is fine. */
 void records_free(struct records *rs);
 
 /* `watch` and `arg` are borrowed. */
@@ -91,6 +95,12 @@ void records_watch(struct records *rs, const struct records_watch *watch, void *
 struct record *records_spawn(struct records *rs, const struct record_spec *spec,
 			     void (*on_started)(void *arg, struct record *r, int error, const char *why), void *arg);
 
+/*
+ * Takes up the sandboxes that an earlier server left with the host, each as it was: running, with its time going on. What cannot
+ * be taken up is destroyed.
+ */
+void records_resume(struct records *rs);
+
 /* The record of an id, also a remembered one; NULL when it was never known or is forgotten. */
 struct record *records_find(struct records *rs, struct str id);
 
@@ -99,6 +109,8 @@ void record_abandon(struct record *r);
 
 /* Destroys a sandbox, whatever its state; `w` (may be NULL) hears when it is gone, never from within this call. */
 void record_destroy(struct record *r, struct record_waiter *w);
+/* Destroys it if it would not outlive us. */
+void record_destroy_unless_kept(struct record *r);
 /* The waiter is not interested any more. */
 void record_waiter_cancel(struct record_waiter *w);
 

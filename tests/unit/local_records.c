@@ -2,6 +2,7 @@
 /* Records on sandboxes that exist only in memory (tests/fake). */
 #include <criterion/criterion.h>
 #include <event2/event.h>
+#include <stdio.h>
 
 #include "common/buf.h"
 #include "common/clock.h"
@@ -205,6 +206,120 @@ static void note_id(struct record *r, void *arg)
 	struct buf *ids = arg;
 
 	buf_add_cstr(ids, r->id);
+}
+
+/* --- from server to server --------------------------------------------------------------------------------------- */
+
+static void begin_keeping(void)
+{
+	char why[64];
+	const struct sandbox_host_config config = {.state_dir = "/nowhere", .keep_ms = 1000, .keeper = -1};
+
+	cr_assert_eq(sandbox_host_new(loop, &config, &host, why, sizeof(why)), 0);
+	records = records_new(loop, host);
+}
+
+/* The next server, after this one has stopped. */
+static void next_server(void)
+{
+	sandbox_host_stop(host, on_stopped, loop);
+	loop_run(loop);
+	records_free(records);
+	sandbox_host_free(host);
+	begin_keeping();
+	records_resume(records);
+}
+
+static void write_record(const struct record *r, struct buf *out)
+{
+	struct json_writer w = json_writer(out);
+
+	record_write(r, &w, NULL);
+	buf_add_char(out, '\n');
+}
+
+static void write_each(struct record *r, void *arg)
+{
+	write_record(r, arg);
+}
+
+/* What runs is there again as it was, its metadata and its time too; what was destroyed or had not started is not. */
+Test(records, taken_up)
+{
+	json_t *metadata = json_pack("{s:s, s:s}", "<a>", "\"\u00e9\n", "stacygate.owner", "alice");
+	const struct record_spec spec = {.image = STR("img:1"),
+					 .owner_id = STR("o"),
+					 .metadata = metadata,
+					 .memory_mb = 300,
+					 .vcpus = 3,
+					 .ttl_ns = MINUTE};
+	struct buf before = BUF_EMPTY;
+	struct buf after = BUF_EMPTY;
+
+	end();
+	loop = loop_new();
+	alarm_ev = event_new(loop_base(loop), -1, 0, on_alarm, loop);
+	begin_keeping();
+	(void)spawn(256, MINUTE);
+	struct record *r = records_spawn(records, &spec, on_started, NULL);
+	cr_assert_not_null(r);
+	loop_run(loop);
+	record_extend(r, 60 * MINUTE);
+	record_destroy(spawn(256, MINUTE), NULL);
+	(void)spawn(14, MINUTE);
+	records_each(records, write_each, &before);
+	for (int i = 0; i < 2; i++) {
+		next_server();
+		buf_reset(&after);
+		records_each(records, write_each, &after);
+		cr_expect_eq(records_count(records, STR("")), 2);
+		cr_expect_eq(records_count(records, STR("o")), 1);
+		/* The one that had not started comes first in what was before. */
+		struct str rest = buf_str(&before);
+		(void)str_cut(&rest, '\n');
+		cr_expect(str_eq(buf_str(&after), rest), "%.*s", STR_ARG(buf_str(&after)));
+	}
+	buf_fini(&before);
+	buf_fini(&after);
+	json_decref(metadata);
+}
+
+/* Time goes on while no server is there. */
+Test(records, expired_meanwhile)
+{
+	end();
+	loop = loop_new();
+	alarm_ev = event_new(loop_base(loop), -1, 0, on_alarm, loop);
+	begin_keeping();
+	char id[RECORD_ID_SIZE];
+	snprintf(id, sizeof(id), "%s", spawn(256, 1)->id);
+	next_server();
+	struct record *r = records_find(records, str_from(id));
+	cr_assert_not_null(r);
+	uint64_t began = clock_ms();
+	while (r->state != RECORD_DESTROYED && clock_ms() - began < 5000)
+		turn_ms(10);
+	cr_expect_eq(r->state, RECORD_DESTROYED);
+}
+
+/* A note that makes no sense costs the sandbox its life, and nothing else. */
+Test(records, bad_notes)
+{
+	static const char *const notes[] = {"", "{", "[]", "{}", "{\"image\":1,\"created_ns\":5}", "{\"image\":\"i\"}"};
+
+	end();
+	loop = loop_new();
+	alarm_ev = event_new(loop_base(loop), -1, 0, on_alarm, loop);
+	begin_keeping();
+	for (size_t i = 0; i < sizeof(notes) / sizeof(notes[0]); i++)
+		sandbox_keep(spawn(256, MINUTE)->sandbox, str_from(notes[i]));
+	struct record *good = spawn(256, MINUTE);
+	char id[RECORD_ID_SIZE];
+	snprintf(id, sizeof(id), "%s", good->id);
+	next_server();
+	turn_ms(60);
+	cr_expect_eq(records_count(records, STR("")), 1);
+	cr_assert_not_null(records_find(records, str_from(id)));
 }
 
 /* The newest comes first. */

@@ -49,6 +49,38 @@ Test(options, all)
 	cr_expect(o.verbose);
 }
 
+/* Keeping has a time, and contradicts a life descriptor. */
+Test(options, keep)
+{
+	static const struct {
+		const char *line;
+		bool good;
+		uint32_t ms;
+	} lines[] = {
+		{"", true, 0},
+		{"--keep", true, 30000},
+		{"--keep=1m30s", true, 90000},
+		{"--keep=1ms", true, 1},
+		{"--keep=10m", true, 600000},
+		{"--keep=", false, 0},
+		{"--keep=0s", false, 0},
+		{"--keep=-1s", false, 0},
+		{"--keep=30", false, 0},
+		{"--keep=601s", false, 0},
+		{"--keep 5s", false, 0},
+		{"--keep --life-fd 9", false, 0},
+	};
+
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		char line[200];
+		struct options o;
+		snprintf(line, sizeof(line), "--listen unix:/run/s --state /var/x %s", lines[i].line);
+		cr_expect_eq(read_line(line, &o) == OPTIONS_OK, lines[i].good, "%s", lines[i].line);
+		if (lines[i].good)
+			cr_expect_eq(o.keep_ms, lines[i].ms, "%s: %u", lines[i].line, o.keep_ms);
+	}
+}
+
 /* What its unit says. */
 Test(options, unit)
 {

@@ -210,6 +210,51 @@ def test_sandboxes_of_the_local_unit():
     assert status == 200
 
 
+def local_processes(sandbox):
+    """bubblewrap and the init carry the name of their sandbox."""
+    return run("pgrep", "-f", sandbox, check=False).split()
+
+
+def test_sandboxes_outlive_the_local_unit():
+    """Restarted, killed, stopped and started: the sandbox and what runs in it are there again, in another mount namespace."""
+    unit = "stacygate-local.service"
+
+    def command(text):
+        status, answer = as_user("alice", f"/api/v1/sandboxes/{sandbox}/exec", "POST", json.dumps({"command": text}))
+        return json.loads(answer)["stdout"] if status == 200 else None
+
+    status, text = as_user("alice", "/api/v1/sandboxes", "POST", '{"image":"node:20","ttl":"10m"}')
+    if status != 201:
+        raise Skip("this container refuses what bubblewrap needs")
+    sandbox = json.loads(text)["id"]
+    assert command("echo kept >f; setsid sleep 4077301 >/dev/null 2>&1 & echo $!") is not None
+    was = show(unit, "MainPID")[0]
+    # The keeper stays in it, so that its number is not given away again.
+    first = os.readlink(f"/proc/{was}/ns/mnt")
+    ways = [lambda: run("systemctl", "restart", unit), lambda: os.kill(int(was), signal.SIGKILL),
+            lambda: (run("systemctl", "stop", unit), run("systemctl", "start", unit))]
+    for way in ways:
+        begin = time.monotonic()
+        way()
+        wait_for("it runs again", lambda: show(unit, "ActiveState", "MainPID")[0] == "active" and show(unit, "MainPID")[0] not in ("0", was))
+        found = wait_for("the sandbox answers", lambda: command("cat f; ps ax | grep -c '[s]leep 4077301'"))
+        assert found == "kept\n1\n", found
+        print(f"    answers after {time.monotonic() - begin:.1f} s")
+        was = show(unit, "MainPID")[0]
+        assert os.readlink(f"/proc/{was}/ns/mnt") != first
+    assert as_user("alice", f"/api/v1/sandboxes/{sandbox}", "DELETE")[0] == 200
+    assert not local_processes(sandbox) and not os.listdir("/var/lib/stacygate-local/state/sandboxes")
+    # Stopped for good they would go after 30 s, and at once when the unit is killed.
+    sandbox = json.loads(as_user("alice", "/api/v1/sandboxes", "POST", '{"image":"node:20","ttl":"10m"}')[1])["id"]
+    run("systemctl", "stop", unit)
+    assert local_processes(sandbox), log(unit)[-2000:]
+    run("systemctl", "kill", "--signal=SIGKILL", unit)
+    wait_for("everything has ended", lambda: not local_processes(sandbox), 5)
+    run("systemctl", "start", unit)
+    wait_for("nothing of it is known", lambda: as_user("alice", f"/api/v1/sandboxes/{sandbox}")[0] == 404)
+    assert not os.listdir("/var/lib/stacygate-local/state/sandboxes")
+
+
 def test_reload():
     run("systemctl", "reload", "stacygated.service")
     wait_for("it is read again", lambda: "configuration 2 is in force" in log())

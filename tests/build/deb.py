@@ -104,8 +104,11 @@ def version():
 def removal():
     """postrm names what systemd makes for the units, their keys and their user."""
     postrm = read(SRC + "/debian/stacygate.postrm")
-    code, said = run("sh", "-n", SRC + "/debian/stacygate.postrm")
-    verdict(code == 0, "debian/stacygate.postrm", said)
+    for script in ("postrm", "prerm"):
+        code, said = run("sh", "-n", f"{SRC}/debian/stacygate.{script}")
+        verdict(code == 0, f"debian/stacygate.{script}", said)
+    prerm = read(SRC + "/debian/stacygate.prerm")
+    verdict("#DEBHELPER#" in prerm.split("systemctl kill")[0], "sandboxes that outlive their server are ended before it is stopped", prerm)
     where = {"State": "/var/lib/", "Logs": "/var/log/", "Configuration": "/etc/", "Runtime": "/run/", "Cache": "/var/cache/"}
     wanted = set()
     for name in ("stacygated.service", "stacygate-local.service"):

@@ -136,6 +136,8 @@ def test_upgrade():
     assert "# of the new version" in read(CONFIG), "a configuration that nobody changed is the package's"
     if sandbox:
         assert ask(f"/api/v1/sandboxes/{sandbox}")[0] == 200, "an upgrade ends sandboxes"
+        run("systemctl", "restart", "stacygate-local.service")
+        wait_for("the new server has it", lambda: ask(f"/api/v1/sandboxes/{sandbox}")[0] == 200)
         run("stacygate", "kill", sandbox)
 
 
@@ -153,7 +155,10 @@ def test_upgrade_keeps_what_the_administrator_changed():
 
 
 def test_remove():
+    sandbox = spawn()
     dpkg("-r", "stacygate")
+    if sandbox:
+        wait_for("nothing of its sandboxes runs", lambda: not run("pgrep", "-f", sandbox, check=False), 5)
     assert "config-files" in version(), version()
     for unit in UNITS:
         assert show(unit, "ActiveState") == ["inactive"], unit

@@ -17,8 +17,7 @@
 enum {
 	ANSWER_S = 10,
 	TRIES = 3,
-	BACKLOG = 8,
-	SEND_BYTES = 1 << 20 /* what may wait for the keeper: some thousand messages */
+	BACKLOG = 8
 };
 
 #define SOCKET_NAME "keeper"
@@ -138,13 +137,11 @@ static int reach(int dir)
 {
 	const struct sockaddr_un at = address_in(dir);
 	const struct timeval limit = {.tv_sec = ANSWER_S};
-	const int bytes = SEND_BYTES;
 	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	int error = 0;
 
 	if (sock < 0)
 		return -errno;
-	(void)setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
 	if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
 	    connect(sock, (const struct sockaddr *)&at, sizeof(at)) < 0)
 		error = errno;
@@ -196,9 +193,8 @@ static int find(int dir, int *fresh, struct list *kept, int *sock)
 	return rc;
 }
 
-int keep_open(int dir, int fresh, uint32_t wait_ms, struct list *kept, int *sock, char *why, size_t why_size)
+int keep_open(int dir, int fresh, struct list *kept, int *sock, char *why, size_t why_size)
 {
-	const struct keep_message m = {.type = KEEP_WAIT, .wait_ms = wait_ms};
 	int rc = find(dir, &fresh, kept, sock);
 
 	fd_close(&fresh);
@@ -206,8 +202,6 @@ int keep_open(int dir, int fresh, uint32_t wait_ms, struct list *kept, int *sock
 		*sock = -1;
 	if (rc == 0 && *sock >= 0)
 		rc = fd_set_nonblock(*sock);
-	if (rc == 0 && *sock >= 0 && wait_ms)
-		rc = keep_tell(*sock, &m, NULL);
 	if (rc == 0)
 		return 0;
 	snprintf(why, why_size, "the keeper of the sandboxes: %s",

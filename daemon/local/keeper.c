@@ -2,7 +2,7 @@
 /*
  * The server tells the keeper of each sandbox that runs, and of its end. While a server is connected the keeper only holds.
  * When the server is gone it waits, so long as it was told, for the next one, to which it hands what it holds and for which
- * it holds on. When none comes it kills the inits, which a hostile one does not outstay, and ends. It was the last holder of
+ * it holds on. One that comes and fails before it serves buys no time. When none comes it kills the inits, which a hostile one does not outstay, and ends. It was the last holder of
  * every leash and every door, so its own death, however it comes, is the end of the sandboxes as well (see the init's main).
  *
  *     new --listener--> waiting <--end of file, connection--> serving: another server that comes must wait
@@ -43,6 +43,7 @@ struct keeper {
 	int listener;    /* owned */
 	int server;      /* owned; -1: waiting */
 	bool served;     /* a server was there */
+	bool welcome;    /* the one that is there serves, and will be waited for anew */
 	struct list all; /* struct kept */
 	uint32_t wait_ms;
 	uint64_t until_ms; /* waiting: when it is over */
@@ -116,11 +117,12 @@ static void obey(struct keeper *k, struct keep_message *m, int *fds, size_t nfds
 	}
 	if (m->type == KEEP_HOLD)
 		log_error("keeper: too many descriptors: %s will not survive a restart", m->id);
-	else if (m->type == KEEP_WAIT)
-		k->wait_ms = m->wait_ms;
 	else if (m->type == KEEP_DROP)
 		drop(k, kept);
-	else if (m->type == KEEP_NOTE && kept && nfds == 1) {
+	else if (m->type == KEEP_WAIT) {
+		k->wait_ms = m->wait_ms;
+		k->welcome = true;
+	} else if (m->type == KEEP_NOTE && kept && nfds == 1) {
 		fd_close(&kept->fds[KEPT_NOTE]);
 		kept->fds[KEPT_NOTE] = fds[0];
 		fds[0] = -1;
@@ -142,7 +144,9 @@ static void lose_server(struct keeper *k)
 {
 	unwatch(k, k->server);
 	fd_close(&k->server);
-	k->until_ms = clock_ms() + k->wait_ms;
+	if (k->welcome)
+		k->until_ms = clock_ms() + k->wait_ms;
+	k->welcome = false;
 	if (watch(k, k->listener, &k->listener))
 		_exit(1);
 }

@@ -109,6 +109,7 @@ static void close_keeper(struct sandbox_host *host)
 	if (host->on_keeper)
 		event_free(host->on_keeper);
 	host->on_keeper = NULL;
+	deferred_cancel(&host->serving);
 	fd_close(&host->keeper);
 }
 
@@ -136,18 +137,29 @@ static bool is_left(void *arg, const char *id)
 }
 
 /* Finds the keeper and what it has, and removes the rest. */
-static int find_left(struct sandbox_host *host, const struct sandbox_host_config *config, int fresh, char *why,
-		     size_t why_size)
+static int find_left(struct sandbox_host *host, int fresh, char *why, size_t why_size)
 {
-	int rc = keep_open(host->state.fd, fresh, config->keep_ms, &host->left, &host->keeper, why, why_size);
+	int rc = keep_open(host->state.fd, fresh, &host->left, &host->keeper, why, why_size);
 
 	return rc ? rc : state_dir_clean(&host->state, is_left, host, why, why_size);
 }
 
+/* The loop turns, so the program has started. */
+static void on_serving(struct deferred *d)
+{
+	struct sandbox_host *host = CONTAINER_OF(d, struct sandbox_host, serving);
+	const struct keep_message m = {.type = KEEP_WAIT, .wait_ms = host->keep_ms};
+	int rc = keep_tell(host->keeper, &m, NULL);
+
+	if (rc)
+		log_error("the keeper of the sandboxes: %s", strerror(-rc));
+}
+
 static int watch_keeper(struct sandbox_host *host)
 {
-	if (host->keeper < 0)
+	if (host->keeper < 0 || host->keep_ms == 0)
 		return 0;
+	loop_defer(host->loop, &host->serving);
 	host->on_keeper = event_new(loop_base(host->loop), host->keeper, EV_READ, on_keeper, host);
 	return host->on_keeper && event_add(host->on_keeper, NULL) == 0 ? 0 : -ENOMEM;
 }
@@ -200,6 +212,8 @@ int sandbox_host_new(struct loop *loop, const struct sandbox_host_config *config
 	list_init(&host->sandboxes);
 	list_init(&host->left);
 	deferred_init(&host->stopped, on_stopped);
+	deferred_init(&host->serving, on_serving);
+	host->keep_ms = config->keep_ms;
 	deadline_queue_init(&host->start_queue, loop, SANDBOX_START_MS);
 	deadline_queue_init(&host->stop_queue, loop, SANDBOX_STOP_MS);
 	deadline_queue_init(&host->log_queue, loop, SANDBOX_LOG_GRANT_MS);
@@ -208,7 +222,7 @@ int sandbox_host_new(struct loop *loop, const struct sandbox_host_config *config
 	if (rc)
 		fd_close(&fresh);
 	else
-		rc = find_left(host, config, fresh, why, why_size);
+		rc = find_left(host, fresh, why, why_size);
 	if (rc == 0)
 		rc = bwrap_find(&host->bwrap, config->bwrap_path, why, why_size);
 	if (rc == 0)

@@ -35,7 +35,7 @@ enum kept_fd {
  */
 enum keep_type {
 	KEEP_LISTEN = 1, /* to a new keeper, once: the socket at which servers come, its only descriptor */
-	KEEP_WAIT,       /* how long it waits for a server */
+	KEEP_WAIT,       /* the server serves: so long it is waited for when it goes */
 	KEEP_HOLD,       /* a sandbox, with KEPT_FDS descriptors. From the keeper: it holds that one */
 	KEEP_NOTE,       /* the next note of one, the only descriptor */
 	KEEP_DROP,       /* one is held no more */
@@ -65,11 +65,10 @@ void kept_free(struct kept *kept);
 
 /*
  * Finds the keeper of the state directory `dir` and adds to `kept` what it holds. Where there is none, `fresh` becomes it: what
- * keeper_start() gave, or -1; it is taken over. `wait_ms` 0: it waits as it was told before. *sock is a non-blocking socket to the
- * keeper, -1 where there is none. Blocking, for start-up. 0, or a negative errno (never -EPERM) and `why`.
+ * keeper_start() gave, or -1; it is taken over. *sock is a non-blocking socket to the keeper, -1 where there is none. Blocking,
+ * for start-up. 0, or a negative errno (never -EPERM) and `why`.
  */
-MUST_CHECK int keep_open(int dir, int fresh, uint32_t wait_ms, struct list *kept, int *sock, char *why,
-			 size_t why_size);
+MUST_CHECK int keep_open(int dir, int fresh, struct list *kept, int *sock, char *why, size_t why_size);
 
 /* Tells the keeper; `fds` are KEPT_FDS for HOLD, one for NOTE, NULL otherwise. 0 or a negative errno (-EAGAIN: later). */
 MUST_CHECK int keep_tell(int sock, const struct keep_message *m, const int *fds);

@@ -36,6 +36,8 @@ struct sandbox_host {
 	struct list left;        /* struct kept: of an earlier host, not yet taken up */
 	int keeper;              /* owned: the process that keeps sandboxes; -1: none are kept */
 	struct event *on_keeper; /* owned: it ended */
+	uint32_t keep_ms;        /* how long the keeper waits for the next host */
+	struct deferred serving; /* tells it, once the loop turns */
 	struct deadline_queue start_queue;
 	struct deadline_queue stop_queue;
 	struct deadline_queue log_queue;

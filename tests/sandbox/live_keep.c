@@ -188,7 +188,7 @@ Test(local_keep, late_output)
 /* A write under way leaves the file as it was, and nothing beside it. */
 Test(local_keep, half_a_write)
 {
-	static char content[4 << 20];
+	static char content[32 << 20];
 	struct box box;
 	struct answer a;
 
@@ -218,6 +218,7 @@ Test(local_keep, B6_nobody_comes)
 	end_host();
 	begin_host(init_image_bytes(), SHORT_MS);
 	resume(&box, next_kept("sb-alone"));
+	must_run(&box, "true", "");
 	leave(&box);
 	end_host();
 	cr_expect_gt(count_processes("77121"), 0, "it did not wait at all");
@@ -227,6 +228,27 @@ Test(local_keep, B6_nobody_comes)
 	begin_host(init_image_bytes(), LONG_MS);
 	cr_assert_null(sandbox_host_next_kept(bench.other));
 	cr_expect_eq(box_directories(), 0);
+}
+
+/* Hosts that come and fail before they serve, as in a loop of crashes, buy no time. */
+Test(local_keep, B6_nobody_serves)
+{
+	struct box box;
+	uint64_t began;
+
+	end_host();
+	begin_host(init_image_bytes(), SHORT_MS);
+	start_kept(&box, "sb-nobody", "n");
+	leave(&box);
+	end_host();
+	began = wait_now_ms();
+	for (int comes = 0; count_processes("sb-nobody"); comes++) {
+		cr_assert_lt(wait_now_ms() - began, SHORT_MS + DEATH_MS, "it lives on after %d hosts", comes);
+		begin_host(init_image_bytes(), LONG_MS);
+		end_host();
+	}
+	begin_host(init_image_bytes(), LONG_MS);
+	cr_assert_null(sandbox_host_next_kept(bench.other));
 }
 
 /* What was destroyed, and what was never kept, is not there for the next host. */
@@ -422,7 +444,7 @@ Test(local_keep, other_version)
 	end_host();
 	list_init(&all);
 	int dir = open(scratch_path(&bench.scratch, "other"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cr_assert_eq(keep_open(dir, -1, 0, &all, &sock, why, sizeof(why)), 0, "%s", why);
+	cr_assert_eq(keep_open(dir, -1, &all, &sock, why, sizeof(why)), 0, "%s", why);
 	struct kept *kept = LIST_FIRST(&all, struct kept, link);
 	cr_assert_not_null(kept);
 	m.uid = kept->uid;
@@ -451,17 +473,17 @@ Test(local_keep, no_answer)
 	int dir = open(scratch_path(&bench.scratch, "plain"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	list_init(&all);
 	/* None, and nobody to become it. */
-	cr_assert_eq(keep_open(dir, -1, 0, &all, &sock, why, sizeof(why)), 0);
+	cr_assert_eq(keep_open(dir, -1, &all, &sock, why, sizeof(why)), 0);
 	cr_assert_eq(sock, -1);
 	/* One whose other end is closed. */
 	int pair[2];
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
 	close(pair[1]);
-	cr_assert_lt(keep_open(dir, pair[0], SHORT_MS, &all, &sock, why, sizeof(why)), 0);
+	cr_assert_lt(keep_open(dir, pair[0], &all, &sock, why, sizeof(why)), 0);
 	cr_assert_not_null(strstr(why, "keeper"), "%s", why);
 	cr_assert_eq(sock, -1);
 	/* A stale socket is no keeper. */
-	cr_assert_eq(keep_open(dir, fresh, SHORT_MS, &all, &sock, why, sizeof(why)), 0, "%s", why);
+	cr_assert_eq(keep_open(dir, fresh, &all, &sock, why, sizeof(why)), 0, "%s", why);
 	cr_assert_geq(sock, 0);
 	fd_close(&sock);
 	close(dir);

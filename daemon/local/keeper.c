@@ -259,7 +259,7 @@ static bool keeper_isolate(int control)
 	if (dup2(control, 3) < 0 || close_range(4, ~0U, 0) < 0 || chdir("/") < 0)
 		return false;
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	return null >= 0 && dup2(null, 0) == 0 && dup2(null, 1) == 1;
+	return null > 2 && dup2(null, 0) == 0 && dup2(null, 1) == 1 && close(null) == 0;
 }
 
 static _Noreturn void keeper_run(int control)

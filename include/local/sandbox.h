@@ -42,7 +42,7 @@ MUST_CHECK int sandbox_host_new(struct loop *loop, const struct sandbox_host_con
 /* Destroys every sandbox that is not kept; on_stopped is called, never from within this call, when all that is gone. */
 void sandbox_host_stop(struct sandbox_host *host, void (*on_stopped)(void *arg), void *arg);
 
-/* After on_stopped and sandbox_leave() of those that are kept, or when no sandbox was ever started. NULL is fine. */
+/* After on_stopped and sandbox_leave() of those that are left, or when no sandbox was ever started. NULL is fine. */
 void sandbox_host_free(struct sandbox_host *host);
 
 /* --- a sandbox ------------------------------------------------------------------------------------------------ */
@@ -82,7 +82,7 @@ bool sandbox_host_keeps(const struct sandbox_host *host);
 void sandbox_keep(struct sandbox *sb, struct str note);
 bool sandbox_is_kept(const struct sandbox *sb);
 
-/* Frees a sandbox that is kept, and its jobs, without a callback; everything in it goes on. */
+/* Frees it and its jobs without a callback, when the loop turns no more. If it is kept everything in it goes on, else it is killed. */
 void sandbox_leave(struct sandbox *sb);
 
 /* A sandbox that an earlier host kept and that was not taken up yet, now the caller's; NULL: there is none. */

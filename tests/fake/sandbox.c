@@ -509,7 +509,8 @@ void sandbox_leave(struct sandbox *sb)
 	while (!list_empty(&sb->jobs))
 		job_free(LIST_FIRST(&sb->jobs, struct sandbox_job, link));
 	/* Let go newest first; a keeper has the oldest first. */
-	list_add_head(&left, &sb->kept->link);
+	if (sb->kept)
+		list_add_head(&left, &sb->kept->link);
 	sb->kept = NULL;
 	sandbox_free(sb);
 }

@@ -93,6 +93,7 @@ def test_everything_is_there_again():
         s.post(f"/sandboxes/{one}/files", {"path": "/workspace/f", "content": "kept"})
         s.run(one, "setsid sleep 4077201 >/dev/null 2>&1 & python3 -m http.server 8123 --bind 127.0.0.1 >/dev/null 2>&1 &")
         before = s.get(f"/sandboxes/{one}").body
+        assert_keeper_holds(place.keeper(), sandboxes=2)
         for sig in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
             s = place.restart(sig)
             assert f"{one}: taken up" in s.log(), s.log()
@@ -106,12 +107,25 @@ def test_everything_is_there_again():
             assert b"f</a>" in page, page
         answer = s.get(f"/sandboxes/{one}/files?path=/workspace/f")
         assert answer.status == 200 and b"kept" in answer.body, answer
+        assert_keeper_holds(place.keeper(), sandboxes=2)
         for sandbox in (one, two):
             assert s.delete(f"/sandboxes/{sandbox}").status == 200
             assert s.get(f"/sandboxes/{sandbox}").status == 404
         assert not place.boxes() and not mounts(place.directory + "/state/sandboxes")
+        assert_keeper_holds(place.keeper(), sandboxes=0)
         place.end(signal.SIGTERM)
         wait_for("nothing is left", lambda: not place.processes(), DEATH)
+
+
+def assert_keeper_holds(keeper, sandboxes):
+    """Its standard ones, three to hear by, and five of each sandbox: nothing else of the server's, and nothing twice."""
+    def count():
+        with contextlib.suppress(PermissionError):
+            return len(os.listdir(f"/proc/{keeper}/fd"))
+        return want  # not root: its descriptors are nobody's to see
+
+    want = 6 + 5 * sandboxes
+    wait_for("the keeper holds what it should", lambda: count() == want, DEATH)
 
 
 def preview(server, sandbox):
@@ -120,6 +134,11 @@ def preview(server, sandbox):
 
 
 def test_commands_run_on_without_their_readers():
+    for sig in (signal.SIGKILL, signal.SIGTERM):
+        run_on(sig)
+
+
+def run_on(sig):
     with Place() as place:
         s = place.server
         one = s.spawn()
@@ -135,7 +154,7 @@ def test_commands_run_on_without_their_readers():
         thread = threading.Thread(target=ask)
         thread.start()
         wait_for("it runs", lambda: s.run(one, "pgrep -f 'while' | wc -l")["stdout"] != "0\n")
-        s = place.restart(signal.SIGKILL)
+        s = place.restart(sig)
         thread.join()
         assert isinstance(broken[0], Exception), broken
         wait_for("the command has gone on", lambda: s.run(one, "ls")["stdout"] == "done\n")

@@ -75,14 +75,14 @@ static void send_answer(const struct answer_to *to, unsigned status, struct buf 
 	buf_fini(body);
 }
 
-static void send_error(const struct answer_to *to, unsigned status, unsigned retry_after_s, const char *fmt, va_list ap)
+/* `extra` is header lines. */
+static void send_message(const struct answer_to *to, unsigned status, unsigned retry_after_s, const char *extra,
+			 const char *message)
 {
-	char message[512];
 	struct buf head = BUF_EMPTY;
 	struct buf body = BUF_EMPTY;
 	struct json_writer w = json_writer(&body);
 
-	vsnprintf(message, sizeof(message), fmt, ap);
 	json_object_begin(&w, NULL);
 	json_cstr(&w, "code", answer_code(status));
 	json_cstr(&w, "message", message);
@@ -92,7 +92,39 @@ static void send_error(const struct answer_to *to, unsigned status, unsigned ret
 	http_write_header(&head, STR("Stacygate-Error"), str_from(answer_code(status)));
 	if (status == 503 || status == 429)
 		http_write_header_u64(&head, STR("Retry-After"), retry_after_s);
+	buf_add_cstr(&head, extra);
 	send_answer(to, status, &head, &body);
+}
+
+static void send_error(const struct answer_to *to, unsigned status, unsigned retry_after_s, const char *fmt, va_list ap)
+{
+	char message[512];
+
+	vsnprintf(message, sizeof(message), fmt, ap);
+	send_message(to, status, retry_after_s, "", message);
+}
+
+void answer_not_allowed(const struct answer_to *to, unsigned methods)
+{
+	static const struct {
+		enum http_method method;
+		const char *word;
+	} words[] = {
+		{METHOD_GET, "GET"},     {METHOD_HEAD, "HEAD"},     {METHOD_POST, "POST"},       {METHOD_PUT, "PUT"},
+		{METHOD_PATCH, "PATCH"}, {METHOD_DELETE, "DELETE"}, {METHOD_OPTIONS, "OPTIONS"},
+	};
+	char allow[100] = "";
+	char lines[120];
+	char message[140];
+	size_t n = 0;
+
+	methods |= 1u << METHOD_OPTIONS;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (methods & 1u << words[i].method)
+			n += (size_t)snprintf(allow + n, sizeof(allow) - n, "%s%s", n ? ", " : "", words[i].word);
+	snprintf(lines, sizeof(lines), "Allow: %s\r\n", allow);
+	snprintf(message, sizeof(message), "this route is for %s only", allow);
+	send_message(to, 405, 0, lines, message);
 }
 
 void answer_error(const struct answer_to *to, unsigned status, const char *fmt, ...)

@@ -11,6 +11,7 @@
 #include "gateway/metrics.h"
 #include "gateway/openapi.h"
 #include "gateway/prometheus.h"
+#include "gateway/route.h"
 #include "gateway/snapshot.h"
 #include "gateway/status.h"
 #include "gateway/status_page.h"
@@ -220,15 +221,15 @@ unsigned control_answer(const struct answer_to *to, enum http_method method, str
 {
 	const struct request r = {to, view};
 
-	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-		if (!str_eq(rest, routes[i].path))
-			continue;
-		if (method != METHOD_GET && method != METHOD_HEAD) {
-			answer_error(to, 405, "/gateway/v1%.*s is for GET only", STR_ARG(routes[i].path));
-			return 405;
-		}
-		return routes[i].answer(&r);
+	const unsigned methods = route_own_methods(rest);
+
+	if (methods && !(methods & 1u << method)) {
+		answer_not_allowed(to, methods);
+		return 405;
 	}
+	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
+		if (str_eq(rest, routes[i].path))
+			return routes[i].answer(&r);
 	answer_error(to, 404, "there is no such route below /gateway/v1");
 	return 404;
 }

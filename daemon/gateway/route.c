@@ -289,6 +289,19 @@ const struct route_row *route_rows(enum route_place place, size_t *n)
 	return api;
 }
 
+unsigned route_own_methods(struct str rest)
+{
+	struct str segments[SEGMENTS_MAX];
+	const unsigned n = split(rest, segments);
+	const struct str *parameter;
+	unsigned methods = 0;
+
+	for (size_t i = 0; i < sizeof(gateway) / sizeof(gateway[0]); i++)
+		if (gateway[i].segments == n && fits(gateway[i].path + GATEWAY_PREFIX_BYTES, segments, n, &parameter))
+			methods |= gateway[i].methods;
+	return methods;
+}
+
 bool route_is_safe(enum http_method method)
 {
 	return method == METHOD_GET || method == METHOD_HEAD || method == METHOD_OPTIONS;

@@ -29,6 +29,9 @@ void answer_error(const struct answer_to *to, unsigned status, const char *fmt, 
 void answer_error_later(const struct answer_to *to, unsigned status, unsigned retry_after_s, const char *fmt, ...)
 	PRINTF_LIKE(4, 5);
 
+/* The same with 405 and what may be asked (RFC 9110 10.2.1); `methods` are 1 << enum http_method. */
+void answer_not_allowed(const struct answer_to *to, unsigned methods);
+
 /* Answers 200 with that JSON text and a newline, and finishes; empties the buffer. */
 void answer_json(const struct answer_to *to, struct buf *json);
 

@@ -126,6 +126,9 @@ struct route route_of_preview(struct str sandbox);
 /* The table of the routes that place has (ROUTE_API and ROUTE_GATEWAY), *n of them. */
 const struct route_row *route_rows(enum route_place place, size_t *n);
 
+/* Methods (1 << enum http_method) with which that path below /gateway/v1 is a route, 0: it is none. `rest` as in struct route. */
+unsigned route_own_methods(struct str rest);
+
 /* Whether a request with this method may be sent twice without harm (RFC 9110 9.2.1). */
 bool route_is_safe(enum http_method method);
 

@@ -74,7 +74,12 @@ def test_only_an_operator_may():
         expect_error(g.ask("alice", "PUT", "/gateway/v1/log", '{"level":"error"}'), 403, "FORBIDDEN", "admin: true")
         assert config_of(g) == before
         for method in ("GET", "PUT", "DELETE"):
-            assert g.ask("root", method, RELOAD).status == 404
+            answer = g.ask("root", method, RELOAD)
+            assert answer.status == 405 and headers_of(answer, "allow") == ["POST, OPTIONS"], answer
+        for path, allow in (("/gateway/v1/log", "PUT, OPTIONS"), ("/gateway/v1/cache", "DELETE, OPTIONS"), ("/gateway/v1/run", "POST, OPTIONS"),
+                            ("/gateway/v1/leases", "GET, HEAD, OPTIONS"), ("/gateway/v1/leases/x", "PUT, DELETE, OPTIONS"), ("/gateway/v1/", "GET, HEAD, OPTIONS")):
+            answer = g.ask("alice", "PATCH", path)
+            assert headers_of(answer, "allow") == [allow] and allow in expect_error(answer, 405, "BAD_REQUEST"), answer
         assert config_of(g) == before
 
 

@@ -94,6 +94,7 @@ static void front_free(struct front *f)
 	identity_fini(&f->peer);
 	free(f->cors);
 	front_text_unref(f->listener);
+	front_text_unref(f->next_listener);
 	free(f);
 }
 
@@ -391,17 +392,14 @@ void front_rename_listeners(struct front_shared *s, const char *(*new_name)(void
 {
 	LIST_FOREACH_SAFE (n, &s->fronts) {
 		struct front *f = CONTAINER_OF(n, struct front, link);
-		const char *name = new_name(arg, f->listener);
-		const char *text = name ? front_text_ref(s, name) : NULL;
+		const char *name = new_name(arg, front_listener_now(f));
 		if (!name)
 			continue;
-		if (!text) {
-			/* By the old name it might be judged by a rule that is another listener's now. */
+		front_text_unref(f->next_listener);
+		f->next_listener = front_text_ref(s, name);
+		/* By the old name it might be judged by a rule that is another listener's now. */
+		if (!f->next_listener)
 			client_cut(f->client, CLIENT_END_NO_MEMORY);
-			continue;
-		}
-		front_text_unref(f->listener);
-		f->listener = text;
 	}
 }
 

@@ -130,6 +130,11 @@ void front_choose_rule(struct front *f)
 	snapshot_unref(f->snapshot);
 	f->snapshot = snapshot_ref(f->shared->snapshot);
 	c = snapshot_config(f->snapshot);
+	if (f->next_listener) {
+		front_text_unref(f->listener);
+		f->listener = f->next_listener;
+		f->next_listener = NULL;
+	}
 	read_traits(f, c);
 	f->rule = policy_match(c, &f->peer, f->listener);
 	f->user_id_state = USER_ID_GOOD;
@@ -169,7 +174,7 @@ static bool is_still_admitted(struct front *f)
 	enum user_id_state state;
 
 	read_traits(f, c);
-	rule = policy_match(c, &f->peer, f->listener);
+	rule = policy_match(c, &f->peer, front_listener_now(f));
 	if (!rule || rule->isolation != f->rule->isolation ||
 	    strcmp(c->upstreams[rule->upstream].url, before->upstreams[f->rule->upstream].url) != 0 ||
 	    !policy_allows(rule, f->user_id, METHOD_GET, &route, path, &refusal))

@@ -403,12 +403,11 @@ static int make_listeners(struct gateway *g, const struct config *c, bool all_or
 	size_t bound = 0;
 	int rc = 0;
 
-	g->listener_trouble[0] = '\0';
 	for (size_t i = 0; i < c->nlisteners; i++) {
 		const struct config_listener *entry = &c->listeners[i];
 		char text[WHY_MAX_BYTES / 2] = "out of memory";
 		set[i] = kept_listener(g, entry);
-		rc = set[i] ? listener_offer(set[i], entry)
+		rc = set[i] ? listener_offer(set[i], entry, text, sizeof(text))
 			    : listener_start(g->loop, entry, g->options->passed, on_accept, g, &set[i], text,
 					     sizeof(text));
 		if (rc == 0) {
@@ -417,33 +416,46 @@ static int make_listeners(struct gateway *g, const struct config *c, bool all_or
 		}
 		config_say(c, entry->at, why, why_size, "listener %s: %s", entry->name, text);
 		log_error("%s", why);
-		snprintf(g->listener_trouble, sizeof(g->listener_trouble), "%s", text);
 		if (all_or_nothing)
 			break;
+		snprintf(g->listener_trouble, sizeof(g->listener_trouble), "%s", text);
 	}
 	if (bound && !(rc && all_or_nothing))
 		return 0;
 	for (size_t i = 0; i < c->nlisteners; i++)
 		if (set[i] && !is_among(set[i], g->listeners, g->nlisteners))
 			listener_stop(set[i]);
+		else if (set[i])
+			listener_withdraw(set[i]);
 	return rc;
 }
 
-/* What a connection's listener is to be called; NULL: as it is. */
+/* The listeners of a new configuration, beside the present ones. */
+struct new_set {
+	const struct gateway *g;
+	struct listener *const *set; /* NULL where one could not be bound */
+	size_t n;
+};
+
+/* What a connection's listener is to be called (front_rename_listeners). */
 static const char *new_name(void *arg, const char *name)
 {
-	const struct gateway *g = arg;
+	const struct new_set *new = arg;
+	const struct gateway *g = new->g;
 
 	for (size_t i = 0; i < g->nlisteners; i++)
 		if (g->listeners[i] && strcmp(listener_name(g->listeners[i]), name) == 0)
-			return listener_offered_name(g->listeners[i]);
+			return is_among(g->listeners[i], new->set, new->n) ? listener_offered_name(g->listeners[i])
+									   : "";
 	return NULL;
 }
 
 /* Those of a reload that stay take over what the new entries say. */
 static void adopt_entries(struct gateway *g, struct listener *const *set, size_t n)
 {
-	front_rename_listeners(&g->fronts, new_name, g);
+	struct new_set new = {g, set, n};
+
+	front_rename_listeners(&g->fronts, new_name, &new);
 	for (size_t i = 0; i < n; i++)
 		if (set[i] && is_among(set[i], g->listeners, g->nlisteners))
 			listener_adopt(set[i]);
@@ -580,6 +592,7 @@ static int apply(struct gateway *g, struct config *config, char *why, size_t why
 	else if (g->local && !has_local(config))
 		log_info("no upstream is local any more: the embedded server runs on until this daemon stops");
 	logs_use(g->logs, &outputs);
+	g->listener_trouble[0] = '\0';
 	use_listeners(g, set, config->nlisteners);
 	front_use_snapshot(&g->fronts, snapshot);
 	snapshot_unref(snapshot);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <libgen.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -305,31 +306,43 @@ bool listener_same(const struct listener *l, const struct config_listener *confi
 	return l->port == config->port && (l->port || strcmp(l->path, config->path) == 0);
 }
 
-int listener_offer(struct listener *l, const struct config_listener *config)
+/* Whether this process may give a file of its own to the group. */
+static bool may_give_to(gid_t gid)
 {
-	free(l->offered_name);
-	l->offered_name = NULL;
+	gid_t groups[NGROUPS_MAX];
+	int n;
+
+	if (geteuid() == 0 || gid == (gid_t)-1 || gid == getegid())
+		return true;
+	n = getgroups(NGROUPS_MAX, groups);
+	for (int i = 0; i < n; i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+int listener_offer(struct listener *l, const struct config_listener *config, char *why, size_t why_size)
+{
+	listener_withdraw(l);
+	if (l->bound && l->gid != config->gid && !may_give_to(config->gid)) {
+		snprintf(why, why_size, "group \"%s\" is none of this daemon's, so the socket cannot be given to it",
+			 config->group ? config->group : "");
+		return -EPERM;
+	}
 	l->offered_mode = config->mode;
 	l->offered_gid = config->gid;
 	if (strcmp(l->name, config->name) == 0)
 		return 0;
 	l->offered_name = strdup(config->name);
-	return l->offered_name ? 0 : -ENOMEM;
+	if (l->offered_name)
+		return 0;
+	snprintf(why, why_size, "out of memory");
+	return -ENOMEM;
 }
 
 const char *listener_offered_name(const struct listener *l)
 {
 	return l->offered_name;
-}
-
-/* Nobody may use it in between who may use it neither before nor after. */
-static int change_mode(const struct listener *l, bool new_group)
-{
-	gid_t gid = l->gid == (gid_t)-1 ? getegid() : l->gid;
-
-	if (new_group && (chmod(l->path, l->mode & 0700) < 0 || lchown(l->path, (uid_t)-1, gid) < 0))
-		return -errno;
-	return chmod(l->path, l->mode) < 0 ? -errno : 0;
 }
 
 static bool is_ours(const struct listener *l)
@@ -339,18 +352,44 @@ static bool is_ours(const struct listener *l)
 	return l->bound && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino;
 }
 
-static void adopt_mode(struct listener *l)
+/* Nobody may use it in between who may use it neither before nor after. What the kernel refuses leaves it as it was. */
+static int change_mode(const struct listener *l)
 {
-	const bool new_group = l->gid != l->offered_gid;
+	const gid_t gid = l->offered_gid == (gid_t)-1 ? getegid() : l->offered_gid;
 	int rc;
 
+	if (l->gid == l->offered_gid)
+		return chmod(l->path, l->offered_mode) < 0 ? -errno : 0;
+	if (chmod(l->path, l->mode & 0700) < 0)
+		return -errno;
+	if (lchown(l->path, (uid_t)-1, gid) == 0)
+		return chmod(l->path, l->offered_mode) < 0 ? -errno : 0;
+	rc = -errno;
+	if (chmod(l->path, l->mode) < 0)
+		log_error("listener %s: %s: its mode cannot be given back: %s", l->name, l->path, strerror(errno));
+	return rc;
+}
+
+static void adopt_mode(struct listener *l)
+{
+	int rc = is_ours(l) ? change_mode(l) : 0;
+
+	if (rc) {
+		log_error("listener %s: %s: mode and group stay as they were: %s", l->name, l->path, strerror(-rc));
+		return;
+	}
 	l->mode = l->offered_mode;
 	l->gid = l->offered_gid;
-	rc = is_ours(l) ? change_mode(l, new_group) : 0;
-	if (rc)
-		log_error("listener %s: %s: mode and group cannot be changed: %s", l->name, l->path, strerror(-rc));
-	else if (!l->bound)
+	if (!l->bound)
 		compare_mode(l, l->path);
+}
+
+void listener_withdraw(struct listener *l)
+{
+	free(l->offered_name);
+	l->offered_name = NULL;
+	l->offered_mode = l->mode;
+	l->offered_gid = l->gid;
 }
 
 void listener_adopt(struct listener *l)

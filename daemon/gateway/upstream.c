@@ -775,6 +775,9 @@ static void join_queue(struct upstream *u, struct upstream_ticket *t, struct ups
 	u->nwaiting++;
 	u->nurgent += t->urgent;
 	deadline_set(&u->wait_deadlines, &t->deadline);
+	/* What was dialled to see whether it can be reached is waited for now. */
+	LIST_FOREACH (n, &u->dialling)
+		CONTAINER_OF(n, struct upstream_conn, link)->asked = true;
 	loop_defer(u->loop, &u->deliver);
 }
 

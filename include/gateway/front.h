@@ -34,8 +34,9 @@ void front_local_restarted(struct front_shared *s);
 void front_accept(struct front_shared *s, int fd, const char *listener, int diag);
 
 /*
- * A reload gives listeners other names: `new_name` says the one that goes with an old one, borrowed, or NULL where it stays.
- * Connections are judged by the new names from their next request on.
+ * A reload gives listeners other names, or takes them away: `new_name` says the one that goes with an old one, borrowed, NULL where
+ * it stays, "" (which no configuration has) where the listener goes. Connections have it with the next snapshot, from their
+ * next request on.
  */
 void front_rename_listeners(struct front_shared *s, const char *(*new_name)(void *arg, const char *name), void *arg);
 

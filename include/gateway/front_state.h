@@ -78,6 +78,7 @@ struct front {
 	struct identity peer;
 	struct front_uid *uid;          /* borrowed; the entry of peer.uid, which this connection keeps */
 	const char *listener;           /* owned reference to a shared text */
+	const char *next_listener;      /* the same; what it is called from the snapshot in force on; NULL: as it is */
 	struct snapshot *snapshot;      /* owned reference; what rule and user_id belong to */
 	const struct config_rule *rule; /* borrowed from the snapshot; NULL: none matches */
 	const char *user_id;            /* owned reference to a shared text; NULL: none, or without memory */
@@ -92,6 +93,12 @@ struct front {
 	bool connection_counted;  /* in limits */
 	enum user_id_state user_id_state;
 };
+
+/* What its listener is called in the snapshot in force. */
+static inline const char *front_listener_now(const struct front *f)
+{
+	return f->next_listener ? f->next_listener : f->listener;
+}
 
 /* Waits for a name; few connections ever do. */
 struct name_asker {

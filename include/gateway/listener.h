@@ -36,11 +36,14 @@ bool listener_accepted(const struct listener *l, int fd);
 bool listener_same(const struct listener *l, const struct config_listener *config);
 
 /*
- * A reload in two steps. The first makes ready for the name that the entry has, 0 or -ENOMEM; nothing changes until the second, which
- * takes name, mode and group over and cannot fail but for a mode that the kernel refuses, which is logged.
+ * A reload in two steps. The first makes ready for the name that the entry has and sees whether the socket could be given to its
+ * group: 0, or a negative errno and `why` for people. Nothing changes until the second, which takes name, mode and group over; what
+ * the kernel refuses nevertheless is logged and stays as it was.
  */
-MUST_CHECK int listener_offer(struct listener *l, const struct config_listener *config);
+MUST_CHECK int listener_offer(struct listener *l, const struct config_listener *config, char *why, size_t why_size);
 void listener_adopt(struct listener *l);
+/* The reload comes to nothing: so does the offer. */
+void listener_withdraw(struct listener *l);
 /* The name that was offered; NULL when it is the present one. Borrowed until the next step. */
 const char *listener_offered_name(const struct listener *l);
 

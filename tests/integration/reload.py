@@ -174,6 +174,34 @@ def test_a_listener_that_stays_takes_over_its_name_and_mode():
         kept.close()
 
 
+def test_regress_a_name_that_is_used_again():
+    """A connection whose listener went is none of the listener that has its name now; and a reload that failed gives no names."""
+    with started(RULES) as (_, g):
+        alice, root, text = g.socket_of("alice"), g.socket_of("root"), read(g)
+        kept = g.connect("alice")
+        assert kept.ask("GET", "/gateway/v1/whoami").json()["rule"] == "alice"
+        gone = text.replace(f"  - {{ path: {alice}, name: alice }}\n", "").replace("name: alice\n    match: { listener: alice }", "name: alice\n    match: { uid: 1 }")
+        write(g, gone.replace(f"{root}, name: root", f"{root}, name: alice").replace("match: { listener: root }", "match: { listener: alice }"))
+        assert reload(g).status == 200
+        assert g.ask("root", target="/gateway/v1/whoami").json()["listener"] == "alice"
+        assert expect_error(kept.ask("GET", "/gateway/v1/whoami"), 403, "FORBIDDEN")
+        kept.close()
+    with started(RULES) as (_, g):
+        alice, root, text = g.socket_of("alice"), g.socket_of("root"), read(g)
+        kept = g.connect("alice")
+        assert kept.ask("GET", "/gateway/v1/whoami").json()["rule"] == "alice"
+        # Called ops, by a reload that fails because of another listener.
+        failing = text.replace(f"{alice}, name: alice }}", f"{alice}, name: ops }}\n  - {{ path: {g.path('key')}, name: bad }}")
+        write(g, failing.replace("listener: alice", "listener: ops"))
+        assert reload(g).status == 400
+        assert g.ask("root", target="/gateway/v1/health").json()["status"] == "degraded" and "listener_error" not in g.ask("root", target="/gateway/v1/health").json()
+        gone = text.replace(f"  - {{ path: {alice}, name: alice }}\n", "").replace("name: alice\n    match: { listener: alice }", "name: alice\n    match: { uid: 1 }")
+        write(g, gone.replace(f"{root}, name: root", f"{root}, name: ops").replace("match: { listener: root }", "match: { listener: ops }"))
+        assert reload(g).status == 200
+        assert expect_error(kept.ask("GET", "/gateway/v1/whoami"), 403, "FORBIDDEN")
+        kept.close()
+
+
 def test_a_tcp_listener_that_stays_may_be_renamed():
     with started(RULES) as (_, g):
         [port] = free_ports(1)

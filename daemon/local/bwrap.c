@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -417,6 +418,22 @@ static void child_reset_signals(void)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/*
+ * Descriptors that a uid has in flight over Unix sockets are counted together, against the limit of whoever sends next. Where the
+ * sandbox has our uid its own limit is half of ours, so that it cannot use up what server and keeper need.
+ */
+static void child_limit_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		child_fail("cannot ask for the limit of descriptors");
+	limit.rlim_cur /= 2;
+	limit.rlim_max = limit.rlim_cur;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		child_fail("cannot set the limit of descriptors");
+}
+
 static _Noreturn void child_run(const struct plan *p, const struct bwrap *bwrap, const struct bwrap_spec *spec)
 {
 	char *const env[] = {NULL};
@@ -427,6 +444,8 @@ static _Noreturn void child_run(const struct plan *p, const struct bwrap *bwrap,
 	if (p->mount_at) {
 		child_bind(p, spec->box);
 		child_become(spec->uid);
+	} else {
+		child_limit_descriptors();
 	}
 	/* A session keyring of its own: the host's has its keys. No key calls at all is just as well (see syscall_filter.c). */
 	(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);

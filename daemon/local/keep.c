@@ -142,7 +142,9 @@ static int reach(int dir)
 
 	if (sock < 0)
 		return -errno;
+	/* A keeper that is stopped does not answer, and its queue of connections may be full. */
 	if (setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
+	    setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0 ||
 	    connect(sock, (const struct sockaddr *)&at, sizeof(at)) < 0)
 		error = errno;
 	if (error)
@@ -169,12 +171,13 @@ static int begin(int dir, int fresh)
 /* 0 and a socket, -1 where there is no keeper; or a negative errno. */
 static int find(int dir, int *fresh, struct list *kept, int *sock)
 {
+	const bool wanted = *fresh >= 0;
 	int rc = -ENOENT;
 
 	for (int i = 0; i < TRIES; i++) {
 		*sock = reach(dir);
 		if (*sock == -ENOENT && *fresh < 0)
-			return 0;
+			return wanted ? -ECHILD : 0; /* the fresh one has ended already */
 		if (*sock == -ENOENT) {
 			rc = begin(dir, *fresh);
 			fd_close(fresh);

@@ -126,6 +126,8 @@ static void obey(struct keeper *k, struct keep_message *m, int *fds, size_t nfds
 		fd_close(&kept->fds[KEPT_NOTE]);
 		kept->fds[KEPT_NOTE] = fds[0];
 		fds[0] = -1;
+	} else if (m->type == KEEP_NOTE && kept) {
+		log_error("keeper: too many descriptors: what changed of %s will be forgotten by a restart", m->id);
 	}
 	for (size_t i = 0; i < nfds; i++)
 		fd_close(&fds[i]);

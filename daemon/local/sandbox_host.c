@@ -122,8 +122,15 @@ static void on_keeper(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	log_error("the keeper of the sandboxes is gone: they will not survive a restart of the server");
 	close_keeper(host);
-	LIST_FOREACH (n, &host->sandboxes)
-		CONTAINER_OF(n, struct sandbox, link)->kept = false;
+	LIST_FOREACH_SAFE (n, &host->sandboxes) {
+		struct sandbox *sb = CONTAINER_OF(n, struct sandbox, link);
+		sb->kept = false;
+		/* The stop waits for those that are not kept. */
+		if (host->stopping)
+			sandbox_destroy(sb);
+	}
+	if (host->stopping)
+		loop_defer(host->loop, &host->stopped);
 }
 
 static bool is_left(void *arg, const char *id)
@@ -262,7 +269,9 @@ void sandbox_host_free(struct sandbox_host *host)
 {
 	if (!host)
 		return;
-	CHECK(list_empty(&host->sandboxes));
+	/* Those that nobody took up, of a start that came to nothing. */
+	while (!list_empty(&host->sandboxes))
+		sandbox_leave(LIST_FIRST(&host->sandboxes, struct sandbox, link));
 	while (!list_empty(&host->left))
 		kept_free(LIST_FIRST(&host->left, struct kept, link));
 	close_keeper(host);

@@ -213,6 +213,15 @@ int credential_check(const struct config_key *k, char *why, size_t why_size)
 	return n < 0 ? (int)n : 0;
 }
 
+bool credential_is_out_of_reach(const struct config_key *k)
+{
+	const char *dir = getenv("CREDENTIALS_DIRECTORY");
+
+	if (k->source != CONFIG_SOURCE_SYSTEMD)
+		return false;
+	return !dir || !dir[0] || (access(dir, X_OK) < 0 && errno == EACCES);
+}
+
 int credential_take(const struct config_key *k, char *bytes, size_t n, struct secret **out, char *why, size_t why_size)
 {
 	size_t all = n;

@@ -106,7 +106,9 @@ static void check_key(const struct config *c, const struct config_credential *k,
 {
 	char why[256];
 
-	if (key->source != CONFIG_SOURCE_NONE && credential_check(key, why, sizeof(why)))
+	if (key->source == CONFIG_SOURCE_NONE || credential_is_out_of_reach(key))
+		return;
+	if (credential_check(key, why, sizeof(why)))
 		buf_addf(faults, "%s:%u:%u: credential \"%s\": %s\n", config_file_of(c, k->at), k->at.line,
 			 k->at.column, k->name, why);
 }
@@ -118,6 +120,29 @@ static void check_credentials(const struct config *c, struct buf *faults)
 		check_key(c, &c->credentials[i], &c->credentials[i].api_key, faults);
 		check_key(c, &c->credentials[i], &c->credentials[i].admin_api_key, faults);
 	}
+}
+
+static void warn_of_key(const struct config_credential *k, const struct config_key *key, struct buf *out)
+{
+	if (credential_is_out_of_reach(key))
+		buf_addf(out, "credential \"%s\": systemd credential %s cannot be checked outside its unit\n", k->name,
+			 key->from);
+}
+
+static void warn_of_credentials(const struct config *c, struct buf *out)
+{
+	for (size_t i = 0; i < c->ncredentials; i++) {
+		warn_of_key(&c->credentials[i], &c->credentials[i].api_key, out);
+		warn_of_key(&c->credentials[i], &c->credentials[i].admin_api_key, out);
+	}
+}
+
+/* Started as root the daemon reads it before it becomes the user; a reload, and a unit with User=, read it as the user. */
+static void warn_of_file(const struct config *c, struct buf *out)
+{
+	if (c->user && c->file && access(c->file, R_OK) < 0 && errno == EACCES)
+		buf_addf(out, "user \"%s\" may not read this file: a reload and a start as that user will fail\n",
+			 c->user);
 }
 
 /* As root -t looks at files as the user will. */
@@ -151,6 +176,8 @@ static int check_or_dump(const struct arguments *a, struct config *c)
 		buf_reset(&out);
 		config_warnings(c, &out);
 		logs_warnings(c, &out);
+		warn_of_credentials(c, &out);
+		warn_of_file(c, &out);
 		for (struct str rest = buf_str(&out); rest.n;) {
 			struct str line = str_cut(&rest, '\n');
 			fprintf(stderr, "%s: warning: %.*s\n", c->file ? c->file : "defaults", STR_ARG(line));

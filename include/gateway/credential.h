@@ -4,6 +4,7 @@
 #define GATEWAY_CREDENTIAL_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/err.h"
@@ -25,6 +26,12 @@ MUST_CHECK int credential_load(const struct config_key *k, struct secret **out, 
  * there is one. For -t.
  */
 MUST_CHECK int credential_check(const struct config_key *k, char *why, size_t why_size);
+
+/*
+ * Whether it is a credential of systemd and this process is none that systemd gives it to: it is neither good nor bad. That
+ * is so outside a unit, and in a unit's ExecReload=, which has the variable but may not look into the directory.
+ */
+bool credential_is_out_of_reach(const struct config_key *k);
 
 /* What a command printed: checked alike and wiped in any case. 0 and *out, or a negative errno and `why`. */
 MUST_CHECK int credential_take(const struct config_key *k, char *bytes, size_t n, struct secret **out, char *why,

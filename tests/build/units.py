@@ -126,9 +126,12 @@ def without_systemd():
 
 
 def configuration(work):
-    """The group need not exist here; that it is asked for is seen by its absence."""
+    """Neither user nor group need exist here; that they are asked for is seen by their absence."""
     path = work + "/stacygate.yaml"
     text = read(SRC + "/systemd/stacygate.yaml")
+    user = unit("stacygated.service")["User"][0]
+    verdict(f"\nuser: {user} " in text, "systemd/stacygate.yaml names another user than the unit", text)
+    text = text.replace(f"\nuser: {user} ", "\nuser: root ")
     full = re.sub(r"^# (?=credentials|  team|    api_key)", "", text, flags=re.M).replace("group: stacygate", "group: root")
     full = re.sub(r"url: local\b", "url: https://stacyvm.example.com", full)
     full = full.replace("    upstream: main\n", "    upstream: main\n    credential: team\n")

@@ -317,18 +317,22 @@ Test(config, key_files)
 	}
 }
 
-/* -t looks whether every other source is there as well; a start needs all of them but the command, which may come later. */
+/*
+ * -t looks whether every other source is there as well, but for a credential of systemd, which only its unit sees; a start
+ * needs all of them but the command, which may come later.
+ */
 Test(config, sources_that_are_not_there)
 {
 	static const struct {
 		const char *credential;
 		const char *names;
+		int checked;
 		int at_start;
 	} rows[] = {
-		{"api_key: { env: NOT_SET }", "NOT_SET", 1},
-		{"api_key: { systemd: none }", "CREDENTIALS_DIRECTORY", 1},
-		{"api_key: { file: $/team.key }, admin_api_key: { file: $/none }", "/none", 1},
-		{"api_key: { command: [/no/such/program] }", "/no/such/program", 0},
+		{"api_key: { env: NOT_SET }", "NOT_SET", 1, 1},
+		{"api_key: { systemd: none }", "systemd credential none", 0, 1},
+		{"api_key: { file: $/team.key }, admin_api_key: { file: $/none }", "/none", 1, 1},
+		{"api_key: { command: [/no/such/program] }", "/no/such/program", 1, 0},
 	};
 
 	for (unsigned i = 0; i < COUNT(rows); i++) {
@@ -344,7 +348,8 @@ Test(config, sources_that_are_not_there)
 			 "clients:\n  - " ME("%s") "\n",
 			 rows[i].credential, strstr(rows[i].credential, "admin") ? ", admin: true" : "");
 		file = argv[1] = write_config(text);
-		cr_expect_eq(run("-t", file, &out), 1, "row %u", i);
+		cr_expect_eq(run("-t", file, &out), rows[i].checked, "row %u", i);
+		cr_expect_eq(buf_contains(&out, ": warning: "), !rows[i].checked, "row %u", i);
 		cr_expect(buf_contains(&out, rows[i].names), "row %u: %.*s", i, STR_ARG(buf_str(&out)));
 		buf_fini(&out);
 		if (rows[i].at_start) {

@@ -901,7 +901,12 @@ def test_l13_becomes_the_user():
     lines = ["user: daemon", *listen_lines('{ path: {d}/new/door, name: host, mode: "0666" }'), *upstream_lines(9)]
     with AsRoot(lines) as m:
         m.give_key(USER.pw_uid)
-        assert m.check()[0] == 0, m.check()
+        code, said = m.check()
+        assert code == 0 and "may not read" not in said, (code, said)
+        os.chmod(m.config, 0o600)
+        code, said = m.check()
+        assert code == 0 and 'warning: user "daemon" may not read this file' in said, (code, said)
+        os.chmod(m.config, 0o644)
         m.start()
         assert "running as root" not in m.log()
         (launcher,) = children_of(m.pid)

@@ -208,6 +208,26 @@ Test(gateway_credential, systemd)
 	cr_expect_eq(load(k, NULL, "a relative directory"), -ENOENT);
 }
 
+/* Outside its unit, and in a process of the unit that may not look, nothing can be said of a credential of systemd. */
+Test(gateway_credential, out_of_reach)
+{
+	const struct config_key k = {.source = CONFIG_SOURCE_SYSTEMD, .from = (char *)(uintptr_t) "team"};
+	const struct config_key file = of_file("/none");
+
+	cr_expect(credential_is_out_of_reach(&k));
+	cr_expect_not(credential_is_out_of_reach(&file));
+	setenv("CREDENTIALS_DIRECTORY", "", 1);
+	cr_expect(credential_is_out_of_reach(&k));
+	setenv("CREDENTIALS_DIRECTORY", "relative", 1);
+	cr_expect_not(credential_is_out_of_reach(&k));
+	cr_assert_eq(mkdir(scratch_path(&dir, "creds"), 0700), 0);
+	setenv("CREDENTIALS_DIRECTORY", scratch_path(&dir, "creds"), 1);
+	cr_expect_not(credential_is_out_of_reach(&k));
+	cr_assert_eq(chmod(scratch_path(&dir, "creds"), 0), 0);
+	cr_expect_eq(credential_is_out_of_reach(&k), geteuid() != 0, "root may look everywhere");
+	cr_assert_eq(chmod(scratch_path(&dir, "creds"), 0700), 0);
+}
+
 /* What a command printed is judged as a file is, and wiped whatever comes of it. */
 Test(gateway_credential, output)
 {

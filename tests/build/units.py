@@ -49,7 +49,7 @@ def lay_out(where):
     """The units with programs that are there: verify looks for each."""
     for name in (*SYSTEM, *USER):
         text = read(f"{BUILD}/systemd/{name}")
-        text = re.sub(r"(ExecStart=)\S+/(stacygated|stacygate-local)", rf"\1{BUILD}/\2", text)
+        text = re.sub(r"(Exec(?:Start|Reload)=)\S+/(stacygated|stacygate-local)", rf"\1{BUILD}/\2", text)
         text = re.sub(r"^Documentation=.*\n", "", text, flags=re.M)
         os.makedirs(f"{where}/{os.path.dirname(name)}", exist_ok=True)
         with open(f"{where}/{name}", "w", encoding="utf-8") as file:
@@ -109,6 +109,10 @@ def without_systemd():
                        ("Environment", "STACYGATE_LOCAL_SOCKET=/run/stacygate-local/api.sock")):
         verdict(service.get(key) == [value], f"{key} of stacygated.service", str(service.get(key)))
     verdict("stacygate-local.service" in service["Wants"][0].split(), "Wants=", str(service["Wants"]))
+    # A faulty file fails the reload, so it is looked at first, and it is the one that the service runs with.
+    for name in ("stacygated.service", "user/stacygated.service"):
+        start, reload = unit(name)["ExecStart"][0], unit(name)["ExecReload"]
+        verdict(reload == [start.replace("/stacygated", "/stacygated -t", 1), "/bin/kill -HUP $MAINPID"], f"ExecReload= of {name}", str(reload))
     verdict("-c " in service["ExecStart"][0] and service["ExecStart"][0].endswith("/stacygate/stacygate.yaml"), "ExecStart=",
             str(service["ExecStart"]))
     verdict(sock["ListenStream"] == ["/run/stacygate/stacygate.sock"] and sock["FileDescriptorName"] == ["host"], "the socket")

@@ -135,6 +135,25 @@ class Configuration:
         restart()
 
 
+WITH_KEY = """upstreams: { main: { url: "http://127.0.0.1:9" } }
+credentials: { team: { api_key: { systemd: api-key } } }
+clients:
+  - { name: root, match: { uid: 0 }, upstream: main, credential: team, admin: true }
+"""
+
+
+class Key:
+    """One that only root can read on disk, where the unit looks for it."""
+
+    def __enter__(self):
+        os.makedirs("/etc/credstore", mode=0o700, exist_ok=True)
+        with open(os.open("/etc/credstore/stacygate.api-key", os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+            file.write(KEY + "\n")
+
+    def __exit__(self, *_):
+        os.unlink("/etc/credstore/stacygate.api-key")
+
+
 class Load:
     """Clients all the time; `refused` are those that found nobody."""
 
@@ -261,6 +280,56 @@ def test_reload():
     assert is_active()
 
 
+def test_reload_of_a_faulty_file():
+    """Whoever reloads hears of it; nothing changes. A file that needs the service's key passes, as it does at the start."""
+    with Configuration(WITH_KEY), Key():
+        restart()
+        before = pid()
+        run("systemctl", "reload", "stacygated.service")
+        count = log().count("is in force")
+        with open(CONFIG, "a", encoding="utf-8") as file:
+            file.write("oops: 1\n")
+        done = subprocess.run(["systemctl", "reload", "stacygated.service"], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 1, done
+        run("journalctl", "--sync")
+        assert f'{CONFIG}:5:1: unknown key "oops"' in log(), log()[-3000:]
+        assert is_active() and pid() == before and ask("/gateway/v1/health")[0] == 200
+        assert log().count("is in force") == count, "the daemon was told to reload"
+
+
+def test_units_of_a_user():
+    """The same, by the user's own systemd."""
+    user = pwd.getpwnam("alice")
+    os.makedirs(f"/run/user/{user.pw_uid}", mode=0o700, exist_ok=True)
+    os.chown(f"/run/user/{user.pw_uid}", user.pw_uid, user.pw_gid)
+    folder = "/home/alice/.config/stacygate"
+    run("systemd-run", "--quiet", "--unit=alices", "--uid=alice", "-p", "Delegate=yes", "-p", "Type=notify", f"--setenv=XDG_RUNTIME_DIR=/run/user/{user.pw_uid}",
+        "--setenv=HOME=/home/alice", "/lib/systemd/systemd", "--user")
+    more = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/",
+            "env": {**os.environ, "HOME": "/home/alice", "XDG_RUNTIME_DIR": f"/run/user/{user.pw_uid}"}}
+
+    def systemctl(*words):
+        return subprocess.run(["systemctl", "--user", *words], capture_output=True, text=True, timeout=120, check=False, **more)
+
+    def write(text):
+        with open(folder + "/stacygate.yaml", "w", encoding="utf-8") as file:
+            file.write(text)
+    try:
+        os.makedirs(folder)
+        write(f"upstreams: {{ main: {{ url: unix:///nowhere }} }}\ncredentials: {{ k: {{ api_key: {{ file: {folder}/key }} }} }}\n"
+              f"clients: [{{ name: a, match: {{ uid: {user.pw_uid} }}, upstream: main, credential: k }}]\n")
+        with open(os.open(folder + "/key", os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+            file.write("a-key\n")
+        run("chown", "-R", "alice:", "/home/alice/.config")
+        done = systemctl("start", "stacygated.service")
+        assert done.returncode == 0, (done, log("alices.service"))
+        assert systemctl("reload", "stacygated.service").returncode == 0
+        write("oops: 1\n")
+        assert systemctl("reload", "stacygated.service").returncode == 1
+    finally:
+        run("systemctl", "stop", "alices.service")
+
+
 def test_l6_crashes():
     """Killed 20 times under a client that comes 50 times a second: none is refused, systemd starts it each time."""
     before = int(show("stacygated.service", "NRestarts")[0])
@@ -357,14 +426,7 @@ def test_identity_conf():
 
 def test_x4_credentials():
     """A key that only root can read on disk; nobody else sees it in the process or in systemd's copy."""
-    os.makedirs("/etc/credstore", mode=0o700, exist_ok=True)
-    with open(os.open("/etc/credstore/stacygate.api-key", os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
-        file.write(KEY + "\n")
-    with Configuration("""upstreams: { main: { url: "http://127.0.0.1:9" } }
-credentials: { team: { api_key: { systemd: api-key } } }
-clients:
-  - { name: root, match: { uid: 0 }, upstream: main, credential: team, admin: true }
-"""):
+    with Configuration(WITH_KEY), Key():
         restart()
         assert is_active(), log()[-2000:]
         # The descriptor's name is the listener's where the file names none.
@@ -387,7 +449,6 @@ clients:
                                   user=user.pw_uid, group=user.pw_gid, extra_groups=[])
             assert "PermissionError" in done.stderr, (path, done.stderr)
         assert KEY not in log()
-    os.unlink("/etc/credstore/stacygate.api-key")
 
 
 def test_loopback_port_is_held_while_stopped():

@@ -154,6 +154,21 @@ def test_upgrade_keeps_what_the_administrator_changed():
     assert is_active()
 
 
+def test_upgrade_with_a_faulty_configuration():
+    """The running daemon stays, whoever upgrades is told why, and the upgrade itself does not fail."""
+    good, before = read(CONFIG), show("stacygated.service", "MainPID")
+    with open(CONFIG, "a", encoding="utf-8") as file:
+        file.write("oops: 1\n")
+    said = dpkg("-i", NEWER)
+    assert "NOT RESTARTED" in said and 'unknown key "oops"' in said and "systemctl restart stacygated" in said, said
+    assert "installed" in version() and show("stacygated.service", "MainPID") == before
+    assert "ok" in run("stacygate", "health")
+    with open(CONFIG, "w", encoding="utf-8") as file:
+        file.write(good)
+    said = dpkg("-i", NEWER)
+    assert "NOT RESTARTED" not in said and is_active() and show("stacygated.service", "MainPID") != before, said
+
+
 def test_remove():
     sandbox = spawn()
     dpkg("-r", "stacygate")

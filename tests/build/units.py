@@ -113,6 +113,7 @@ def without_systemd():
     for name in ("stacygated.service", "user/stacygated.service"):
         start, reload = unit(name)["ExecStart"][0], unit(name)["ExecReload"]
         verdict(reload == [start.replace("/stacygated", "/stacygated -t", 1), "/bin/kill -HUP $MAINPID"], f"ExecReload= of {name}", str(reload))
+        verdict("RestartPreventExitStatus" not in unit(name), f"{name} may fail for good, and its socket unit with it")
     verdict("-c " in service["ExecStart"][0] and service["ExecStart"][0].endswith("/stacygate/stacygate.yaml"), "ExecStart=",
             str(service["ExecStart"]))
     verdict(sock["ListenStream"] == ["/run/stacygate/stacygate.sock"] and sock["FileDescriptorName"] == ["host"], "the socket")

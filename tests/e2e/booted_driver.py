@@ -297,6 +297,27 @@ def test_reload_of_a_faulty_file():
         assert log().count("is in force") == count, "the daemon was told to reload"
 
 
+def test_a_faulty_file_does_not_take_the_socket():
+    """Clients that come meanwhile wait, and are served as soon as the file is repaired."""
+    with open(CONFIG, encoding="utf-8") as file:
+        good = file.read()
+    with Configuration(good + "oops: 1\n"):
+        assert subprocess.run(["systemctl", "restart", "stacygated.service"], capture_output=True, timeout=120, check=False).returncode == 1
+        began = int(show("stacygated.service", "NRestarts")[0])
+        waiting = [Connection() for _ in range(100)]
+        for c in waiting:
+            c.request("GET", "/gateway/v1/health")
+        wait_for("it is tried again", lambda: int(show("stacygated.service", "NRestarts")[0]) > began + 4)
+        assert show("stacygated.socket", "ActiveState", "Result") == ["active", "success"] and os.path.exists(SOCKET)
+        assert 'unknown key "oops"' in log()
+        with open(CONFIG, "w", encoding="utf-8") as file:
+            file.write(good)
+        for c in waiting:
+            assert c.getresponse().status == 200
+            c.close()
+        assert is_active()
+
+
 def test_units_of_a_user():
     """The same, by the user's own systemd."""
     user = pwd.getpwnam("alice")
@@ -323,9 +344,17 @@ def test_units_of_a_user():
         run("chown", "-R", "alice:", "/home/alice/.config")
         done = systemctl("start", "stacygated.service")
         assert done.returncode == 0, (done, log("alices.service"))
+        socket_path = f"/run/user/{user.pw_uid}/stacygate.sock"
         assert systemctl("reload", "stacygated.service").returncode == 0
         write("oops: 1\n")
         assert systemctl("reload", "stacygated.service").returncode == 1
+        assert systemctl("restart", "stacygated.service").returncode == 1
+        waiting = Connection(socket_path)
+        waiting.request("GET", "/gateway/v1/health")
+        os.unlink(folder + "/stacygate.yaml")
+        write("log: { level: info }\n")
+        assert waiting.getresponse().status == 403, "it admits alice's own uid only"
+        waiting.close()
     finally:
         run("systemctl", "stop", "alices.service")
 

@@ -172,8 +172,9 @@ static const char *const texts[VERB_COUNT] = {
 		"\n"
 		"  --upstream URL       the server: local, unix:///PATH, http://HOST:PORT or https://HOST:PORT\n"
 		"  --key-file PATH      the file with its key; local needs none\n"
+		"  --allow-plaintext    the key may cross the network in clear: for http:// to another machine\n"
 		"  --user NAME          who may use it, any number of times (default: yourself); with others it\n"
-		"                       listens on /run/stacygate/stacygate.sock\n"
+		"                       listens on /run/stacygate/stacygate.sock; root is an admin beside them\n"
 		"  --output FILE        default: where stacygated looks when you start it\n"
 		"  --force              replace a file that exists\n" COMMON_OPTIONS,
 	[VERB_CHECK] = "usage: stacygate check [OPTION]... FILE\n"

@@ -57,6 +57,7 @@ static const struct option_row rows[] = {
 	{"lines", 0, KIND_NUMBER, ON(VERB_LOGS), offsetof(struct options, lines)},
 	{"upstream", 0, KIND_TEXT, ON(VERB_INIT), offsetof(struct options, upstream)},
 	{"key-file", 0, KIND_TEXT, ON(VERB_INIT), offsetof(struct options, key_file)},
+	{"allow-plaintext", 0, KIND_FLAG, ON(VERB_INIT), offsetof(struct options, allow_plaintext)},
 	{"user", 0, KIND_TEXTS, ON(VERB_INIT), offsetof(struct options, users)},
 	{"output", 0, KIND_TEXT, ON(VERB_INIT), offsetof(struct options, output)},
 	{"force", 0, KIND_FLAG, ON(VERB_INIT), offsetof(struct options, force)},

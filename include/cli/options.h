@@ -33,6 +33,7 @@ struct options {
 	const char *key_file;
 	const char *output;
 	bool force;
+	bool allow_plaintext;
 	struct words users;
 	uint64_t memory_mb;    /* 0: not given */
 	uint64_t vcpus;        /* 0: not given */

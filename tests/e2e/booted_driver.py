@@ -480,6 +480,41 @@ def test_x4_credentials():
         assert KEY not in log()
 
 
+def test_init_writes_what_works_here():
+    """One user more: what is left to be done is printed, and done as printed he may in and root may look after it."""
+    key = "/etc/stacygate/team.key"
+    with open(CONFIG, encoding="utf-8") as file:
+        before = file.read()
+    run("gpasswd", "-d", "mallory", "stacygate", check=False)
+    with Configuration(before):
+        done = subprocess.run(["stacygate", "init", "--upstream", "local", "--user", "mallory", "--force"], capture_output=True, text=True,
+                              timeout=120, check=False)
+        assert (done.returncode, done.stdout) == (0, CONFIG + "\n"), done
+        for command in re.findall(r"usermod -aG stacygate mallory|systemctl restart stacygated", done.stderr):
+            run(*command.split())
+        run("stacygated", "-t", "-c", CONFIG)
+        status, body = as_user("mallory", "/gateway/v1/whoami")
+        assert status == 200 and json.loads(body)["rule"] == "users", (status, body, done.stderr)
+        assert as_user("alice", "/gateway/v1/whoami")[0] == 403
+        run("stacygate", "reload")
+        run("stacygate", "status")
+        assert "was passed with mode" not in log().split("Starting stacygated")[-1], "the file and the socket unit disagree"
+        # A key that the service may not read is refused before it is written.
+        with open(os.open(key, os.O_CREAT | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
+            file.write(KEY + "\n")
+        words = ["stacygate", "init", "--upstream", "https://127.0.0.1:9", "--key-file", key, "--force"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 1 and f"--key-file: credential \"main\": {key}: Permission denied" in done.stderr, done
+        assert "user stacygate is to read it" in done.stderr, done
+        os.chown(key, 0, pwd.getpwnam("stacygate").pw_gid)
+        os.chmod(key, 0o640)
+        run(*words)
+        restart()
+        assert ask("/gateway/v1/whoami")[0] == 200
+        os.unlink(key)
+    run("gpasswd", "-d", "mallory", "stacygate")
+
+
 def test_loopback_port_is_held_while_stopped():
     os.makedirs("/run/systemd/system/stacygated.socket.d", exist_ok=True)
     with open("/run/systemd/system/stacygated.socket.d/tcp.conf", "w", encoding="utf-8") as file:

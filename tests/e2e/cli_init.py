@@ -45,6 +45,10 @@ class Scene:
         assert (checked.returncode, checked.stderr) == (0, ""), checked
         return checked.stdout
 
+    def written(self):
+        with open(self.output, encoding="utf-8") as f:
+            return f.read()
+
     def files(self):
         return sorted(os.listdir(self.dir))
 
@@ -80,7 +84,9 @@ def test_each_kind_of_server_gives_a_good_configuration():
             assert (done.returncode, done.stdout, done.stderr) == (0, s.output + "\n", ""), done
             shown = s.shown()
             assert f'url: "{url}"' in shown and f"uid: [{os.geteuid()}]" in shown, shown
-            assert ("admin: true" in shown) == (url == "local") and (s.key in shown) == (url != "local"), shown
+            assert ("admin: true" in shown) == (url == "local" or ME == "root") and (s.key in shown) == (url != "local"), shown
+            # Who sees everything is not told that he sees his own.
+            assert ("each user sees his own" in s.written()) == ("isolation: owner" in shown) != ("isolation: none" in shown), shown
             assert stat.S_IMODE(os.stat(s.output).st_mode) == 0o644
         assert s.files() == ["key", "out.yaml"], s.files()
 
@@ -89,7 +95,22 @@ def test_other_users_can_connect():
     with Scene() as s:
         assert s.init("--upstream", "local", "--user", "daemon", "--user", ME).returncode == 0
         shown = s.shown()
-        assert "/run/stacygate/stacygate.sock" in shown and "0666" in shown and "admin: true" not in shown, shown
+        assert "/run/stacygate/stacygate.sock" in shown and "0666" in shown, shown
+        # root is who looks after it; nobody else does.
+        rules = shown.split("\n  - name: ")[-2:]
+        assert ("admin: true" in shown) == (ME == "root") and "admin: false" in rules[1] and "isolation: owner" in rules[1], shown
+        assert ME != "root" or ("uid: [0]" in rules[0] and "uid: [0" not in rules[1] and "admin: true" in rules[0]), shown
+        for words in (("--upstream", "http://127.0.0.1:1", "--key-file", s.key), ("--upstream", "local")):
+            assert s.init(*words, "--user", "daemon", "--force").returncode == 0
+            s.shown()
+
+
+def test_a_key_in_clear_is_asked_for():
+    with Scene() as s:
+        assert s.init("--upstream", "http://10.1.2.3:1", "--key-file", s.key, "--allow-plaintext").returncode == 0
+        s.shown()
+        done = s.init("--upstream", "https://10.1.2.3:1", "--key-file", s.key, "--allow-plaintext", "--force")
+        assert done.returncode == 1 and "--allow-plaintext: allow_plaintext has no effect here" in done.stderr, done
 
 
 def test_what_exists_stays_unless_it_is_forced():
@@ -110,14 +131,15 @@ def test_what_exists_stays_unless_it_is_forced():
 def test_what_the_daemon_would_refuse_is_not_written():
     with Scene() as s:
         os.chmod(s.key, 0o644)
-        for words, text in ((("--upstream", "ftp://x", "--key-file", s.key), 'url is "ftp://x"'),
-                            (("--upstream", "http://10.1.2.3:1", "--key-file", s.key), "allow_plaintext"),
-                            (("--upstream", "http://127.0.0.1:1", "--key-file", "key"), "absolute path"),
-                            (("--upstream", "http://127.0.0.1:1", "--key-file", s.key), 'credential "main"'),
-                            (("--upstream", "local", "--user", "no-such-user"), "no-such-user"),
-                            (("--upstream", "local", "--user", 'x", "root'), 'there is no user "x", "root"')):
+        for words, text in ((("--upstream", "ftp://x", "--key-file", s.key), '--upstream: url is "ftp://x", expected local, '),
+                            (("--upstream", "http://10.1.2.3:1", "--key-file", s.key), "--allow-plaintext"),
+                            (("--upstream", "http://127.0.0.1:1", "--key-file", "key"), '--key-file: file is "key", expected an absolute path'),
+                            (("--upstream", "http://127.0.0.1:1", "--key-file", s.key), '--key-file: credential "main"'),
+                            (("--upstream", "local", "--user", "no-such-user"), '--user: there is no user "no-such-user"'),
+                            (("--upstream", "local", "--user", 'x", "root'), '--user: there is no user "x", "root"')):
             done = s.init(*words)
-            assert done.returncode == 1 and text in done.stderr and s.output in done.stderr and done.stderr.count("\n") == 1, done
+            # The file was not written, so no line of it is named.
+            assert done.returncode == 1 and text in done.stderr and ".yaml" not in done.stderr and done.stderr.count("\n") == 1, done
             assert s.files() == ["key"], s.files()
 
 
@@ -152,7 +174,16 @@ def test_on_a_terminal_it_asks():
         assert s.key in s.shown()
         os.unlink(s.output)
 
-        # The end of input is no answer.
+        # A wrong answer is asked for again, with what was expected.
+        status, seen = s.ask(b"http//nowhere\n", b"http://127.0.0.1:7423\n", b"key\n", s.dir.encode() + b"/none\n", s.key.encode() + b"\n")
+        assert status == 0 and seen.count("Server: local") == 2 and seen.count("File with its key") == 3, (status, seen)
+        assert "expected local, unix:///PATH" in seen and "expected an absolute path" in seen and "/none: No such file" in seen, seen
+        assert s.key in s.shown() and s.files() == ["key", "out.yaml"], s.files()
+        os.unlink(s.output)
+
+        # The end of input is no answer, not even after a wrong one.
+        status, seen = s.ask(b"nonsense\n\x04")
+        assert os.waitstatus_to_exitcode(status) == 1 and "NO_ANSWER" in seen and s.files() == ["key"], (status, seen)
         status, seen = s.ask(b"\x04")
         assert os.waitstatus_to_exitcode(status) == 1 and "NO_ANSWER" in seen, (status, seen)
         assert s.files() == ["key"]

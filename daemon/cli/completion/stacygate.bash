@@ -27,7 +27,7 @@ _stacygate_options() {
 	exec) echo "--env --workdir --timeout $common" ;;
 	logs) echo "--lines $common" ;;
 	preview) echo "--open-port $common" ;;
-	init) echo "--upstream --key-file --user --output --force $common" ;;
+	init) echo "--upstream --key-file --allow-plaintext --user --output --force $common" ;;
 	template) echo '--help' ;;
 	'template save') echo "--image $fields $common" ;;
 	'template spawn') echo "$fields --lease $common" ;;

@@ -33,7 +33,8 @@ static void read_path(struct reader *r, yaml_node_t *node, const char *what, cha
 		return;
 	if (node->data.scalar.value[0] != '/')
 		reader_fault(r, node, "%s is \"%s\", expected an absolute path", what, node->data.scalar.value);
-	*out = reader_copy(r, reader_scalar(node));
+	else
+		*out = reader_copy(r, reader_scalar(node));
 }
 
 static void read_argument(struct reader *r, yaml_node_t *node, char **out)

@@ -212,7 +212,7 @@ static int read_subuids(struct config *c, struct buf *faults)
 	return rc;
 }
 
-int config_load(const char *file, const struct config_places *places, struct config **out, struct buf *faults)
+int config_read(const char *file, const struct config_places *places, struct config **out, struct buf *faults)
 {
 	struct reader r = {.file = file, .faults = faults, .c = config_new()};
 	yaml_node_t *root;
@@ -242,10 +242,18 @@ int config_load(const char *file, const struct config_places *places, struct con
 	} else if (rc == -ENOMEM) {
 		buf_addf(faults, "%s:0:0: out of memory\n", file ? file : "defaults");
 	}
-	if (rc == 0) {
-		*out = r.c;
-		return 0;
-	}
-	config_unref(r.c);
+	*out = r.c;
+	return rc;
+}
+
+int config_load(const char *file, const struct config_places *places, struct config **out, struct buf *faults)
+{
+	struct config *c;
+	int rc = config_read(file, places, &c, faults);
+
+	if (rc)
+		config_unref(c);
+	else
+		*out = c;
 	return rc;
 }

@@ -106,7 +106,8 @@ static void check_key(const struct config *c, const struct config_credential *k,
 {
 	char why[256];
 
-	if (key->source == CONFIG_SOURCE_NONE || credential_is_out_of_reach(key))
+	/* Where a key comes from is missing in a file that has other faults. */
+	if (key->source == CONFIG_SOURCE_NONE || !key->from || credential_is_out_of_reach(key))
 		return;
 	if (credential_check(key, why, sizeof(why)))
 		buf_addf(faults, "%s:%u:%u: credential \"%s\": %s\n", config_file_of(c, k->at), k->at.line,
@@ -162,27 +163,39 @@ static int status_of(const struct buf *faults)
 	return faults->failed ? GATEWAY_EXIT_START : faults->len ? GATEWAY_EXIT_CONFIG : GATEWAY_EXIT_OK;
 }
 
-static int check_or_dump(const struct arguments *a, struct config *c)
+/* What -t finds beyond the file, in what could be read of it. */
+static void look_around(const struct config *c, struct buf *faults)
+{
+	become_user(c, faults);
+	check_credentials(c, faults);
+	logs_check(c, faults);
+}
+
+static void print_warnings(const struct config *c)
+{
+	struct buf out = BUF_EMPTY;
+
+	config_warnings(c, &out);
+	logs_warnings(c, &out);
+	warn_of_credentials(c, &out);
+	warn_of_file(c, &out);
+	for (struct str rest = buf_str(&out); rest.n;) {
+		struct str line = str_cut(&rest, '\n');
+		fprintf(stderr, "%s: warning: %.*s\n", c->file ? c->file : "defaults", STR_ARG(line));
+	}
+	buf_fini(&out);
+}
+
+/* A file that was read without a fault. */
+static int check_or_dump(const struct arguments *a, const struct config *c, const struct buf *faults)
 {
 	struct buf out = BUF_EMPTY;
 	int status = GATEWAY_EXIT_OK;
 
 	if (a->check) {
-		become_user(c, &out);
-		check_credentials(c, &out);
-		logs_check(c, &out);
-		status = status_of(&out);
-		print_all(stderr, &out);
-		buf_reset(&out);
-		config_warnings(c, &out);
-		logs_warnings(c, &out);
-		warn_of_credentials(c, &out);
-		warn_of_file(c, &out);
-		for (struct str rest = buf_str(&out); rest.n;) {
-			struct str line = str_cut(&rest, '\n');
-			fprintf(stderr, "%s: warning: %.*s\n", c->file ? c->file : "defaults", STR_ARG(line));
-		}
-		buf_reset(&out);
+		status = status_of(faults);
+		print_all(stderr, faults);
+		print_warnings(c);
 	}
 	if (a->dump) {
 		config_dump(c, &out);
@@ -195,6 +208,25 @@ static int check_or_dump(const struct arguments *a, struct config *c)
 	return status;
 }
 
+static int serve(struct config *c, const struct gateway_options *options, struct buf *warnings)
+{
+	if (options->places->missing && !options->places->state_dir) {
+		fprintf(stderr, "stacygated: %s is not set, so there is no place for the state directory\n",
+			options->places->missing);
+		config_unref(c);
+		return GATEWAY_EXIT_START;
+	}
+	log_set_level(options->verbose ? LOG_LEVEL_DEBUG : c->log_level);
+	log_set_format(c->log_format);
+	config_warnings(c, warnings);
+	logs_warnings(c, warnings);
+	for (struct str rest = buf_str(warnings); rest.n;) {
+		struct str line = str_cut(&rest, '\n');
+		log_warn("%.*s", STR_ARG(line));
+	}
+	return gateway_run(c, options);
+}
+
 static int start(const struct arguments *a, const struct config_places *places, struct activation *passed,
 		 struct notify *notify)
 {
@@ -204,32 +236,22 @@ static int start(const struct arguments *a, const struct config_places *places, 
 	const char *file = a->file ? a->file : found && access(found, F_OK) == 0 ? found : NULL;
 	const struct gateway_options options = {
 		.file = file, .places = places, .passed = passed, .notify = notify, .verbose = a->verbose};
-	int rc = config_load(file, places, &config, &faults);
+	int rc = config_read(file, places, &config, &faults);
 	int status;
 
+	if (a->check && config && rc != -ENOMEM)
+		look_around(config, &faults);
 	if (rc) {
 		print_all(stderr, &faults);
 		notify_failed(notify, "the configuration has faults, see the log");
 		/* Without a place for the socket and without a file there is nothing wrong with a configuration. */
 		status = file || rc == -ENAMETOOLONG ? GATEWAY_EXIT_CONFIG : GATEWAY_EXIT_START;
-	} else if (a->check || a->dump) {
-		status = check_or_dump(a, config);
 		config_unref(config);
-	} else if (places->missing && !places->state_dir) {
-		fprintf(stderr, "stacygated: %s is not set, so there is no place for the state directory\n",
-			places->missing);
-		status = GATEWAY_EXIT_START;
+	} else if (a->check || a->dump) {
+		status = check_or_dump(a, config, &faults);
 		config_unref(config);
 	} else {
-		log_set_level(a->verbose ? LOG_LEVEL_DEBUG : config->log_level);
-		log_set_format(config->log_format);
-		config_warnings(config, &faults);
-		logs_warnings(config, &faults);
-		for (struct str rest = buf_str(&faults); rest.n;) {
-			struct str line = str_cut(&rest, '\n');
-			log_warn("%.*s", STR_ARG(line));
-		}
-		status = gateway_run(config, &options);
+		status = serve(config, &options, &faults);
 	}
 	buf_fini(&faults);
 	free(found);

@@ -18,4 +18,11 @@ struct config_places;
 MUST_CHECK int config_load(const char *file, const struct config_places *places, struct config **out,
 			   struct buf *faults);
 
+/*
+ * The same for -t, which looks for more faults: *out is also what could be read of a faulty file, not completed with the
+ * defaults; NULL without memory.
+ */
+MUST_CHECK int config_read(const char *file, const struct config_places *places, struct config **out,
+			   struct buf *faults);
+
 #endif

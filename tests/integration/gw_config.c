@@ -252,6 +252,28 @@ Test(config, all_faults_at_once)
 	buf_fini(&out);
 }
 
+/* Also what is no fault of the file itself; what hangs on a fault is not told a second time. */
+Test(config, faults_beside_those_of_the_file)
+{
+	const char *file =
+		write_config("listen: [ { path: $/x.sock } ]\noops: 1\n" UP
+			     "credentials: { team: { api_key: { file: $/none }, admin_api_key: { file: key } } }\n"
+			     "log: { audit: $/none/audit.log }\n"
+			     "clients:\n  - " ME(", admin: true") "\n");
+	struct buf out = BUF_EMPTY;
+	size_t lines = 0;
+
+	cr_expect_eq(run("-t", file, &out), 1);
+	cr_expect(buf_contains(&out, "t.yaml:2:1: unknown key \"oops\""));
+	cr_expect(buf_contains(&out, "file is \"key\", expected an absolute path"));
+	cr_expect(buf_contains(&out, "/none: No such file or directory"));
+	cr_expect(buf_contains(&out, "log.audit: "));
+	for (struct str rest = buf_str(&out); rest.n; lines++)
+		str_cut(&rest, '\n');
+	cr_expect_eq(lines, 4, "%.*s", STR_ARG(buf_str(&out)));
+	buf_fini(&out);
+}
+
 /* A good file: -t says nothing bad and exits 0. */
 Test(config, good)
 {

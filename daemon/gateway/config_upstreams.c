@@ -98,6 +98,18 @@ bool config_upstreams_place(struct reader *r, struct str url, struct config_upst
 	return true;
 }
 
+/* A user or password in it may be a secret, and is sent nowhere. */
+static void refuse_url(struct reader *r, const yaml_node_t *node, const char *key, const char *expected)
+{
+	struct str url = reader_scalar(node);
+
+	if (memchr(url.p, '@', url.n))
+		reader_fault(r, node, "%s has a user or password, which may not stand in it: expected %s", key,
+			     expected);
+	else
+		reader_fault(r, node, "%s is \"%s\", expected %s", key, node->data.scalar.value, expected);
+}
+
 static void read_url(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)
 {
 	struct config_upstream *u = to;
@@ -118,12 +130,11 @@ static void read_url(struct reader *r, yaml_node_t *node, void *to, const struct
 	} else if (str_starts(url, STR("http://")) || str_starts(url, STR("https://"))) {
 		bool tls = url.p[4] == 's';
 		if (!config_upstreams_place(r, url, u))
-			reader_fault(r, node, "url is \"%s\", expected %s://HOST:PORT without user, path or query",
-				     u->url ? u->url : "", tls ? "https" : "http");
+			refuse_url(r, node, f->key,
+				   tls ? "https://HOST:PORT without user, path or query"
+				       : "http://HOST:PORT without user, path or query");
 	} else {
-		reader_fault(r, node,
-			     "url is \"%s\", expected local, unix:///PATH, http://HOST:PORT or https://HOST:PORT",
-			     u->url ? u->url : "");
+		refuse_url(r, node, f->key, "local, unix:///PATH, http://HOST:PORT or https://HOST:PORT");
 	}
 }
 
@@ -204,8 +215,7 @@ static void read_proxy(struct reader *r, yaml_node_t *node, void *to, const stru
 	url = reader_scalar(node);
 	scheme = str_starts(url, STR("http://")) ? 7 : str_starts(url, STR("socks5h://")) ? 10 : 0;
 	if (scheme == 0 || !split_authority(str_of(url.p + scheme, url.n - scheme), 1080, &host, &port))
-		reader_fault(r, node, "proxy is \"%s\", expected http://HOST:PORT or socks5h://HOST:PORT",
-			     node->data.scalar.value);
+		refuse_url(r, node, f->key, "http://HOST:PORT or socks5h://HOST:PORT");
 	reader_text(r, node, to, f);
 }
 
@@ -358,8 +368,7 @@ static void read_preview_url(struct reader *r, yaml_node_t *node, void *to, cons
 	if (split_url(reader_scalar(node), &p->scheme, &host, &p->port))
 		p->host = reader_copy(r, host);
 	else
-		reader_fault(r, node, "url is \"%s\", expected http://HOST:PORT or https://HOST:PORT",
-			     p->url ? p->url : "");
+		refuse_url(r, node, f->key, "http://HOST:PORT or https://HOST:PORT");
 }
 
 void config_preview_read(struct reader *r, yaml_node_t *node, void *to, const struct reader_field *f)

@@ -8,14 +8,28 @@
 
 #include "common/units.h"
 
+/* Of a URL, wherever one was written: what stands before the last @ may be a password, which may hold any byte. */
+static void drop_userinfo(char *text, bool is_cut)
+{
+	char *from = strstr(text, "://");
+	char *to = from ? strrchr(from, '@') : NULL;
+
+	if (from && is_cut)
+		from[3] = '\0';
+	else if (to)
+		memmove(from + 3, to, strlen(to) + 1);
+}
+
 void reader_fault_at(struct reader *r, struct config_mark at, const char *fmt, ...)
 {
 	char text[1024];
 	va_list ap;
+	int n;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	n = vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	drop_userinfo(text, n >= (int)sizeof(text));
 	/* One line per fault, and none that moves a terminal's cursor. */
 	for (char *p = text; *p; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)

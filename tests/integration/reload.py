@@ -97,6 +97,7 @@ def faulty(g):
     yield "aliases", alias + broken, f"{g.config}:"
     yield "rule twice", broken.replace("name: root\n    match", "name: alice\n    match"), "used twice"
     yield "no bytes of text", b"\xff\xfe\x00", f"{g.config}:"
+    yield "password in a URL", broken.replace("url: http://", f"url: http://user:{KEY}@", 1), "password, which may not stand in it"
     yield "key file missing", broken.replace(g.path("key"), g.path("none")), place_of(g, broken, "{ api_key:", 'credential "team": ' + g.path("none"))
     os.chmod(g.path("key"), 0o644)
     yield "key file for everybody", broken, place_of(g, broken, "{ api_key:", 'credential "team": ')
@@ -119,6 +120,7 @@ def test_l2_faulty_ones_change_nothing():
             write(g, text)
             answer = reload(g)
             message = expect_error(answer, 400, "BAD_REQUEST", fault)
+            assert KEY not in message and KEY not in g.log(), what
             assert all(line in g.log() for line in message.split("\n")), (what, message)
             done = client(g, "reload")
             assert done.returncode == 1 and done.stdout == "" and done.stderr.startswith("stacygate: BAD_REQUEST: "), (what, done)

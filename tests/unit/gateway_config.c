@@ -136,7 +136,7 @@ Test(gateway_config, faults)
 		{"upstreams: { a: { url: \"https://x\" } }\n" LOCAL("{}"),
 		 "2:12: the rule names no credential for its upstream", 1},
 		{"upstreams: { a: { url: \"https://u@x\" } }\n",
-		 "1:24: url is \"https://u@x\", expected https://HOST:PORT", 2},
+		 "1:24: url has a user or password, which may not stand in it: expected https://HOST:PORT", 2},
 		{"upstreams: { a: { url: local, tls: { server_name: x } } }\n" LOCAL("{}"),
 		 "1:36: tls has no effect here", 1},
 		{"upstreams: { a: { url: local, proxy: \"http://p:1\" } }\n" LOCAL("{}"),
@@ -156,7 +156,8 @@ Test(gateway_config, faults)
 		{"preview: { url: local }\n", "1:17: url is \"local\", expected http://HOST:PORT or https://HOST:PORT",
 		 1},
 		{"preview: { url: \"http://h/p\" }\n", "1:17: url is \"http://h/p\"", 1},
-		{"preview: { url: \"https://u@h\" }\n", "1:17: url is \"https://u@h\"", 1},
+		{"preview: { url: \"https://u@h\" }\n", "1:17: url has a user or password, which may not stand in it",
+		 1},
 		{"preview: { url: \"http://h:65536\" }\n", "1:17: url is", 1},
 		{"tracing: { sample: 1, service_name: x }\n",
 		 "1:10: tracing has no endpoint, without which nothing in it has an effect", 1},
@@ -389,6 +390,47 @@ Test(gateway_config, faults)
 
 	for (size_t i = 0; i < COUNT(rows); i++)
 		expect_fault(rows[i].text, rows[i].place, rows[i].lines);
+}
+
+/* The password of a URL is in no fault, wherever the URL stands and whatever the password is made of. */
+Test(gateway_config, passwords_are_not_said)
+{
+	static const struct {
+		const char *before, *after;
+	} rows[] = {
+		{"upstreams: { u: { url: \"", "\" } }\n"},
+		{"upstreams: { u: { url: local, proxy: \"", "\" } }\n"},
+		{"preview: { url: \"", "\" }\n"},
+		{"listen: [ { tcp: \"127.0.0.1:7423\", origins: [\"", "\"] } ]\n"},
+		{"host: \"", "\"\n"},
+		{"\"", "\": 1\n"},
+		{"include: \"", "\"\n"},
+		{"upstreams: { \"", "\": { url: local } }\n"},
+		{"log: { access: \"", "\" }\n"},
+	};
+	static const char *const urls[] = {
+		"http://u:SEKRET@127.0.0.1:3128", "https://SEKRET@h", "socks5h://u:SEKRET@h:1",
+		"http://u:SE/K@SEKRET@h",         "ftp://u:SEKRET@h", "http://@:SEKRET@",
+	};
+	char longest[1500] = "http://u:SEKRET";
+
+	memset(longest + strlen(longest), 'x', sizeof(longest) - strlen(longest) - 3);
+	memcpy(longest + sizeof(longest) - 3, "@h", 3);
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		for (size_t k = 0; k <= COUNT(urls); k++) {
+			char text[2000];
+			struct buf faults = BUF_EMPTY;
+			int n = snprintf(text, sizeof(text), "%s%s%s", rows[i].before,
+					 k < COUNT(urls) ? urls[k] : longest, rows[i].after);
+
+			cr_expect_null(load_bytes(text, (size_t)n, &faults), "%s", text);
+			buf_add_char(&faults, '\0');
+			cr_expect_null(strstr(buf_data(&faults), "SEKRET"), "%s\nsays %s", text, buf_data(&faults));
+			cr_expect(i > 2 || strstr(buf_data(&faults), "password, which may not stand in it"), "%s",
+				  text);
+			buf_fini(&faults);
+		}
+	}
 }
 
 /* All faults of a file are named in one run, in the order of the file. */

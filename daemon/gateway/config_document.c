@@ -62,12 +62,26 @@ static int read_file(const struct source *s, struct buf *text)
 	return rc ? -1 : 0;
 }
 
-static void bad_yaml(const struct source *s, const yaml_parser_t *parser)
+/* Whether the line, from 0, is indented by a tab. */
+static bool is_tabbed(struct str text, size_t line)
+{
+	struct str at = str_cut(&text, '\n');
+
+	for (size_t i = 0; i < line; i++)
+		at = str_cut(&text, '\n');
+	while (at.n && at.p[0] == ' ')
+		at = str_of(at.p + 1, at.n - 1);
+	return at.n && at.p[0] == '\t';
+}
+
+static void bad_yaml(const struct source *s, struct str text, const yaml_parser_t *parser)
 {
 	struct config_mark at = {(unsigned)parser->problem_mark.line + 1, (unsigned)parser->problem_mark.column + 1,
 				 s->number};
 
-	reader_fault_at(s->r, at, "not valid YAML: %s", parser->problem ? parser->problem : "unreadable");
+	reader_fault_at(s->r, at, "not valid YAML: %s%s", parser->problem ? parser->problem : "unreadable",
+			is_tabbed(text, parser->problem_mark.line) ? " (a tab is no indentation, expected spaces)"
+								   : "");
 }
 
 /*
@@ -101,12 +115,12 @@ static void stamp(yaml_document_t *doc, unsigned number)
 }
 
 /* What follows the first document, which is to be nothing, is a fault of its own. */
-static void expect_end(const struct source *s, yaml_parser_t *parser)
+static void expect_end(const struct source *s, struct str text, yaml_parser_t *parser)
 {
 	yaml_document_t second;
 
 	if (!yaml_parser_load(parser, &second)) {
-		bad_yaml(s, parser);
+		bad_yaml(s, text, parser);
 		return;
 	}
 	stamp(&second, s->number);
@@ -130,10 +144,10 @@ static int parse(const struct source *s, const struct buf *text, yaml_document_t
 	if (yaml_parser_load(&parser, doc)) {
 		stamp(doc, s->number);
 		if (yaml_document_get_root_node(doc))
-			expect_end(s, &parser);
+			expect_end(s, buf_str(text), &parser);
 		rc = 0;
 	} else {
-		bad_yaml(s, &parser);
+		bad_yaml(s, buf_str(text), &parser);
 	}
 	yaml_parser_delete(&parser);
 	return rc;

@@ -19,6 +19,7 @@
 
 #include "cli/interrupt.h"
 #include "cli/progress.h"
+#include "cli/socket_path.h"
 #include "cli/term.h"
 #include "common/clock.h"
 #include "config.h"
@@ -302,10 +303,12 @@ static int broken(struct api *a, CURLcode result)
 	if (a->sink_failed)
 		return -1;
 	curl_easy_getinfo(a->easy, CURLINFO_OS_ERRNO, &os_error);
+	if (result == CURLE_COULDNT_CONNECT && (os_error == EACCES || os_error == EPERM))
+		return socket_path_forbidden(a->socket_path, (int)os_error, a->fault);
 	if (result == CURLE_COULDNT_CONNECT)
-		return fault_set(a->fault, FAULT_ERROR, "CONNECTION_ERROR", "cannot connect to %s: %s%s",
-				 a->socket_path, os_error ? strerror((int)os_error) : "no answer",
-				 os_error == EACCES || os_error == EPERM ? "" : "; is stacygated running?");
+		return fault_set(a->fault, FAULT_ERROR, "CONNECTION_ERROR",
+				 "cannot connect to %s: %s; is stacygated running?", a->socket_path,
+				 os_error ? strerror((int)os_error) : "no answer");
 	if (result == CURLE_OPERATION_TIMEDOUT)
 		return fault_set(a->fault, FAULT_ERROR, "TIMEOUT", "the gateway did not answer in time");
 	return fault_set(a->fault, FAULT_ERROR, "CONNECTION_ERROR", "the connection to %s broke off: %s",

@@ -75,12 +75,17 @@ static bool is_scalar(const json_t *value)
 	return !json_is_object(value) && !json_is_array(value);
 }
 
+/* Of words, which fit in one line; sentences get one each. */
 static bool is_plain_list(const json_t *list)
 {
 	size_t i;
 	const json_t *value;
 
-	json_array_foreach((json_t *)list, i, value) if (!is_scalar(value)) return false;
+	json_array_foreach((json_t *)list, i, value)
+	{
+		if (!is_scalar(value) || (json_is_string(value) && strchr(json_string_value(value), ' ')))
+			return false;
+	}
 	return true;
 }
 

@@ -18,4 +18,7 @@ enum {
  */
 MUST_CHECK int socket_path_find(char out[SOCKET_PATH_SIZE], struct fault *f);
 
+/* After a connect that `err`, EACCES or EPERM, forbade: says who may use the socket. Always -1. */
+int socket_path_forbidden(const char *path, int err, struct fault *f);
+
 #endif

@@ -207,6 +207,9 @@ def test_members_of_the_group_and_nobody_else():
         raise AssertionError("who is not in the group may connect")
     except OSError as fault:
         assert "Permission denied" in str(fault), fault
+    done = subprocess.run(["stacygate", "health"], capture_output=True, text=True, timeout=120, user="mallory", group="mallory", extra_groups=[], cwd="/",
+                          check=False)
+    assert done.returncode == 1 and "with mode 0660 only members of group stacygate may use it" in done.stderr, done
 
 
 def test_sandboxes_of_the_local_unit():

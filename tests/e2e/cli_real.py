@@ -282,7 +282,7 @@ def test_another_user_is_kept_out():
     finally:
         for folder in folders:
             os.chmod(folder, 0o700)
-    assert done.returncode == 1 and "Permission denied" in done.stderr and done.stdout == "", done
+    assert done.returncode == 1 and "Permission denied: with mode 0600 only user root may use it" in done.stderr and done.stdout == "", done
 
 
 def test_eight_at_once():

@@ -65,6 +65,8 @@ def test_warnings_are_answered():
     with started(RULES) as (_, g):
         warnings = reload(g).json()["warnings"]
         assert any("admin_api_key" in line for line in warnings) and all(line in g.log() for line in warnings), warnings
+        lines = client(g, "reload").stdout.splitlines()
+        assert [f"warnings[{i}]: {line}" for i, line in enumerate(warnings)] == lines[1:], lines
 
 
 def test_only_an_operator_may():

@@ -27,6 +27,7 @@ enum {
 struct launcher {
 	int sock; /* owned; -1 when the launcher is gone */
 	pid_t pid;
+	char *server;           /* owned: the server's program, for people */
 	struct event *readable; /* owned; NULL until attached */
 	struct list commands;   /* struct launcher_command */
 	unsigned last_id;
@@ -51,8 +52,14 @@ int launcher_fork(const struct launcher_program *program, struct launcher **out)
 	if (!l)
 		return -ENOMEM;
 	list_init(&l->commands);
+	l->server = strdup(program->program);
+	if (!l->server) {
+		free(l);
+		return -ENOMEM;
+	}
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
 		rc = -errno;
+		free(l->server);
 		free(l);
 		return rc;
 	}
@@ -66,6 +73,7 @@ int launcher_fork(const struct launcher_program *program, struct launcher **out)
 	rc = l->pid < 0 ? -errno : fd_set_nonblock(l->sock);
 	if (rc) {
 		fd_close(&l->sock);
+		free(l->server);
 		free(l);
 		return rc;
 	}
@@ -220,6 +228,11 @@ void launcher_forget(struct launcher *l, struct launcher_command *c)
 	list_remove(&c->link);
 }
 
+const char *launcher_server(const struct launcher *l)
+{
+	return l->server;
+}
+
 void launcher_free(struct launcher *l)
 {
 	int pidfd;
@@ -237,5 +250,6 @@ void launcher_free(struct launcher *l)
 		close(pidfd);
 	}
 	waitpid(l->pid, NULL, 0);
+	free(l->server);
 	free(l);
 }

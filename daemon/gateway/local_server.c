@@ -66,7 +66,8 @@ enum {
 	BACKOFF_MIN_MS = 100,
 	BACKOFF_MAX_MS = 10000,
 	STABLE_MS = 60000,
-	STOP_MS = 5000
+	STOP_MS = 5000,
+	TROUBLE_SIZE = 512
 };
 
 struct local_server {
@@ -85,7 +86,7 @@ struct local_server {
 	unsigned backoff_ms;
 	bool launcher_gone;
 	bool left_behind; /* the last one was killed, and none has cleared up after it yet */
-	char trouble[128];
+	char trouble[TROUBLE_SIZE];
 	const struct local_server_events *events; /* borrowed */
 	void *arg;
 };
@@ -346,7 +347,8 @@ static void let_go(struct local_server *s)
 static void on_ended(struct local_server *s, enum launcher_event event, int status)
 {
 	if (event == LAUNCHER_FAILED)
-		snprintf(s->trouble, sizeof(s->trouble), "cannot be started: %s", strerror(status));
+		snprintf(s->trouble, sizeof(s->trouble), "%s cannot be started: %s", launcher_server(s->launcher),
+			 strerror(status));
 	else if (event == LAUNCHER_GONE)
 		snprintf(s->trouble, sizeof(s->trouble), "the launcher process is gone; restart the daemon");
 	else if (WIFSIGNALED(status))

@@ -45,6 +45,9 @@ void launcher_on_server(struct launcher *l, void (*on_event)(void *arg, enum lau
  */
 MUST_CHECK int launcher_start(struct launcher *l, int life_fd, int key_fd, int admin_key_fd);
 
+/* The path of the server's program, for people. */
+const char *launcher_server(const struct launcher *l);
+
 /* Has the server killed, if one runs. */
 void launcher_kill(struct launcher *l);
 

@@ -4,9 +4,12 @@
 import http.client
 import os
 import pwd
+import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -790,6 +793,24 @@ def test_local_that_is_a_service_gets_new_keys():
         wait_for("the new key is used", lambda: spawned(m))
         assert "holds a new key" in m.log(), m.log()
     with_local(test)
+
+
+def test_local_that_is_not_installed():
+    """Which program is missing is said."""
+    with tempfile.TemporaryDirectory(prefix="sg-service.") as work:
+        # Beside it lies none, so it is the installed one.
+        program = shutil.copy(os.path.join(BUILD, "stacygated"), work)
+        env = {**os.environ, "RUNTIME_DIRECTORY": work + "/run", "STATE_DIRECTORY": work + "/state", "HOME": work, "XDG_CONFIG_HOME": work}
+        config = work + "/stacygate.yaml"
+        with open(config, "w", encoding="ascii") as file:
+            file.write(f"listen: [{{ path: {work}/s }}]\n")
+        with subprocess.Popen([program, "-c", config], stderr=subprocess.PIPE, text=True, env=env) as daemon:
+            line = next((text for text in daemon.stderr if "local server: " in text), "")
+            daemon.send_signal(signal.SIGTERM)
+            daemon.stderr.read()
+        if line.endswith("local server: ready\n"):
+            raise Skip("stacygate-local is installed on this machine")
+        assert re.search(r" local server: /\S+/stacygate-local cannot be started: No such file or directory; next start", line), line
 
 
 def test_local_that_is_a_service_and_never_comes():

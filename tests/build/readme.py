@@ -8,6 +8,7 @@ with no configuration runs. Ids, times, durations and numbers of the machine may
   readme.py            check
   readme.py --update   write what came out into the README
 """
+import json
 import os
 import re
 import shutil
@@ -134,6 +135,18 @@ def run_all(commands, env, cwd):
     return [output.strip("\n") for output in outputs[:-1]]
 
 
+def other_routes(readme):
+    """Routes of the gateway itself that the table of them has and there are not, or the other way round."""
+    begin = readme.index("The gateway's own routes:")
+    table = [line for line in readme[begin + 2 : readme.index("", begin + 2)] if line.startswith("| `")]
+    named = {route for line in table for route in re.findall(r"`([A-Z]+ /gateway/v1/\S+)`", line.split(" | ")[0])}
+    with open(SRC + "/daemon/gateway/openapi.json", encoding="utf-8") as file:
+        paths = json.load(file)["paths"]
+    there = {f"{method.upper()} {path}" for path, item in paths.items() if path.startswith("/gateway/v1/") for method in item
+             if method in ("get", "put", "post", "delete", "patch")}
+    return sorted(named ^ there) if there else ["none"]
+
+
 def main():
     path = SRC + "/README.md"
     readme = open(path, encoding="utf-8").read().split("\n")
@@ -173,6 +186,9 @@ def main():
     for number in without_example(readme):
         failed += 1
         print("promise %d of the SDK has no example in the section \"%s\"" % (number, SECTION))
+    for route in other_routes(readme):
+        failed += 1
+        print("only the README or only the gateway has the route %s" % route)
     print("%d passed, %d failed" % (passed, failed))
     return 1 if failed or not passed else 0
 

@@ -125,7 +125,7 @@ def test_upgrade():
         dpkg("-i", NEW)
         done = load.done
         wait_for("more requests", lambda: load.done > done + 5)
-    assert not load.refused and not load.lost, (load.refused[:3], load.lost)
+    load.assert_lost()
     assert version().endswith(run("dpkg-deb", "-f", NEW, "Version"))
     assert_all_run()
     is_now = [show(unit, "MainPID" if unit != UNITS[0] else "ActiveEnterTimestampMonotonic") for unit in UNITS]

@@ -108,10 +108,17 @@ def without_systemd():
                        ("Restart", "always"), ("StartLimitIntervalSec", "0"), ("WatchdogSec", "15s"),
                        ("Environment", "STACYGATE_LOCAL_SOCKET=/run/stacygate-local/api.sock")):
         verdict(service.get(key) == [value], f"{key} of stacygated.service", str(service.get(key)))
+    # What a key on disk, idle clients over a restart and a socket file after a stop hang on.
+    verdict(service.get("LoadCredential") == ["api-key:stacygate.api-key", "admin-key:stacygate.admin-key"], "LoadCredential=",
+            str(service.get("LoadCredential")))
+    for name in ("stacygated.service", "user/stacygated.service"):
+        verdict(int(unit(name).get("FileDescriptorStoreMax", ["0"])[0]) >= 4096, f"FileDescriptorStoreMax= of {name}")
+    for name in ("stacygated.socket", "user/stacygated.socket"):
+        verdict(unit(name).get("RemoveOnStop") == ["yes"], f"RemoveOnStop= of {name}")
     verdict("stacygate-local.service" in service["Wants"][0].split(), "Wants=", str(service["Wants"]))
     # A faulty file fails the reload, so it is looked at first, and it is the one that the service runs with.
     for name in ("stacygated.service", "user/stacygated.service"):
-        start, reload = unit(name)["ExecStart"][0], unit(name)["ExecReload"]
+        start, reload = unit(name)["ExecStart"][0], unit(name).get("ExecReload")
         verdict(reload == [start.replace("/stacygated", "/stacygated -t", 1), "/bin/kill -HUP $MAINPID"], f"ExecReload= of {name}", str(reload))
         verdict("RestartPreventExitStatus" not in unit(name), f"{name} may fail for good, and its socket unit with it")
     verdict("-c " in service["ExecStart"][0] and service["ExecStart"][0].endswith("/stacygate/stacygate.yaml"), "ExecStart=",

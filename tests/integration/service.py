@@ -307,43 +307,84 @@ def test_l12_no_child_has_what_was_passed():
 
 # --- stop and start ---------------------------------------------------------------------------------------------------
 
-def test_restart_refuses_nobody():
-    """Clients come all the time while the service is stopped, killed and started: every one is answered."""
-    with Manager(upstream_lines(9)) as m:
+class Traffic:
+    """Clients all the time: requests that the gateway answers and such that the server does, on new and on kept connections."""
+
+    KINDS = [(*request, kept) for kept in (False, True)
+             for request in (("GET", "/gateway/v1/health", None), ("POST", "/api/v1/sandboxes/sb-1/exec", '{"command":"true"}'))]
+
+    def __init__(self, path):
+        self.path, self.over = path, threading.Event()
+        self.done = [0] * len(self.KINDS)
+        self.refused, self.lost, self.wrong = [], [], []
+        self.threads = [threading.Thread(target=self.client, args=(i,)) for i in range(len(self.KINDS))]
+
+    def client(self, i):
+        method, target, body, kept = self.KINDS[i]
+        connection = None
+        while not self.over.is_set():
+            connection = connection or UnixConnection(self.path)
+            try:
+                answer = connection.ask(method, target, body)
+                if answer.status == 200 and answer.whole:
+                    self.done[i] += 1
+                else:
+                    self.wrong.append((method, kept, answer))
+            except (ConnectionRefusedError, FileNotFoundError) as fault:
+                self.refused.append((method, kept, repr(fault)))
+            except (OSError, http.client.HTTPException) as fault:
+                self.lost.append((method, kept, repr(fault)))
+                connection.close()
+            if not kept:
+                connection.close()
+                connection = None
+
+    def wait_for_more(self):
+        before = list(self.done)
+        wait_for("clients of each kind are served", lambda: all(n > b + 5 for n, b in zip(self.done, before)))
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for t in self.threads:
+            t.join(DEADLINE)
+
+
+def test_restart_loses_nothing():
+    """Whoever asks while the service is stopped and started is answered, on a connection that he keeps as well."""
+    server = Upstream()
+    with Manager(upstream_lines(server.port)) as m:
         path = m.bind("host", "door")
         m.start()
-        over = threading.Event()
-        done, faults = [], []
+        with Traffic(path) as traffic:
+            for _ in range(6):
+                traffic.wait_for_more()
+                m.stop()
+                m.start()
+            traffic.wait_for_more()
+        assert not traffic.refused and not traffic.lost and not traffic.wrong, (traffic.refused, traffic.lost, traffic.wrong)
 
-        def clients():
-            while not over.is_set():
-                try:
-                    # A connection that the dying process had accepted ends without an answer; none is refused.
-                    if m.ask(path).status == 200:
-                        done.append(time.monotonic())
-                except (ConnectionRefusedError, FileNotFoundError) as fault:
-                    faults.append(repr(fault))
-                except OSError:
-                    pass
-                except Exception as fault:
-                    if "RemoteDisconnected" not in repr(fault):
-                        faults.append(repr(fault))
-        threads = [threading.Thread(target=clients) for _ in range(4)]
-        for t in threads:
-            t.start()
-        for how in (signal.SIGTERM, signal.SIGKILL) * 3:
-            count = len(done)
-            wait_for("clients are served", lambda: len(done) > count + 5)
-            m.signal(how)
-            m.collect()
-            m.wait()
-            m.start()
-        count = len(done)
-        wait_for("clients are served", lambda: len(done) > count + 5)
-        over.set()
-        for t in threads:
-            t.join(DEADLINE)
-        assert not faults, faults[:5]
+
+def test_kill_refuses_nobody():
+    """A kill costs what was under way, one request of a client at most; all others are answered."""
+    server = Upstream()
+    with Manager(upstream_lines(server.port)) as m:
+        path = m.bind("host", "door")
+        m.start()
+        with Traffic(path) as traffic:
+            for _ in range(6):
+                traffic.wait_for_more()
+                m.signal(signal.SIGKILL)
+                m.wait()
+                m.collect()
+                m.start()
+            traffic.wait_for_more()
+        assert not traffic.refused and not traffic.wrong, (traffic.refused, traffic.wrong)
+        assert len(traffic.lost) <= 6 * len(Traffic.KINDS), traffic.lost
 
 
 def test_clients_that_wait_for_the_start_are_served():

@@ -232,6 +232,29 @@ run check
 succeeds
 says 'All tests passed'
 
+if command -v promtool >/dev/null 2>&1; then
+	echo 'SKIPPED: promtool is installed here, so it is never fetched'
+else
+	prepare 'promtool is fetched, not installed'
+	stub apt-get 'case $* in *"download prometheus") : >prometheus_1_amd64.deb ;; *) exit 100 ;; esac'
+	stub dpkg-deb 'mkdir -p usr/bin; echo tool >usr/bin/promtool; chmod +x usr/bin/promtool; tar -c ./usr; rm -r usr'
+	run check
+	succeeds
+	[ "$(ls "$top/src/build-check")" = promtool ] && [ -x "$top/src/build-check/promtool" ]
+	verdict $? 'should leave promtool and nothing else in build-check'
+	stub apt-get 'echo "$@" >>'"$top"'/facts/apt'
+	run check
+	[ ! -e "$top/facts/apt" ]; verdict $? 'should not fetch it twice'
+
+	prepare 'promtool cannot be fetched'
+	stub apt-get 'echo "E: no network" >&2; exit 100'
+	run check
+	succeeds
+	says 'E: no network'
+	says 'the test that asks it is skipped'
+	[ -z "$(ls "$top/src/build-check")" ]; verdict $? 'should leave nothing'
+fi
+
 prepare 'a test fails'
 stub make 'case $* in *check) echo "assertion of a test" >'"$top"'/src/build-check/test-suite.log; exit 2 ;; esac'
 run check

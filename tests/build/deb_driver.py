@@ -163,8 +163,14 @@ def test_upgrade_with_a_faulty_configuration():
     assert "NOT RESTARTED" in said and 'unknown key "oops"' in said and "systemctl restart stacygated" in said, said
     assert "installed" in version() and show("stacygated.service", "MainPID") == before
     assert "ok" in run("stacygate", "health")
+    # Nor does it fail when nothing runs because of the fault.
+    assert subprocess.run(["systemctl", "restart", "stacygated.service"], check=False, capture_output=True).returncode
+    dpkg("-i", NEWER)
+    assert "installed" in version() and show("stacygated.socket", "ActiveState") == ["active"]
     with open(CONFIG, "w", encoding="utf-8") as file:
         file.write(good)
+    wait_for("the repaired file is enough", is_active)
+    before = show("stacygated.service", "MainPID")
     said = dpkg("-i", NEWER)
     assert "NOT RESTARTED" not in said and is_active() and show("stacygated.service", "MainPID") != before, said
 

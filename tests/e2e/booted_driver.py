@@ -231,8 +231,8 @@ def test_members_of_the_group_and_nobody_else():
         raise AssertionError("who is not in the group may connect")
     except OSError as fault:
         assert "Permission denied" in str(fault), fault
-    done = subprocess.run(["stacygate", "health"], capture_output=True, text=True, timeout=120, user="mallory", group="mallory", extra_groups=[], cwd="/",
-                          check=False)
+    done = subprocess.run(["stacygate", "health"], capture_output=True, text=True, timeout=120, user="mallory", group="mallory",
+                          extra_groups=[], cwd="/", check=False)
     assert done.returncode == 1 and "with mode 0660 only members of group stacygate may use it" in done.stderr, done
 
 
@@ -351,8 +351,8 @@ def test_units_of_a_user():
     os.makedirs(f"/run/user/{user.pw_uid}", mode=0o700, exist_ok=True)
     os.chown(f"/run/user/{user.pw_uid}", user.pw_uid, user.pw_gid)
     folder = "/home/alice/.config/stacygate"
-    run("systemd-run", "--quiet", "--unit=alices", "--uid=alice", "-p", "Delegate=yes", "-p", "Type=notify", f"--setenv=XDG_RUNTIME_DIR=/run/user/{user.pw_uid}",
-        "--setenv=HOME=/home/alice", "/lib/systemd/systemd", "--user")
+    run("systemd-run", "--quiet", "--unit=alices", "--uid=alice", "-p", "Delegate=yes", "-p", "Type=notify",
+        f"--setenv=XDG_RUNTIME_DIR=/run/user/{user.pw_uid}", "--setenv=HOME=/home/alice", "/lib/systemd/systemd", "--user")
     more = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/",
             "env": {**os.environ, "HOME": "/home/alice", "XDG_RUNTIME_DIR": f"/run/user/{user.pw_uid}"}}
 

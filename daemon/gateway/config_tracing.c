@@ -59,7 +59,10 @@ static void read_endpoint(struct reader *r, yaml_node_t *node, void *to, const s
 	t->to.url = reader_copy(r, url);
 	good = str_starts(url, STR("unix:///")) ? read_socket(r, str_of(url.p + 7, url.n - 7), t)
 						: read_http(r, url, t);
-	if (!good)
+	/* What is in a query may be a token. */
+	if (!good && memchr(url.p, '?', url.n))
+		reader_fault(r, node, "endpoint has a query, which may not stand in it");
+	else if (!good)
 		reader_fault(r, node,
 			     "endpoint is \"%s\", expected http://HOST:PORT/PATH or https://HOST:PORT/PATH (a "
 			     "collector's path is "

@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/err.h"
 #include "common/fd.h"
+#include "common/units.h"
 
 enum {
 	SECONDS_AFTER_MS = 1000, /* what is over sooner needs no line */
@@ -40,21 +41,6 @@ void progress_bytes(struct progress *p, uint64_t done)
 	progress_tick(p);
 }
 
-static void format_bytes(uint64_t bytes, char out[24])
-{
-	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB"};
-	double value = (double)bytes / 1024;
-	size_t i = 0;
-
-	if (bytes < 1024) {
-		snprintf(out, 24, "%u B", (unsigned)bytes);
-		return;
-	}
-	for (; value >= 1024 && i < 3; i++)
-		value /= 1024;
-	snprintf(out, 24, "%.1f %s", value, units[i]);
-}
-
 static void format(const struct progress *p, uint64_t now_ms, char out[LINE_MAX_BYTES])
 {
 	char done[24], total[24];
@@ -64,8 +50,8 @@ static void format(const struct progress *p, uint64_t now_ms, char out[LINE_MAX_
 			 (unsigned long long)(now_ms - p->began_ms) / 1000);
 		return;
 	}
-	format_bytes(p->done, done);
-	format_bytes(p->total, total);
+	size_format(p->done, done);
+	size_format(p->total, total);
 	snprintf(out, LINE_MAX_BYTES, "%s ... %s of %s, %u %%", p->what, done, total,
 		 p->done < p->total ? (unsigned)((double)p->done * 100 / (double)p->total) : 100);
 }

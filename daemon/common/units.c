@@ -220,3 +220,18 @@ int size_parse(struct str text, uint64_t *bytes)
 	*bytes = v << shift;
 	return 0;
 }
+
+void size_format(uint64_t bytes, char out[24])
+{
+	static const char *const units[] = {"KiB", "MiB", "GiB", "TiB"};
+	double value = (double)bytes / 1024;
+	size_t i = 0;
+
+	if (bytes < 1024) {
+		snprintf(out, 24, "%u B", (unsigned)bytes);
+		return;
+	}
+	for (; value >= 1024 && i < 3; i++)
+		value /= 1024;
+	snprintf(out, 24, "%.1f %s", value, units[i]);
+}

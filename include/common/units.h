@@ -27,4 +27,7 @@ void duration_format(int64_t ns, char out[40]);
 /* "64KiB", "1MiB", "2GiB", or plain bytes. 0, -EINVAL or -ERANGE. */
 MUST_CHECK int size_parse(struct str text, uint64_t *bytes);
 
+/* For people: "512 B", "3.4 KiB". */
+void size_format(uint64_t bytes, char out[24]);
+
 #endif

@@ -199,3 +199,19 @@ Test(common_units, sizes)
 	cr_expect_eq(size_parse(STR("123"), &bytes), 0);
 	cr_expect_eq(bytes, 123);
 }
+
+/* For people: bytes up to a KiB, then one digit of the unit that fits, up to TiB. */
+Test(common_units, size_format)
+{
+	static const struct {
+		uint64_t bytes;
+		const char *text;
+	} cases[] = {{0, "0 B"},        {1023, "1023 B"},     {1024, "1.0 KiB"},
+		     {3482, "3.4 KiB"}, {5 << 20, "5.0 MiB"}, {UINT64_MAX, "16777216.0 TiB"}};
+	char text[24];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		size_format(cases[i].bytes, text);
+		cr_expect_str_eq(text, cases[i].text);
+	}
+}

@@ -41,7 +41,7 @@ struct api {
 	struct buf error_body;             /* owned */
 	struct buf notes;                  /* owned; of all calls */
 	bool gateway_made;                 /* the answer carries Stacygate-Error */
-	bool sink_failed;                  /* our side ended the transfer and set the fault */
+	bool own_end;                      /* our side ended the transfer and set the fault */
 };
 
 struct api *api_new(const char *socket_path, struct progress *progress)
@@ -130,7 +130,7 @@ static size_t on_body(char *p, size_t size, size_t n, void *user)
 	}
 	if (deliver(a, str_of(p, bytes)) == 0)
 		return bytes;
-	a->sink_failed = true;
+	a->own_end = true;
 	return CURL_WRITEFUNC_ERROR;
 }
 
@@ -263,14 +263,35 @@ static bool gave_up(const struct api_request *r, uint64_t *since_ms)
 	return clock_ms() - *since_ms >= (uint64_t)r->linger_ms;
 }
 
+static void add_wait(struct curl_waitfd *extra, unsigned *n, int fd)
+{
+	if (fd >= 0)
+		extra[(*n)++] = (struct curl_waitfd){.fd = fd, .events = CURL_WAIT_POLLIN};
+}
+
 static void wait_for_something(struct api *a)
 {
-	struct curl_waitfd extra = {.fd = interrupt_fd(), .events = CURL_WAIT_POLLIN};
-	bool watch = !interrupt_pending() && extra.fd >= 0;
+	const struct api_watch *watch = a->request->watch;
+	struct curl_waitfd extra[1 + API_WATCHED];
 	int wait_ms = progress_is_on(a->progress) ? PROGRESS_TICK_MS : WAIT_MS;
+	unsigned n = 0;
 
 	/* The descriptor stays readable after a signal: watching it on would spin. */
-	curl_multi_poll(a->multi, watch ? &extra : NULL, watch ? 1 : 0, interrupt_pending() ? 50 : wait_ms, NULL);
+	if (!interrupt_pending())
+		add_wait(extra, &n, interrupt_fd());
+	for (size_t i = 0; watch && i < API_WATCHED; i++)
+		add_wait(extra, &n, watch->fds[i]);
+	curl_multi_poll(a->multi, extra, n, interrupt_pending() ? 50 : wait_ms, NULL);
+}
+
+/* Whether whoever watches has no objection to going on. */
+static bool take_turn(struct api *a)
+{
+	const struct api_request *r = a->request;
+
+	progress_tick(a->progress);
+	a->own_end = r->watch && r->watch->on_turn(r->user) < 0;
+	return !a->own_end;
 }
 
 enum drive_end {
@@ -292,7 +313,8 @@ static enum drive_end drive(struct api *a, CURLcode *result)
 		if (take_result(a, result))
 			return DRIVE_DONE;
 		wait_for_something(a);
-		progress_tick(a->progress);
+		if (!take_turn(a))
+			return DRIVE_BROKEN;
 	}
 }
 
@@ -300,7 +322,7 @@ static int broken(struct api *a, CURLcode result)
 {
 	long os_error = 0;
 
-	if (a->sink_failed)
+	if (a->own_end)
 		return -1;
 	curl_easy_getinfo(a->easy, CURLINFO_OS_ERRNO, &os_error);
 	if (result == CURLE_COULDNT_CONNECT && (os_error == EACCES || os_error == EPERM))
@@ -356,7 +378,7 @@ int api_call(struct api *a, const struct api_request *request, struct fault *f)
 	a->request = request;
 	a->fault = f;
 	a->gateway_made = false;
-	a->sink_failed = false;
+	a->own_end = false;
 	buf_reset(&a->error_body);
 	if (headers)
 		result = set_up_request(a, request, headers);

@@ -17,17 +17,28 @@ struct progress;
 /* Receives a 2xx answer's body as it comes. 0, or -1 after having set the fault, which ends the request. */
 typedef int (*api_sink_fn)(void *user, struct str bytes);
 
+/* What a request waits for besides its answer. */
+enum {
+	API_WATCHED = 2
+};
+struct api_watch {
+	int fds[API_WATCHED]; /* borrowed; -1: none */
+	/* Called when the wait has ended, by one of them, by the answer or by time, at least once a second. 0, or -1 to end the request. */
+	int (*on_turn)(void *user);
+};
+
 struct api_request {
 	const char *method;
-	const char *path;   /* below http://localhost, escaped already */
-	struct str body;    /* borrowed; sent as JSON if p is not NULL */
-	const char *lease;  /* Stacygate-Lease; NULL: none. The caller vouches for the bytes */
-	const char *accept; /* NULL: anything */
-	api_sink_fn sink;   /* NULL: the body is collected in `answer` */
-	void *user;         /* for the sink */
-	struct buf *answer; /* borrowed; may be NULL when nobody wants the body */
-	long timeout_ms;    /* for all of it; 0: none, the gateway has its own */
-	long linger_ms;     /* how long a signal is put off: 0 ends the request at once */
+	const char *path;              /* below http://localhost, escaped already */
+	struct str body;               /* borrowed; sent as JSON if p is not NULL */
+	const char *lease;             /* Stacygate-Lease; NULL: none. The caller vouches for the bytes */
+	const char *accept;            /* NULL: anything */
+	api_sink_fn sink;              /* NULL: the body is collected in `answer` */
+	void *user;                    /* for the sink and the watch */
+	const struct api_watch *watch; /* borrowed; may be NULL */
+	struct buf *answer;            /* borrowed; may be NULL when nobody wants the body */
+	long timeout_ms;               /* for all of it; 0: none, the gateway has its own */
+	long linger_ms;                /* how long a signal is put off: 0 ends the request at once */
 };
 
 /* How long an ordinary request may take, a little more than the gateway gives the server. */

@@ -15,6 +15,7 @@
 #include "cli/stream_exec.h"
 #include "cli/template.h"
 #include "cli/term.h"
+#include "cli/top.h"
 #include "common/clock.h"
 #include "common/json_write.h"
 
@@ -309,6 +310,7 @@ int commands_run(const struct command *c, enum verb verb)
 		[VERB_WHOAMI] = whoami,
 		[VERB_HEALTH] = health,
 		[VERB_STATUS] = status,
+		[VERB_TOP] = top_command,
 		[VERB_METRICS] = metrics,
 		[VERB_RELOAD] = reload,
 	};

@@ -155,6 +155,14 @@ static const char *const texts[VERB_COUNT] = {
 			"\n"
 			"Shows what the gateway counts of your own use; to an admin, of all.\n"
 			"\n" COMMON_OPTIONS,
+	[VERB_TOP] = "usage: stacygate top [OPTION]...\n"
+		     "\n"
+		     "Shows on a terminal how the gateway is, anew every second: rates, upstreams with their pools,\n"
+		     "owners, requests under way, errors, rules; to those without `admin: true`, their own part.\n"
+		     "Goes on when the gateway is started anew. Keys: h tells them, q leaves. NO_COLOR: no colours.\n"
+		     "\n"
+		     "  --json               the gateway's status, one document a line, until interrupted; errors too\n"
+		     "  -h, --help           this text\n",
 	[VERB_METRICS] = "usage: stacygate metrics [OPTION]...\n"
 			 "\n"
 			 "Prints what the gateway counts, as Prometheus reads it. The rule must allow it (metrics).\n"
@@ -214,6 +222,7 @@ const char *help_program(void)
 	       "  whoami           who you are to the gateway\n"
 	       "  health           how the gateway is\n"
 	       "  status           what the gateway counts of your use\n"
+	       "  top              the same on a terminal, as it changes\n"
 	       "  metrics          what it counts in all, for Prometheus\n"
 	       "  reload           have it read its configuration anew\n"
 	       "  init             write a configuration of the gateway\n"

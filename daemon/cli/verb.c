@@ -31,6 +31,7 @@ static const struct verb_shape shapes[VERB_COUNT] = {
 	[VERB_WHOAMI] = {"whoami", 0, 0, {0}, false, ""},
 	[VERB_HEALTH] = {"health", 0, 0, {0}, false, ""},
 	[VERB_STATUS] = {"status", 0, 0, {0}, false, ""},
+	[VERB_TOP] = {"top", 0, 0, {0}, false, ""},
 	[VERB_METRICS] = {"metrics", 0, 0, {0}, false, ""},
 	[VERB_RELOAD] = {"reload", 0, 0, {0}, false, ""},
 	[VERB_INIT] = {"init", 0, 0, {0}, false, ""},

@@ -49,7 +49,7 @@ _stacygate() {
 			return
 			;;
 		:ls | :get | :run | :spawn | :exec | :cp | :logs | :extend | :kill | :prune | :template | :preview | :leases | \
-			:whoami | :health | :status | :metrics | :reload | :init | :check) command=$word ;;
+			:whoami | :health | :status | :top | :metrics | :reload | :init | :check) command=$word ;;
 		template:ls | template:get | template:save | template:rm | template:spawn | leases:renew | leases:release)
 			command="$command $word"
 			;;
@@ -85,7 +85,7 @@ _stacygate() {
 	case $command:$operands in
 	:0)
 		_stacygate_offer < <(printf '%s\n' run spawn ls get exec cp logs extend kill prune template preview leases whoami \
-			health status metrics reload init check)
+			health status top metrics reload init check)
 		;;
 	template:0) _stacygate_offer < <(printf '%s\n' ls get save rm spawn) ;;
 	leases:0) _stacygate_offer < <(printf '%s\n' renew release) ;;

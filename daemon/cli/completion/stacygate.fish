@@ -52,6 +52,7 @@ complete -c stacygate -n __stacygate_first -a leases -d 'what sandboxes are tied
 complete -c stacygate -n __stacygate_first -a whoami -d 'who you are to the gateway'
 complete -c stacygate -n __stacygate_first -a health -d 'how the gateway is'
 complete -c stacygate -n __stacygate_first -a status -d 'what the gateway counts of your use'
+complete -c stacygate -n __stacygate_first -a top -d 'the same on a terminal, as it changes'
 complete -c stacygate -n __stacygate_first -a metrics -d 'what it counts in all, for Prometheus'
 complete -c stacygate -n __stacygate_first -a reload -d 'have it read its configuration anew'
 complete -c stacygate -n __stacygate_first -a init -d 'write a configuration of the gateway'

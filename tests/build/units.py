@@ -124,10 +124,12 @@ def without_systemd():
     verdict("-c " in service["ExecStart"][0] and service["ExecStart"][0].endswith("/stacygate/stacygate.yaml"), "ExecStart=",
             str(service["ExecStart"]))
     verdict(sock["ListenStream"] == ["/run/stacygate/stacygate.sock"] and sock["FileDescriptorName"] == ["host"], "the socket")
+    server = unit("stacygate-local.service")
     # What --keep keeps, systemd must not kill at a restart.
-    local = unit("stacygate-local.service")
-    verdict(local["KillMode"] == ["process"] and local["ExecStart"][0].endswith("--keep"), "--keep of stacygate-local.service", str(local))
-    local = local["ExecStart"][0]
+    verdict(server["KillMode"] == ["process"] and server["ExecStart"][0].endswith("--keep"), "--keep of stacygate-local.service", str(server))
+    verdict("User" not in server and "CAP_SETUID" in server["CapabilityBoundingSet"][0].split(), "systemd 257 takes CAP_SETUID",
+            str(server))
+    local = server["ExecStart"][0]
     verdict(service["Environment"][0].split("=")[1] in local and "--keys /var/lib/stacygate-local" in local, "stacygate-local", local)
     drop_in = read(BUILD + "/systemd/identity.conf")
     verdict(settings(drop_in) == {"ProtectProc": ["default"]}, "identity.conf", drop_in)

@@ -25,7 +25,7 @@ GNUTLS = "GnuTLS" in subprocess.run([os.path.join(BUILD, "stacygated"), "-V"], c
 GNUTLS_WORDS = ("server certificate verification failed", "unexpected TLS packet") if GNUTLS else ()
 
 # Of libcurl 7.88 and of 8.14.
-OTHER_NAME = ("name matches target host name", "does not match target host name", "name mismatch", "hostname mismatch")
+OTHER_NAME = ("subject name matches target", "does not match target host name", "name mismatch", "hostname mismatch")
 
 
 def https(server, *settings, ca=OWN.certificate, host="127.0.0.1", tls=""):

@@ -2,6 +2,7 @@
 """Preview traffic of stacygate-local, byte for byte. The sandboxes exist only in memory; their ports are this script's own."""
 import os
 import random
+import resource
 import select
 import socket
 import struct
@@ -350,6 +351,9 @@ def not_over_tcp():
 def bounds():
     """64 connections to a sandbox and 512 in all, then 503; the API is served, and all is given back."""
     with fake() as s:
+        # After its start: the server raises its own.
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         p = Program()
         boxes = [s.spawn() for _ in range(9)]
         base = descriptors(s)

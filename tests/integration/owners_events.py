@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one subscription to a server's events: who reads it, what it makes forgotten, how it comes and goes."""
 import json
-import os
 import signal
 import socket
 import time
 
-from owners_lib import Events, WITH_ROOT, expect_error, expect_not_found, feed_of, headers_of, raw, read_all, read_until, run, started
+from owners_lib import Events, LEAN, WITH_ROOT, expect_error, expect_not_found, feed_of, headers_of, raw, read_all, read_until, run, started
 from tls_lib import KEY, wait_for
 from vm_lib import API, status, text
 
-SMALL_QUARANTINE = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1:thread_local_quarantine_size_kb=16"
 ASK = f"GET {API}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
@@ -92,7 +90,7 @@ def test_events_as_written():
 
 def test_c11_events_slow_reader():
     """C11: who does not read is cut when his queue is full, visibly; others get all, in order, and little memory is used."""
-    with started(WITH_ROOT, env={"ASAN_OPTIONS": SMALL_QUARANTINE}) as (server, g):
+    with started(WITH_ROOT, env=LEAN) as (server, g):
         mine = server.add("alice")
         remembered(server, g, mine)
         slow = g.connect("alice")

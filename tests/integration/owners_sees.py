@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What shows everybody's sandboxes shows each caller his own (C11): list, events, prune."""
 import json
-import os
 from datetime import datetime
 
-from owners_lib import Events, NEVER, UPGRADE, WITH_ROOT, expect_error, feed_of, headers_of, raw, read_all, read_until, run, started
+from owners_lib import Events, LEAN, NEVER, UPGRADE, WITH_ROOT, expect_error, feed_of, headers_of, raw, read_all, read_until, run, started
 from tls_lib import wait_for
 from vm_lib import API, cut, garbage, status, text
 
@@ -56,12 +55,9 @@ def test_c11_no_tunnel_past_the_filters():
         assert asked and not any(r.all("upgrade") + r.all("sec-websocket-key") for r in asked), [r.headers for r in asked]
 
 
-SMALL_QUARANTINE = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1:thread_local_quarantine_size_kb=16"
-
-
 def test_c11_list_of_50000():
     """C11: a list of 50,000 passes through little memory, however slowly it is read."""
-    with started(env={"ASAN_OPTIONS": SMALL_QUARANTINE}) as (server, g):
+    with started(env=LEAN) as (server, g):
         server.add("alice")
         for _ in range(20):
             g.listed("alice")

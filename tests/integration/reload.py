@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 
-from owners_lib import Events, Later, expect_error, headers_of, raw, read_all, run, started
+from owners_lib import Events, LEAN, Later, expect_error, headers_of, raw, read_all, run, started
 from tls_lib import BUILD, KEY, wait_for
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
@@ -17,7 +17,6 @@ from sg import free_ports  # noqa: E402
 
 RELOAD = "/gateway/v1/reload"
 ADMIN = ["admin: true", "isolation: none", "allow: [all]"]
-SMALL_QUARANTINE = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1:thread_local_quarantine_size_kb=16"
 RULES = {"alice": [], "root": ADMIN}
 
 
@@ -272,7 +271,7 @@ def test_l1_under_load():
 
 def test_l3_a_thousand():
     """L3: neither memory nor descriptors grow."""
-    with started(RULES, env={"ASAN_OPTIONS": SMALL_QUARANTINE}) as (_, g):
+    with started(RULES, env=LEAN) as (_, g):
         def descriptors():
             return len(os.listdir(f"/proc/{g.process.pid}/fd"))
         connection = g.connect("root")

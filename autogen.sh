@@ -19,7 +19,8 @@ die() { printf 'autogen.sh: %s\n' "$*" >&2; exit 1; }
 PACKAGES_BUILD='autoconf automake gcc libc6-dev make pkgconf|pkg-config libevent-dev
 	libcurl4-openssl-dev|libcurl4-gnutls-dev libjansson-dev libncurses-dev libyaml-dev libllhttp-dev|node-llhttp bubblewrap'
 PACKAGES_DEMO='curl nodejs'
-PACKAGES_CHECK='curl nodejs libcriterion-dev strace python3 python3-jsonschema python3-yaml python3-venv openssl util-linux procps chromium systemd mandoc tmux'
+PACKAGES_CHECK='curl nodejs libcriterion-dev strace python3 python3-jsonschema python3-yaml python3-venv openssl util-linux procps iproute2 chromium
+	systemd mandoc tmux'
 
 # Debian 12 has no libllhttp-dev, and a library below version 9 is not used (configure.ac says why): there the
 # sources that node-llhttp installs are compiled.

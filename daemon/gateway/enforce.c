@@ -149,6 +149,7 @@ static void on_whole_body(void *arg, struct str body)
 static enum exchange_use judge_sandbox_answer(struct enforce *e, unsigned status)
 {
 	struct ownership *o = &e->shared->admit.ownership;
+	const struct fetch_caller asker = asker_of(e);
 
 	if (!e->isolated)
 		return EXCHANGE_PASS;
@@ -158,7 +159,7 @@ static enum exchange_use judge_sandbox_answer(struct enforce *e, unsigned status
 		return EXCHANGE_REFUSED;
 	}
 	if (e->destroys && status / 100 == 2)
-		ownership_gone(o, e->c.upstream, str_from(e->admit.sandbox));
+		ownership_destroyed(o, &asker, str_from(e->admit.sandbox));
 	return EXCHANGE_PASS;
 }
 

@@ -99,6 +99,12 @@ void ownership_gone(struct ownership *o, const struct upstream *u, struct str id
 		o->on_gone(o->arg, u, id);
 }
 
+void ownership_destroyed(struct ownership *o, const struct fetch_caller *asker, struct str id)
+{
+	owner_learn(o->table, upstream_serial(asker->upstream), id, str_from(asker->user_id));
+	ownership_gone(o, asker->upstream, id);
+}
+
 /* --- looking -------------------------------------------------------------------------------------------------------- */
 
 bool ownership_is_not_found(const struct fetch_answer *a)

@@ -74,6 +74,8 @@ bool ownership_domain(struct ownership *o, const struct upstream *u, struct str 
 		      uint64_t *age_ms);
 /* It was seen destroyed. */
 void ownership_gone(struct ownership *o, const struct upstream *u, struct str id);
+/* The asker, whose it was, has destroyed it, whatever is remembered by now. */
+void ownership_destroyed(struct ownership *o, const struct fetch_caller *asker, struct str id);
 /* Nothing is remembered any more; how many there were. */
 size_t ownership_forget_all(struct ownership *o);
 

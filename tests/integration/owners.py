@@ -3,7 +3,7 @@
 import json
 import os
 
-from owners_lib import Events, Later, NEVER, UIDS, UPGRADE, expect_error, expect_lookups_only, expect_not_found, headers_of, looks, raw, read_all, run, started
+from owners_lib import Events, Later, NEVER, UIDS, UPGRADE, WITH_ROOT, expect_error, expect_lookups_only, expect_not_found, headers_of, looks, raw, read_all, run, started
 from tls_lib import Skip, wait_for
 from vm_lib import API, Gateway, Hold, Server, cut, garbage, status, text
 
@@ -215,6 +215,20 @@ def test_c10_delete_repeated():
             expect_not_found(g.api("bob", "DELETE", "/sandboxes/" + s), s)
         expect_not_found(g.api("alice", "DELETE", "/sandboxes/" + NEVER), NEVER)
         assert NEVER not in server.destroyed
+
+
+def test_c10_regress_forgotten_while_it_is_destroyed():
+    """C10: so it is when all that is remembered was dropped while the server destroyed it, as a new subscription does, too."""
+    with started(WITH_ROOT) as (server, g):
+        s = g.spawn("alice")
+        with server.hold("DELETE", "/sandboxes/" + s) as hold:
+            first = Later(lambda: g.api("alice", "DELETE", "/sandboxes/" + s))
+            hold.wait()
+            assert g.ask("root", "DELETE", "/gateway/v1/cache").json()["dropped"] > 0
+        assert first.get().status == 200
+        answer = g.api("alice", "DELETE", "/sandboxes/" + s)
+        assert answer.status == 200 and answer.json() == {"status": "destroyed"}, answer
+        expect_not_found(g.api("bob", "DELETE", "/sandboxes/" + s), s)
 
 
 def test_c10_destroyed_by_others():

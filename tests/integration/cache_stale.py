@@ -39,10 +39,7 @@ def test_fresh():
         assert rest(first) == rest(second), (first.headers, second.headers)
         assert headers_of(first, "x-request-id") != headers_of(second, "x-request-id")
         assert len(server.reads()) == 1
-
-        def logged():
-            return [line.partition("upstream_status=")[2].split()[0] for line in g.log().splitlines() if "upstream_status=" in line]
-        wait_for("both are in the log", lambda: logged() == ["200", "0"])
+        wait_for("both are in the log", lambda: re.findall(r"upstream_status=(\d+)", g.log()) == ["200", "0"])
 
 
 def test_pipelined():

@@ -62,6 +62,7 @@ def test_c11_events_one_subscription_for_all():
         request, = subscriptions(server)
         assert request.all("x-user-id") == ["alice"] and request.all("x-api-key") == [KEY], request.headers
         assert looked_at(server, mine["alice"]) == 2, "by alice and by bob, once each"
+        wait_for("all is counted", lambda: feed_of(g)["dropped"] == 2 * 15)
         seen = feed_of(g)
         assert (seen["events"], seen["dropped"], seen["overflowed"], seen["reconnects"]) == (4, 2 * 15, 0, 0), seen
         for _, stream in streams:

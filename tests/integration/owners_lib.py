@@ -104,7 +104,8 @@ def raw(g, name, data):
     """Sends bytes on a connection of the caller's; gives the socket."""
     c = g.connect(name)
     c.connect()
-    c.sock.sendall(data)
+    if data:  # else it would fail already when the other side has closed
+        c.sock.sendall(data)
     return c.sock
 
 

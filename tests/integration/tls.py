@@ -427,6 +427,28 @@ def test_idle_ends():
             assert len(server.requests) == 2 * (n + 1)
 
 
+def test_client_leaves_a_silent_stream():
+    """The server hears it at once, also one that answers no good-bye: libcurl 8.14 waits 2 s for that where it may."""
+    ended = []
+
+    def silent(connection, request):
+        connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
+        established = connection.stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        wait_for("the client has left", lambda: connection.stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) != established)
+        ended.append(time.monotonic())
+        return True
+    server = good_server(silent)
+    with Gateway({"up": https(server)}) as g:
+        client = g.connect("up")
+        client.request("GET", "/api/v1/x")
+        assert client.getresponse().read(2) == b"hi"
+        left = time.monotonic()
+        client.close()
+        wait_for("the server has heard", lambda: ended)
+        assert ended[0] - left < 1.5, ended[0] - left
+        wait_for("it is gone", lambda: g.pool("up")["connections"] == 0)
+
+
 def test_c15_unasked_bytes():
     """What a server says unasked on an idle connection is nobody's answer."""
     kept = []
@@ -558,7 +580,7 @@ if __name__ == "__main__":
               test_f25_closes_in_handshake, test_f26_truncation, test_f26_lengths_cut_short,
               test_f27_authority_changed, test_client_certificate, test_server_name,
               test_sessions_are_used_again, test_big_bodies, test_f32_chunks_at_once, test_many_on_a_pool,
-              test_tickets_do_not_evict, test_idle_ends, test_c15_unasked_bytes,
+              test_tickets_do_not_evict, test_idle_ends, test_client_leaves_a_silent_stream, test_c15_unasked_bytes,
               test_c15_bytes_behind_an_answer, test_c15_record_behind_an_answer,
               test_large_record_in_pieces, test_tunnel, test_x6_key_log,
               test_parallel_dials_fail_alike])

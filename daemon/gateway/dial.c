@@ -448,9 +448,25 @@ static curl_socket_t open_far_socket(void *arg, curlsocktype purpose, struct cur
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
+static bool is_not_offered(CURLcode code)
+{
+	return code == CURLE_NOT_BUILT_IN || code == CURLE_UNKNOWN_OPTION;
+}
+
+/*
+ * libcurl 8.14 remembers authorities by the path that they came from, for all dials of a day. Where this is no option it does
+ * not.
+ */
+static bool set_authorities_forgotten(CURL *easy)
+{
+	CURLcode code = curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 0L);
+
+	return code == CURLE_OK || is_not_offered(code);
+}
+
 /*
  * The authorities as they were read. libcurl's GnuTLS takes files only, so it gets one that exists nowhere else and lives
- * as long as the dial.
+ * as long as the dial; the next may have its path.
  */
 static bool set_authorities(struct dial *dial, struct str ca)
 {
@@ -458,9 +474,9 @@ static bool set_authorities(struct dial *dial, struct str ca)
 	CURLcode code = curl_easy_setopt(dial->easy, CURLOPT_CAINFO_BLOB, &blob);
 	char path[40];
 
-	if (code == CURLE_NOT_BUILT_IN || code == CURLE_UNKNOWN_OPTION) {
+	if (is_not_offered(code)) {
 		dial->ca_fd = memfd_create("authorities", MFD_CLOEXEC);
-		if (dial->ca_fd < 0 || fd_write_all(dial->ca_fd, ca.p, ca.n))
+		if (dial->ca_fd < 0 || fd_write_all(dial->ca_fd, ca.p, ca.n) || !set_authorities_forgotten(dial->easy))
 			return false;
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", dial->ca_fd);
 		code = curl_easy_setopt(dial->easy, CURLOPT_CAINFO, path);

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 The Debian package. Always: what debian/ says is what the tree says. In the long form (SG_LONG=1) also: `make deb` twice gives the same
-bytes, lintian finds nothing, and deb_driver.py installs, upgrades, removes and purges it in a booted tree (see tests/e2e/booted.py).
+bytes, lintian finds nothing, and deb_driver.py installs, upgrades, removes and purges it in a booted tree (see tests/e2e/booted.py), all
+that of the suite $SG_BOOT_SUITE where it is given.
 """
 import glob
 import os
@@ -136,13 +137,21 @@ def shipped():
 
 # --- the package itself -------------------------------------------------------------------------------------------
 
-def build(where, source=SRC, **more):
-    """The package, in a build tree of its own: this one has sanitizers."""
+def in_suite(*words, **more):
+    return run(*booted.in_suite(*words, **more))
+
+
+def in_suite_is(program):
+    return in_suite("sh", "-c", 'command -v "$1"', "sh", program)[0] == 0
+
+
+def build(where, source=SRC, around=()):
+    """The package, in a build tree of its own: this one has sanitizers. Each command is preceded by the words `around`."""
     os.makedirs(where, exist_ok=True)
     if not os.path.exists(where + "/config.status"):
-        code, said = run(source + "/configure", cwd=where, **more)
+        code, said = in_suite(*around, source + "/configure", cwd=where)
         verdict(code == 0, "configure", said[-3000:])
-    code, said = run("make", "deb", cwd=where, **more)
+    code, said = in_suite(*around, "make", "deb", cwd=where)
     found = glob.glob(where + "/stacygate_*.deb")
     verdict(code == 0 and len(found) == 1, "make deb", said[-6000:])
     return found[0] if len(found) == 1 else None
@@ -157,7 +166,7 @@ def same_bytes(deb, where):
         for folder, _, names in os.walk(source):
             for name in names:
                 os.utime(os.path.join(folder, name), (int(EPOCH), int(EPOCH)))
-        again = build(work + "/build", source, env={"TZ": "Asia/Tokyo"}, umask=0o027)
+        again = build(work + "/build", source, ("env", "TZ=Asia/Tokyo", "sh", "-c", 'umask 027; exec "$@"', "sh"))
         if again:
             with open(deb, "rb") as one, open(again, "rb") as other:
                 verdict(one.read() == other.read(), "the second package is another", run("diffoscope", deb, again)[1][:4000]
@@ -172,10 +181,10 @@ def contents(deb):
 
 
 def lint(deb):
-    if not shutil.which("lintian"):
+    if not in_suite_is("lintian"):
         print("SKIPPED: lintian is not installed: the package is not looked at")
         return
-    code, said = run("lintian", "--allow-root", "-I", "--pedantic", "--fail-on", "error,warning,info,pedantic", deb)
+    code, said = in_suite("lintian", "--allow-root", "-I", "--pedantic", "--fail-on", "error,warning,info,pedantic", deb)
     verdict(code == 0, "lintian", said)
 
 
@@ -216,11 +225,16 @@ def life(deb):
 
 
 def package():
+    if not booted.has_build_tree():
+        if booted.why_not():
+            print(f"SKIPPED: {booted.why_not()}: no package is built")
+            return
+        booted.make_build_tree()
     for program, needed in (("dpkg-buildpackage", "dpkg-dev"), ("dh", "debhelper")):
-        if not shutil.which(program):
+        if not in_suite_is(program):
             print(f"SKIPPED: {program} is not installed (Debian: {needed}): no package is built")
             return
-    where = BUILD + "/long-deb"
+    where = f"{BUILD}/long-deb/{booted.SUITE}"
     deb = build(where)
     if deb:
         same_bytes(deb, where)

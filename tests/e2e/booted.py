@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 The packaged units under a real systemd as process 1, in a container (systemd-nspawn) of a Debian tree: what booted_driver.py
-tests. It runs where a tree is, $SG_BOOT_TREE or /var/tmp/stacygate-boot-tree, which the long form of the tests makes by debootstrap;
-the tree itself stays as it is.
+tests. It runs where a tree is, $SG_BOOT_TREE or /var/tmp/stacygate-boot-tree-SUITE, which the long form of the tests makes by
+debootstrap; the tree itself stays as it is. The suite is that of this machine or $SG_BOOT_SUITE; what another suite boots is built
+in a second tree of it, /var/tmp/stacygate-build-tree-SUITE.
 """
 import os
 import re
@@ -16,7 +17,17 @@ import time
 SRC = os.environ["SG_SRCDIR"]
 BUILD = os.environ["SG_BUILDDIR"]
 LONG = os.environ.get("SG_LONG") == "1"
-TREE = os.environ.get("SG_BOOT_TREE") or "/var/tmp/stacygate-boot-tree"
+
+
+def own_suite():
+    """The name of this machine's release of Debian; nothing where it says none."""
+    with open("/etc/os-release", encoding="utf-8") as file:
+        return "".join(re.findall(r"^VERSION_CODENAME=(\w+)", file.read(), re.M))
+
+
+SUITE = os.environ.get("SG_BOOT_SUITE") or own_suite()
+TREE = os.environ.get("SG_BOOT_TREE") or f"/var/tmp/stacygate-boot-tree-{SUITE}"
+BUILD_TREE = None if SUITE == own_suite() else f"/var/tmp/stacygate-build-tree-{SUITE}"
 PACKAGES = ["systemd", "systemd-sysv", "dbus", "bubblewrap", "curl", "python3", "nodejs", "passwd", "util-linux", "procps"]
 TIMEOUT = 900
 
@@ -34,38 +45,74 @@ def run(*words, **more):
         sys.exit(f"{' '.join(words)}: {done.returncode}")
 
 
+def in_suite(*words, cwd="/"):
+    """
+    The words that run these in the suite, as they are or, where it is another, in its build tree: with this machine's sources, build
+    and /var/tmp, but without a network.
+    """
+    if not BUILD_TREE:
+        return ["env", "-C", cwd, *words]
+    return ["bwrap", "--unshare-net", "--unshare-pid", "--die-with-parent", "--clearenv", "--setenv", "PATH", "/usr/sbin:/usr/bin",
+            *[w for d in ("usr", "etc", "var") for w in ("--ro-bind", f"{BUILD_TREE}/{d}", "/" + d)],
+            *[w for d in ("bin", "sbin", "lib", "lib64") for w in ("--symlink", "usr/" + d, "/" + d)],
+            "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--bind", "/var/tmp", "/var/tmp",
+            "--ro-bind", os.path.abspath(SRC), os.path.abspath(SRC), "--bind", os.path.abspath(BUILD), os.path.abspath(BUILD),
+            "--chdir", os.path.abspath(cwd), *words]
+
+
 def has_tree():
     return os.path.exists(f"{TREE}/usr/lib/systemd/systemd")
+
+
+def has_build_tree():
+    return not BUILD_TREE or os.path.exists(BUILD_TREE)
+
+
+def said_in_suite(*words):
+    return subprocess.run(in_suite(*words), capture_output=True, text=True, check=False).stdout
 
 
 def library_packages(stage):
     """Those of the libraries that our programs are linked with."""
     found = set()
     for program in ("usr/sbin/stacygated", "usr/libexec/stacygate-local"):
-        for path in re.findall(r"=> (/\S+)", subprocess.run(["ldd", f"{stage}/{program}"], capture_output=True, text=True, check=True).stdout):
+        for path in re.findall(r"=> (/\S+)", said_in_suite("ldd", f"{stage}/{program}")):
             for name in (path, "/usr" + path, path.removeprefix("/usr")):
-                owner = subprocess.run(["dpkg-query", "-S", name], capture_output=True, text=True, check=False).stdout
-                found |= set(re.findall(r"^([a-z0-9.+-]+)(?::\w+)?: ", owner, re.M))
+                found |= set(re.findall(r"^([a-z0-9.+-]+)(?::\w+)?: ", said_in_suite("dpkg-query", "-S", name), re.M))
     return sorted(found)
 
 
+def debootstrap(tree, *options):
+    print(f"making {tree}", flush=True)
+    shutil.rmtree(tree + ".new", ignore_errors=True)
+    run("debootstrap", *options, SUITE, tree + ".new")
+
+
+def make_build_tree():
+    """What the package is built with, as its Build-Depends say."""
+    with open(SRC + "/debian/control", encoding="utf-8") as file:
+        needed = re.search(r"^Build-Depends:((?:.*\n[ \t])*.*)", file.read(), re.M).group(1)
+    debootstrap(BUILD_TREE, "--variant=buildd")
+    get = 'apt-get -q update && apt-get -qy --no-install-recommends satisfy "$1" && apt-get clean'
+    run("systemd-nspawn", "-q", "-D", BUILD_TREE + ".new", "--register=no", "--keep-unit", "--as-pid2", "--pipe",
+        "--setenv=DEBIAN_FRONTEND=noninteractive", "sh", "-c", get, "sh", f"{needed}, lintian")
+    os.rename(BUILD_TREE + ".new", BUILD_TREE)
+
+
 def make_tree(stage):
-    with open("/etc/os-release", encoding="utf-8") as file:
-        suite = re.search(r"VERSION_CODENAME=(\w+)", file.read()).group(1)
-    print(f"making {TREE} of {suite}", flush=True)
-    shutil.rmtree(TREE + ".new", ignore_errors=True)
-    run("debootstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES + library_packages(stage)), suite, TREE + ".new")
+    debootstrap(TREE, "--variant=minbase", "--include=" + ",".join(PACKAGES + library_packages(stage)))
     os.rename(TREE + ".new", TREE)
 
 
 def install(stage):
     """The release build, as a package would hold it."""
-    where = os.path.join(BUILD, "long-boot")
+    where = os.path.join(BUILD, "long-boot", SUITE)
     os.makedirs(where, exist_ok=True)
     if not os.path.exists(where + "/config.status"):
-        run(os.path.abspath(SRC + "/configure"), "--prefix=/usr", "--sysconfdir=/etc", "--libexecdir=/usr/libexec", "CFLAGS=-g -O2", cwd=where)
-    run("make", "-j2", "programs", cwd=where)
-    run("make", "install", "DESTDIR=" + stage, cwd=where)
+        run(*in_suite(os.path.abspath(SRC + "/configure"), "--prefix=/usr", "--sysconfdir=/etc", "--libexecdir=/usr/libexec", "CFLAGS=-g -O2",
+                      cwd=where))
+    run(*in_suite("make", "-j2", "programs", cwd=where))
+    run(*in_suite("make", "install", "DESTDIR=" + stage, cwd=where))
 
 
 CGROUPS = "/sys/fs/cgroup"
@@ -138,10 +185,14 @@ def why_not():
         return "only root can boot a tree"
     if not shutil.which("systemd-nspawn"):
         return "systemd-nspawn is not installed (Debian: systemd-container)"
-    if not has_tree() and not LONG:
+    if not SUITE:
+        return "this is no release of Debian; name one by SG_BOOT_SUITE"
+    if has_tree() and has_build_tree():
+        return None
+    if not LONG:
         return f"there is no tree to boot at {TREE}; `make check-long` makes one, or set SG_BOOT_TREE"
-    if not has_tree() and not shutil.which("debootstrap"):
-        return "debootstrap is not installed"
+    if not shutil.which("debootstrap"):
+        return f"debootstrap is not installed, and there is no tree of {SUITE}"
     return None
 
 
@@ -166,6 +217,8 @@ def main():
             skip(why_not())
         with tempfile.TemporaryDirectory(prefix="sg-boot.", dir="/var/tmp") as work:
             os.chmod(work, 0o755)
+            if not has_build_tree():
+                make_build_tree()
             install(work + "/stage")
             if not has_tree():
                 make_tree(work + "/stage")

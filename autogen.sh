@@ -21,6 +21,8 @@ PACKAGES_BUILD='autoconf automake gcc libc6-dev make pkgconf|pkg-config libevent
 PACKAGES_DEMO='curl nodejs'
 PACKAGES_CHECK='curl nodejs libcriterion-dev strace python3 python3-jsonschema python3-yaml python3-venv openssl util-linux procps iproute2 chromium
 	systemd mandoc tmux'
+# With SG_BOOT=1 in the environment, as in CI: a tree of this Debian is made and booted for the tests that want systemd as process 1.
+PACKAGES_BOOT='systemd-container debootstrap'
 
 # Debian 12 has no libllhttp-dev, and a library below version 9 is not used (configure.ac says why): there the
 # sources that node-llhttp installs are compiled.
@@ -332,7 +334,7 @@ fetch_promtool() {
 }
 
 check() {
-	install_packages "$PACKAGES_BUILD $PACKAGES_CHECK"
+	install_packages "$PACKAGES_BUILD $PACKAGES_CHECK${SG_BOOT:+ $PACKAGES_BOOT}"
 	check_userns
 	say 'Building with sanitizers in build-check'
 	configure_in build-check --enable-sanitize --enable-werror

@@ -17,6 +17,8 @@ import time
 SRC = os.environ["SG_SRCDIR"]
 BUILD = os.environ["SG_BUILDDIR"]
 LONG = os.environ.get("SG_LONG") == "1"
+# Make what is missing, and skip loudly where it cannot be made or booted.
+TRY = os.environ.get("SG_BOOT") == "1" and not LONG
 
 
 def own_suite():
@@ -37,12 +39,20 @@ def skip(why):
     sys.exit(77)
 
 
-def run(*words, **more):
+def give_up(why):
+    """What has nothing to do with the units stands in the way."""
+    if TRY:
+        skip(f"NO TREE WAS BOOTED: {why}")
+    sys.exit(why)
+
+
+def run(*words, otherwise=give_up, **more):
+    """`otherwise` says what it means when it fails."""
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "DESTDIR")}
     done = subprocess.run(words, capture_output=True, text=True, env=env, check=False, **more)
     if done.returncode:
         print(done.stdout[-4000:], done.stderr[-4000:])
-        sys.exit(f"{' '.join(words)}: {done.returncode}")
+        otherwise(f"{' '.join(words)}: {done.returncode}")
 
 
 def in_suite(*words, cwd="/"):
@@ -75,7 +85,7 @@ def said_in_suite(*words):
 def library_packages(stage):
     """Those of the libraries that our programs are linked with."""
     found = set()
-    for program in ("usr/sbin/stacygated", "usr/libexec/stacygate-local"):
+    for program in ("usr/sbin/stacygated", "usr/libexec/stacygate-local", "usr/bin/stacygate"):
         for path in re.findall(r"=> (/\S+)", said_in_suite("ldd", f"{stage}/{program}")):
             for name in (path, "/usr" + path, path.removeprefix("/usr")):
                 found |= set(re.findall(r"^([a-z0-9.+-]+)(?::\w+)?: ", said_in_suite("dpkg-query", "-S", name), re.M))
@@ -85,7 +95,7 @@ def library_packages(stage):
 def debootstrap(tree, *options):
     print(f"making {tree}", flush=True)
     shutil.rmtree(tree + ".new", ignore_errors=True)
-    run("debootstrap", *options, SUITE, tree + ".new")
+    run("timeout", "600", "debootstrap", *options, SUITE, tree + ".new")
 
 
 def make_build_tree():
@@ -110,9 +120,9 @@ def install(stage):
     os.makedirs(where, exist_ok=True)
     if not os.path.exists(where + "/config.status"):
         run(*in_suite(os.path.abspath(SRC + "/configure"), "--prefix=/usr", "--sysconfdir=/etc", "--libexecdir=/usr/libexec", "CFLAGS=-g -O2",
-                      cwd=where))
-    run(*in_suite("make", "-j2", "programs", cwd=where))
-    run(*in_suite("make", "install", "DESTDIR=" + stage, cwd=where))
+                      cwd=where), otherwise=sys.exit)
+    run(*in_suite("make", "-j2", "programs", cwd=where), otherwise=sys.exit)
+    run(*in_suite("make", "install", "DESTDIR=" + stage, cwd=where), otherwise=sys.exit)
 
 
 CGROUPS = "/sys/fs/cgroup"
@@ -189,8 +199,8 @@ def why_not():
         return "this is no release of Debian; name one by SG_BOOT_SUITE"
     if has_tree() and has_build_tree():
         return None
-    if not LONG:
-        return f"there is no tree to boot at {TREE}; `make check-long` makes one, or set SG_BOOT_TREE"
+    if not LONG and not TRY:
+        return f"there is no tree to boot at {TREE}; `make check-long` makes one, and so does SG_BOOT=1; or set SG_BOOT_TREE"
     if not shutil.which("debootstrap"):
         return f"debootstrap is not installed, and there is no tree of {SUITE}"
     return None
@@ -205,7 +215,7 @@ def result(work, script):
     except OSError:
         with open(work + "/console", encoding="utf-8", errors="replace") as file:
             print(file.read()[-8000:])
-        sys.exit("the tree did not boot")
+        give_up("the tree did not boot")
     summary = re.search(r"^(\d+) passed, (\d+) failed$", said, re.M)
     print(said)
     return (int(summary.group(1)), int(summary.group(2))) if inside.returncode == 0 and summary else (0, 1)

@@ -5,23 +5,14 @@
  */
 #include "gateway/openapi.h"
 
-/* The build makes this openapi.json, with the version in it, in the directory in which the compiler runs. */
-__asm__(".pushsection .rodata.openapi, \"a\"\n"
-	".globl openapi_start\n"
-	".hidden openapi_start\n"
-	"openapi_start:\n"
-	".incbin \"openapi.json\"\n"
-	".globl openapi_end\n"
-	".hidden openapi_end\n"
-	"openapi_end:\n"
-	".popsection\n");
+#include "common/embed.h"
 
-extern const char openapi_start[] __attribute__((visibility("hidden")));
-extern const char openapi_end[] __attribute__((visibility("hidden")));
+/* The build makes this openapi.json, with the version in it, in the directory in which the compiler runs. */
+EMBED(openapi, "openapi.json");
 
 struct str openapi_document(void)
 {
-	struct str text = str_of(openapi_start, (size_t)(openapi_end - openapi_start));
+	struct str text = EMBEDDED(openapi);
 
 	while (text.n && text.p[text.n - 1] == '\n')
 		text.n--;

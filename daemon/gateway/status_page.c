@@ -4,22 +4,13 @@
 
 #include "status_page_hashes.h"
 
-__asm__(".pushsection .rodata.status_page, \"a\"\n"
-	".globl status_page_start\n"
-	".hidden status_page_start\n"
-	"status_page_start:\n"
-	".incbin \"status_page.html\"\n"
-	".globl status_page_end\n"
-	".hidden status_page_end\n"
-	"status_page_end:\n"
-	".popsection\n");
+#include "common/embed.h"
 
-extern const char status_page_start[] __attribute__((visibility("hidden")));
-extern const char status_page_end[] __attribute__((visibility("hidden")));
+EMBED(status_page, "status_page.html");
 
 struct str status_page(void)
 {
-	return str_of(status_page_start, (size_t)(status_page_end - status_page_start));
+	return EMBEDDED(status_page);
 }
 
 const char *status_page_lines(void)

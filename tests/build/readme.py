@@ -139,7 +139,7 @@ def other_routes(readme):
     """Routes of the gateway itself that the table of them has and there are not, or the other way round."""
     begin = readme.index("The gateway's own routes:")
     table = [line for line in readme[begin + 2 : readme.index("", begin + 2)] if line.startswith("| `")]
-    named = {route for line in table for route in re.findall(r"`([A-Z]+ /gateway/v1/\S+)`", line.split(" | ")[0])}
+    named = {route for line in table for route in re.findall(r"`([A-Z]+ /gateway/v1/\S*)`", line.split(" | ")[0])}
     with open(SRC + "/daemon/gateway/openapi.json", encoding="utf-8") as file:
         paths = json.load(file)["paths"]
     there = {f"{method.upper()} {path}" for path, item in paths.items() if path.startswith("/gateway/v1/") for method in item

@@ -47,3 +47,16 @@ def python_with(folder, packages, module):
         if done.returncode:
             raise RuntimeError(f"{' '.join(argv)}:\n{done.stdout}{done.stderr}")
     return python
+
+
+def enter(folder, packages, module):
+    """Goes on in that Python: the script begins anew in it unless this is the one. Ends it, skipped or failed, where there is none."""
+    try:
+        python = python_with(folder, packages, module)
+    except Missing as why:
+        sg.skip(str(why))
+    except RuntimeError as why:
+        print(f"{why}\n0 passed, 1 failed")
+        sys.exit(1)
+    if python != sys.executable:
+        os.execv(python, [python, *sys.argv])

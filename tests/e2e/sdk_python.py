@@ -35,19 +35,6 @@ DONE = set()  # "Class.method" that came to its end at least once
 # --- the package ------------------------------------------------------------------------------------------------------
 
 
-def enter_environment():
-    """Goes on in a virtual environment in the build tree, made when it is missing, unless this Python has the packages."""
-    try:
-        python = environment.python_with("sdk-python", PACKAGES, "stacyvm")
-    except environment.Missing as why:
-        sg.skip(str(why))
-    except RuntimeError as why:
-        print(f"{why}\n0 passed, 1 failed")
-        sys.exit(1)
-    if python != sys.executable:
-        os.execv(python, [python, *sys.argv])
-
-
 def classes_of_the_package():
     """Every class the package defines that has methods to call, exceptions aside."""
     import stacyvm
@@ -540,5 +527,5 @@ def main():
 
 if __name__ == "__main__":
     sg.need_user_namespaces()
-    enter_environment()
+    environment.enter("sdk-python", PACKAGES, "stacyvm")
     sys.exit(main())

@@ -83,13 +83,5 @@ def test_what_is_none_is_refused():
 
 
 if __name__ == "__main__":
-    try:
-        python = environment.python_with("otlp-python", PACKAGES, MODULE)
-    except environment.Missing as why:
-        sg.skip(str(why))
-    except RuntimeError as why:
-        print(f"{why}\n0 passed, 1 failed")
-        sys.exit(1)
-    if python != sys.executable:
-        os.execv(python, [python, *sys.argv])
+    environment.enter("otlp-python", PACKAGES, MODULE)
     sys.exit(sg.main(globals()))

@@ -399,3 +399,15 @@ long find_last_process(const char *text)
 	(void)look_for(text, pids);
 	return pids[1];
 }
+
+struct buf box_hostile_image(void)
+{
+	const char *build = getenv("SG_BUILDDIR");
+	char path[4096];
+
+	cr_assert_not_null(build, "SG_BUILDDIR is not set");
+	snprintf(path, sizeof(path), "%s/hostile-init", build);
+	struct buf image = scratch_read(path);
+	cr_assert_gt(image.len, 1000, "%s", path);
+	return image;
+}

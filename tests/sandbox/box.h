@@ -106,4 +106,7 @@ unsigned count_processes(const char *text);
 long find_process(const char *text);
 long find_last_process(const char *text);
 
+/* The init that does what its sandbox's name says (hostile_init.c); the caller frees it. */
+struct buf box_hostile_image(void);
+
 #endif

@@ -346,24 +346,12 @@ Test(local_keep, uids)
 
 /* --- B2: inits that lie when the next host comes ------------------------------------------------------------------ */
 
-static struct buf hostile_image(void)
-{
-	const char *build = getenv("SG_BUILDDIR");
-	char path[4096];
-
-	cr_assert_not_null(build, "SG_BUILDDIR is not set");
-	snprintf(path, sizeof(path), "%s/hostile-init", build);
-	struct buf image = scratch_read(path);
-	cr_assert_gt(image.len, 1000, "%s", path);
-	return image;
-}
-
 /* Each lie ends that sandbox; an honest one in the same host is taken up and goes on. */
 Test(local_keep, B2_hostile_init, .timeout = 110)
 {
 	static const char *const modes[] = {"sb-doorgarbage", "sb-doorshut", "sb-doorcloses",  "sb-doordata",
 					    "sb-doortwice",   "sb-doorfds",  "sb-doorrequest", "sb-doorexits"};
-	struct buf image = hostile_image();
+	struct buf image = box_hostile_image();
 	struct box honest, hostile;
 	struct kept *kept;
 
@@ -397,7 +385,7 @@ Test(local_keep, B2_hostile_init, .timeout = 110)
 /* One that says nothing is destroyed as any other, or when its time to answer is over. */
 Test(local_keep, B2_deaf_init)
 {
-	struct buf image = hostile_image();
+	struct buf image = box_hostile_image();
 	struct box box;
 
 	end_host();
@@ -415,7 +403,7 @@ Test(local_keep, B2_deaf_init)
 /* One that lets go of its leash and hears nothing does not outstay its time either. */
 Test(local_keep, B2_B6_outstays)
 {
-	struct buf image = hostile_image();
+	struct buf image = box_hostile_image();
 	struct box box;
 
 	end_host();

@@ -253,18 +253,6 @@ Test(local_life, refused_user_namespaces)
 
 /* --- B2: hostile inits ------------------------------------------------------------------------------------------- */
 
-static struct buf hostile_image(void)
-{
-	const char *build = getenv("SG_BUILDDIR");
-	char path[4096];
-
-	cr_assert_not_null(build, "SG_BUILDDIR is not set");
-	snprintf(path, sizeof(path), "%s/hostile-init", build);
-	struct buf image = scratch_read(path);
-	cr_assert_gt(image.len, 1000, "%s", path);
-	return image;
-}
-
 /* Each fault of the init ends that sandbox, with its jobs, and harms neither the server nor the others. */
 Test(local_life, B2_hostile_init, .timeout = 110)
 {
@@ -279,7 +267,7 @@ Test(local_life, B2_hostile_init, .timeout = 110)
 		{"sb-relative", true},   {"sb-nul", true},        {"sb-control", true},    {"sb-entries", true},
 		{"sb-logflood", true},   {"sb-padding", true},    {"sb-requests", true},   {"sb-portexec", true},
 	};
-	struct buf image = hostile_image();
+	struct buf image = box_hostile_image();
 	struct box honest, hostile;
 	struct answer a;
 
@@ -304,7 +292,7 @@ Test(local_life, B2_hostile_init, .timeout = 110)
 /* An init that never answers, and ignores everything, ends with its destroy. */
 Test(local_life, B2_deaf_init)
 {
-	struct buf image = hostile_image();
+	struct buf image = box_hostile_image();
 	struct box box;
 
 	bench_add_other(&bench, buf_str(&image));

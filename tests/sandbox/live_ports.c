@@ -147,18 +147,6 @@ Test(local_ports, cancelled)
 	box_end(&box);
 }
 
-static struct buf hostile_image(void)
-{
-	const char *build = getenv("SG_BUILDDIR");
-	char path[4096];
-
-	cr_assert_not_null(build, "SG_BUILDDIR is not set");
-	snprintf(path, sizeof(path), "%s/hostile-init", build);
-	struct buf image = scratch_read(path);
-	cr_assert_gt(image.len, 1000, "%s", path);
-	return image;
-}
-
 static unsigned open_descriptors(void)
 {
 	unsigned n = 0;
@@ -176,7 +164,7 @@ Test(local_ports, B2_wrong_descriptors)
 		"sb-portfile", "sb-portunix", "sb-portlisten", "sb-portfresh", "sb-portudp",  "sb-portnone",
 		"sb-porttwo",  "sb-portlate", "sb-portjob",    "sb-portdone",  "sb-portmany",
 	};
-	struct buf image = hostile_image();
+	struct buf image = box_hostile_image();
 	struct box honest, hostile;
 	struct answer a;
 
@@ -205,7 +193,7 @@ Test(local_ports, B2_wrong_descriptors)
 Test(local_ports, B2_right_descriptors)
 {
 	static const char *const modes[] = {"sb-portfine", "sb-portsplit"};
-	struct buf image = hostile_image();
+	struct buf image = box_hostile_image();
 	struct box hostile;
 	struct answer a;
 

@@ -87,12 +87,11 @@ static void on_deleted(void *arg, const struct fetch_answer *a)
 
 static int try(struct destroy *d)
 {
-	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
-	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s", d->id);
+	char target[SANDBOX_DOC_TARGET_MAX_BYTES + 1];
 	const struct fetch_request request = {
 		.caller = d->caller,
 		.method = "DELETE",
-		.target = str_of(target, (size_t)n),
+		.target = sandbox_doc_target(target, d->id, ""),
 		.max_bytes = BODY_MAX_BYTES,
 		.fresh = d->tried,
 		.on_done = on_deleted,

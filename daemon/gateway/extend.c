@@ -67,13 +67,12 @@ static void on_answer(void *arg, const struct fetch_answer *a)
 
 static void try(struct extend *e)
 {
-	char target[SANDBOX_DOC_ID_MAX_BYTES + 40];
+	char target[SANDBOX_DOC_TARGET_MAX_BYTES + 1];
 	char body[48];
-	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s/extend", e->id);
 	const struct fetch_request request = {
 		.caller = *e->caller,
 		.method = "POST",
-		.target = str_of(target, (size_t)n),
+		.target = sandbox_doc_target(target, e->id, "/extend"),
 		.body = extend_body(body, e->ttl_ms),
 		.max_bytes = BODY_MAX_BYTES,
 		.urgent = true,

@@ -9,7 +9,6 @@
 #include "gateway/keep_alive.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -132,12 +131,11 @@ static void fail(struct entry *e)
 static int ask(struct entry *e, const char *method, const char *behind, struct str body,
 	       void (*on_answer)(void *arg, const struct fetch_answer *a))
 {
-	char target[SANDBOX_DOC_ID_MAX_BYTES + 40];
-	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s%s", e->id, behind);
+	char target[SANDBOX_DOC_TARGET_MAX_BYTES + 1];
 	const struct fetch_request request = {
 		.caller = e->caller,
 		.method = method,
-		.target = str_of(target, (size_t)n),
+		.target = sandbox_doc_target(target, e->id, behind),
 		.body = body,
 		.max_bytes = RECORD_MAX_BYTES,
 		.on_done = on_answer,

@@ -141,13 +141,12 @@ static void on_extended(void *arg, const struct fetch_answer *a)
 
 static void extend(struct lease_call *s, uint64_t ttl_ms)
 {
-	char target[SANDBOX_DOC_ID_MAX_BYTES + 40];
+	char target[SANDBOX_DOC_TARGET_MAX_BYTES + 1];
 	char body[48];
-	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s/extend", s->call.admit.sandbox);
 	const struct fetch_request request = {
 		.caller = s->call.c.caller,
 		.method = "POST",
-		.target = str_of(target, (size_t)n),
+		.target = sandbox_doc_target(target, s->call.admit.sandbox, "/extend"),
 		.body = extend_body(body, ttl_ms),
 		.max_bytes = RECORD_MAX_BYTES,
 		.keep_head = true,

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -183,7 +182,7 @@ static struct look_up *find_pending(struct list *bucket, const struct fetch_call
 
 static struct look_up *look_up_start(struct ownership *o, const struct fetch_caller *asker, struct str id)
 {
-	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
+	char target[SANDBOX_DOC_TARGET_MAX_BYTES + 1];
 	struct look_up *l = calloc(1, sizeof(*l));
 	struct fetch_request request = {
 		.caller = *asker,
@@ -199,7 +198,7 @@ static struct look_up *look_up_start(struct ownership *o, const struct fetch_cal
 	list_init(&l->waits);
 	l->ownership = o;
 	memcpy(l->id, id.p, id.n);
-	request.target = str_of(target, (size_t)snprintf(target, sizeof(target), "/api/v1/sandboxes/%s", l->id));
+	request.target = sandbox_doc_target(target, l->id, "");
 	l->upstream = upstream_ref(asker->upstream);
 	l->user_id = strdup(asker->user_id);
 	if (!l->user_id || fetch_start(o->loop, &request, &l->fetch)) {

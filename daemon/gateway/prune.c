@@ -7,7 +7,6 @@
 #include "gateway/prune.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,12 +61,11 @@ static void look_at_next(struct prune *p);
 
 static int ask(struct prune *p, const char *method, void (*on_answer)(void *arg, const struct fetch_answer *a))
 {
-	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
-	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s", p->candidates[p->next].id);
+	char target[SANDBOX_DOC_TARGET_MAX_BYTES + 1];
 	const struct fetch_request request = {
 		.caller = p->call.c.caller,
 		.method = method,
-		.target = str_of(target, (size_t)n),
+		.target = sandbox_doc_target(target, p->candidates[p->next].id, ""),
 		.max_bytes = RECORD_MAX_BYTES,
 		.on_done = on_answer,
 		.arg = p,

@@ -267,12 +267,11 @@ static void keep(struct run *r, const struct fetch_answer *a)
 
 static int ask(struct run *r, const char *method, const char *path, struct fetch_request *request)
 {
-	char target[SANDBOX_DOC_ID_MAX_BYTES + 256];
-	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s%s", r->id, path);
+	char target[SANDBOX_DOC_TARGET_MAX_BYTES + 1];
 
 	request->caller = r->call.c.caller;
 	request->method = method;
-	request->target = str_of(target, (size_t)n);
+	request->target = sandbox_doc_target(target, r->id, path);
 	request->keep_head = true;
 	request->arg = r;
 	return fetch_start(r->call.c.loop, request, &r->fetch);

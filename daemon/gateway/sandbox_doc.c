@@ -6,6 +6,7 @@
 #include "gateway/sandbox_doc.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #include "common/check.h"
 #include "gateway/json_read.h"
@@ -58,6 +59,14 @@ static enum doc_field field_of(const struct doc_name *names, size_t n, struct st
 bool sandbox_doc_id_is_good(struct str id)
 {
 	return str_is_id(id, SANDBOX_DOC_ID_MAX_BYTES) && id.p[0] != '.';
+}
+
+struct str sandbox_doc_target(char out[SANDBOX_DOC_TARGET_MAX_BYTES + 1], const char *id, const char *behind)
+{
+	int n = snprintf(out, SANDBOX_DOC_TARGET_MAX_BYTES + 1, "/api/v1/sandboxes/%s%s", id, behind);
+
+	CHECK(n > 0 && n <= SANDBOX_DOC_TARGET_MAX_BYTES);
+	return str_of(out, (size_t)n);
 }
 
 static int read_text(struct str value, char *out, size_t size)

@@ -920,12 +920,11 @@ static void on_looked_again(void *arg, const struct fetch_answer *a)
 /* The record as it is now is what the client gets. */
 static int look_again(struct spawn *p)
 {
-	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
-	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s", p->id);
+	char target[SANDBOX_DOC_TARGET_MAX_BYTES + 1];
 	const struct fetch_request request = {
 		.caller = p->caller,
 		.method = "GET",
-		.target = str_of(target, (size_t)n),
+		.target = sandbox_doc_target(target, p->id, ""),
 		.max_bytes = ANSWER_MAX_BYTES,
 		.on_done = on_looked_again,
 		.arg = p,

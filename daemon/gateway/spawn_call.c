@@ -233,7 +233,7 @@ static void answer_again(struct spawn_call *s, const struct spawn_key *record)
 {
 	struct str head;
 	struct str body;
-	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
+	char target[SANDBOX_DOC_TARGET_MAX_BYTES + 1];
 
 	if (spawn_key_answer(record, &head, &body)) {
 		buf_add_str(&s->kept_head, head);
@@ -241,11 +241,10 @@ static void answer_again(struct spawn_call *s, const struct spawn_key *record)
 		if (s->kept_head.failed || s->kept_body.failed)
 			buf_fini(&s->kept_head);
 	}
-	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s", spawn_key_sandbox(record));
 	const struct fetch_request request = {
 		.caller = s->call.c.caller,
 		.method = "GET",
-		.target = str_of(target, (size_t)n),
+		.target = sandbox_doc_target(target, spawn_key_sandbox(record), ""),
 		.max_bytes = RECORD_MAX_BYTES,
 		.keep_head = true,
 		.on_done = on_looked,

@@ -435,12 +435,11 @@ static void on_looked(void *arg, const struct fetch_answer *a)
 /* Whether the sandbox lives, asked of the server in its owner's name. */
 static int look_at(struct spawn_keys *k, const struct spawn_key *r)
 {
-	char target[SANDBOX_DOC_ID_MAX_BYTES + 32];
-	int n = snprintf(target, sizeof(target), "/api/v1/sandboxes/%s", r->id);
+	char target[SANDBOX_DOC_TARGET_MAX_BYTES + 1];
 	const struct fetch_request request = {
 		.caller = r->caller,
 		.method = "GET",
-		.target = str_of(target, (size_t)n),
+		.target = sandbox_doc_target(target, r->id, ""),
 		.max_bytes = RECORD_MAX_BYTES,
 		.on_done = on_looked,
 		.arg = k,

@@ -20,6 +20,7 @@ enum {
 	SANDBOX_DOC_TOKEN_MAX_BYTES = 128,
 	SANDBOX_DOC_STATE_MAX_BYTES = 32,
 	SANDBOX_DOC_DOMAIN_MAX_BYTES = 253,
+	SANDBOX_DOC_TARGET_MAX_BYTES = 255,
 };
 
 /*
@@ -39,6 +40,9 @@ struct sandbox_doc {
 
 /* [A-Za-z0-9._-]{1,128} and no dot in front: what may stand as a segment of a path. */
 bool sandbox_doc_id_is_good(struct str id);
+
+/* Writes the target of what is asked of a sandbox: "/api/v1/sandboxes/ID" and what stands `behind` it: "/extend", "". */
+struct str sandbox_doc_target(char out[SANDBOX_DOC_TARGET_MAX_BYTES + 1], const char *id, const char *behind);
 
 /*
  * `json` is one object and nothing else but white space. Keys are taken exactly as the server spells them. 0, or

@@ -135,3 +135,20 @@ Test(gateway_sandbox_doc, ids)
 	cr_expect(!sandbox_doc_id_is_good(STR("a%20b")));
 	cr_expect(!sandbox_doc_id_is_good(STR("a\0b")));
 }
+
+/* The target of the longest id has room for the longest that is asked of it, its path behind it as it is. */
+Test(gateway_sandbox_doc, target)
+{
+	static const char file[] = "/files?path=/workspace/.stacygate-01234567-89ab-cdef-0123-456789abcdef";
+	char out[SANDBOX_DOC_TARGET_MAX_BYTES + 1];
+	char longest[SANDBOX_DOC_ID_MAX_BYTES + 1];
+	struct str target;
+
+	cr_expect(str_eq(sandbox_doc_target(out, "sb-1", ""), STR("/api/v1/sandboxes/sb-1")));
+	cr_expect(str_eq(sandbox_doc_target(out, "sb-1", "/extend"), STR("/api/v1/sandboxes/sb-1/extend")));
+	memset(longest, 'a', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	target = sandbox_doc_target(out, longest, file);
+	cr_expect_eq(target.n, strlen("/api/v1/sandboxes/") + SANDBOX_DOC_ID_MAX_BYTES + sizeof(file) - 1);
+	cr_expect(str_ends(target, STR(file)));
+}

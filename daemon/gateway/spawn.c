@@ -136,9 +136,6 @@ struct recalled {
 	char *value; /* owned */
 };
 
-/* Of an answer that is made of a record. */
-#define CREATED_HEAD "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n"
-
 static void move(struct spawn *p, enum spawn_state to);
 static void begin_destroying(struct spawn *p);
 static void leave_poll(struct spawn *p);
@@ -429,7 +426,7 @@ static void on_sandbox(void *arg, const struct sandbox_doc *doc, struct str json
 			poll->shared->counters.found++;
 		buf_add_str(&body, json);
 		buf_add_char(&body, '\n');
-		use_sandbox(p, STR(CREATED_HEAD), body.failed ? json : buf_str(&body), doc);
+		use_sandbox(p, STR(SPAWN_CREATED_HEAD), body.failed ? json : buf_str(&body), doc);
 		buf_fini(&body);
 		return;
 	}
@@ -906,7 +903,7 @@ static void on_looked_again(void *arg, const struct fetch_answer *a)
 	p->fetch = NULL;
 	if (a->end == FETCH_DONE && a->status == 200 && sandbox_doc_parse(a->body, &doc) == 0 &&
 	    strcmp(doc.id, p->id) == 0) {
-		use_sandbox(p, STR(CREATED_HEAD), a->body, &doc);
+		use_sandbox(p, STR(SPAWN_CREATED_HEAD), a->body, &doc);
 	} else if (a->end == FETCH_DONE && a->status == 404) {
 		end_for_nothing(p, 409, "the sandbox that this Idempotency-Key made is gone");
 	} else {

@@ -223,7 +223,7 @@ static void on_looked(void *arg, const struct fetch_answer *a)
 	else if (a->end != FETCH_DONE)
 		call_refuse_upstream(&s->call, fetch_end_status(a->end), a->why);
 	else if (a->status == 200)
-		answer(s, 201, STR("HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n"), a->body);
+		answer(s, 201, STR(SPAWN_CREATED_HEAD), a->body);
 	else
 		call_relay(&s->call, a, NULL);
 }

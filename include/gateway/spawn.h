@@ -40,6 +40,9 @@ enum {
 /* The journal's keys of spawns begin so. */
 #define SPAWN_JOURNAL_PREFIX "spawn/"
 
+/* The head of an answer that is made of the sandbox's record: the server's own is lost. */
+#define SPAWN_CREATED_HEAD "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n"
+
 /* What became of spawns; for status and metrics. */
 struct spawn_counters {
 	uint64_t sent;

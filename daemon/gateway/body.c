@@ -368,7 +368,7 @@ void body_from_template(const struct body_policy *policy, struct str template_js
 
 /* --- what was lowered --------------------------------------------------------------------------------------------- */
 
-void body_clamped_text(unsigned clamped, struct buf *out)
+void body_add_clamped(unsigned clamped, struct buf *head)
 {
 	static const struct {
 		unsigned bit;
@@ -378,14 +378,16 @@ void body_clamped_text(unsigned clamped, struct buf *out)
 		{BODY_CLAMPED_MEMORY_MB, BODY_FIELD_MEMORY_MB},
 		{BODY_CLAMPED_VCPUS, BODY_FIELD_VCPUS},
 	};
-	bool comma = false;
+	const char *before = "Stacygate-Clamped: ";
 
+	if (!clamped)
+		return;
 	for (size_t i = 0; i < sizeof(bits) / sizeof(bits[0]); i++) {
 		if (!(clamped & bits[i].bit))
 			continue;
-		if (comma)
-			buf_add_cstr(out, ", ");
-		buf_add_str(out, body_field_name(bits[i].field));
-		comma = true;
+		buf_add_cstr(head, before);
+		buf_add_str(head, body_field_name(bits[i].field));
+		before = ", ";
 	}
+	buf_add_cstr(head, "\r\n");
 }

@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "common/buf.h"
-#include "common/http_write.h"
 #include "common/loop.h"
 #include "gateway/body.h"
 #include "gateway/config.h"
@@ -178,12 +177,7 @@ static enum exchange_use on_head(void *arg, const struct http_head *head, struct
 {
 	struct enforce *e = arg;
 
-	if (e->clamped) {
-		struct buf names = BUF_EMPTY;
-		body_clamped_text(e->clamped, &names);
-		http_write_header(extra, STR("Stacygate-Clamped"), buf_str(&names));
-		buf_fini(&names);
-	}
+	body_add_clamped(e->clamped, extra);
 	switch (e->kind) {
 	case ENFORCE_BODY:
 		return EXCHANGE_PASS;

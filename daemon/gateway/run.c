@@ -117,13 +117,7 @@ static void move(struct run *r, enum run_state to)
 
 static void add_extra(const struct run *r, struct buf *extra)
 {
-	struct buf names = BUF_EMPTY;
-
-	if (r->maker.clamped) {
-		body_clamped_text(r->maker.clamped, &names);
-		http_write_header(extra, STR("Stacygate-Clamped"), buf_str(&names));
-		buf_fini(&names);
-	}
+	body_add_clamped(r->maker.clamped, extra);
 	if (r->undestroyed)
 		http_write_header(extra, STR("Stacygate-Undestroyed"), str_from(r->id));
 }

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/http_write.h"
 #include "gateway/body.h"
 #include "gateway/config.h"
 #include "gateway/lease.h"
@@ -98,13 +97,8 @@ static void on_free(struct call *c)
 static void answer(struct spawn_call *s, unsigned status, struct str head, struct str body)
 {
 	struct buf extra = BUF_EMPTY;
-	struct buf names = BUF_EMPTY;
 
-	if (s->maker.clamped) {
-		body_clamped_text(s->maker.clamped, &names);
-		http_write_header(&extra, STR("Stacygate-Clamped"), buf_str(&names));
-		buf_fini(&names);
-	}
+	body_add_clamped(s->maker.clamped, &extra);
 	call_relay_kept(&s->call, status, head, &extra, body);
 	buf_fini(&extra);
 }

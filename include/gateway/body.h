@@ -73,7 +73,7 @@ void body_judge(enum body_kind kind, const struct body_policy *policy, struct st
 void body_from_template(const struct body_policy *policy, struct str template_json, struct str overrides,
 			struct buf *out, struct body_verdict *v);
 
-/* Appends the names for Stacygate-Clamped: "ttl, memory_mb". */
-void body_clamped_text(unsigned clamped, struct buf *out);
+/* Appends the header line that says what was lowered, "Stacygate-Clamped: ttl, memory_mb"; nothing when nothing was. */
+void body_add_clamped(unsigned clamped, struct buf *head);
 
 #endif

@@ -380,25 +380,25 @@ Test(gateway_body, C17_ttl)
 Test(gateway_body, clamped)
 {
 	static const struct {
-		const char *in, *named;
+		const char *in, *line;
 	} cases[] = {
 		{"{}", ""},
 		{"{\"ttl\":\"1h\",\"memory_mb\":1,\"vcpus\":1}", ""},
-		{"{\"ttl\":\"3h\",\"memory_mb\":9999}", "ttl, memory_mb"},
-		{"{\"ttl\":\"3h\",\"memory_mb\":9999,\"vcpus\":5}", "ttl, memory_mb, vcpus"},
-		{"{\"vcpus\":5}", "vcpus"},
+		{"{\"ttl\":\"3h\",\"memory_mb\":9999}", "Stacygate-Clamped: ttl, memory_mb\r\n"},
+		{"{\"ttl\":\"3h\",\"memory_mb\":9999,\"vcpus\":5}", "Stacygate-Clamped: ttl, memory_mb, vcpus\r\n"},
+		{"{\"vcpus\":5}", "Stacygate-Clamped: vcpus\r\n"},
 	};
 
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct buf out = BUF_EMPTY;
-		struct buf named = BUF_EMPTY;
+		struct buf line = BUF_EMPTY;
 		struct body_verdict v;
 
 		body_judge(BODY_SPAWN, &limited, str_from(cases[i].in), &out, &v);
-		body_clamped_text(v.clamped, &named);
-		cr_expect(str_eq(buf_str(&named), str_from(cases[i].named)), "%s: %.*s", cases[i].in,
-			  STR_ARG(buf_str(&named)));
-		buf_fini(&named);
+		body_add_clamped(v.clamped, &line);
+		cr_expect(str_eq(buf_str(&line), str_from(cases[i].line)), "%s: %.*s", cases[i].in,
+			  STR_ARG(buf_str(&line)));
+		buf_fini(&line);
 		buf_fini(&out);
 	}
 }

@@ -113,6 +113,21 @@ static struct entry *add(struct keep_alive *k, uint64_t realm, struct str id)
 	return e;
 }
 
+/* Of the sandbox, which is the one used last from now on; NULL without memory. */
+static struct entry *use(struct keep_alive *k, const struct upstream *u, struct str id)
+{
+	uint64_t realm = upstream_serial(u);
+	struct entry *e = find(k, realm, id);
+
+	if (!e)
+		e = add(k, realm, id);
+	if (!e)
+		return NULL;
+	list_remove(&e->recent);
+	list_add_head(&k->recent, &e->recent);
+	return e;
+}
+
 /* --- looking and extending ------------------------------------------------------------------------------------------------ */
 
 static void done(struct entry *e)
@@ -205,17 +220,12 @@ static void begin_look(struct deferred *d)
 void keep_alive_touch(struct keep_alive *k, const struct fetch_caller *caller, struct str sandbox, bool isolated,
 		      uint64_t keep_ms)
 {
-	uint64_t realm = upstream_serial(caller->upstream);
-	struct entry *e = find(k, realm, sandbox);
+	struct entry *e = use(k, caller->upstream, sandbox);
 	struct fetch_caller kept = *caller;
 	uint64_t now = loop_now_ms(k->loop);
 
 	if (!e)
-		e = add(k, realm, sandbox);
-	if (!e)
 		return;
-	list_remove(&e->recent);
-	list_add_head(&k->recent, &e->recent);
 	if (e->caller.upstream || now < e->not_before_ms || e->until_ms >= now + keep_ms ||
 	    k->running == KEEP_ALIVE_RUNNING_MAX)
 		return;
@@ -233,15 +243,10 @@ void keep_alive_touch(struct keep_alive *k, const struct fetch_caller *caller, s
 
 void keep_alive_yield(struct keep_alive *k, const struct upstream *u, struct str sandbox, uint64_t keep_ms)
 {
-	uint64_t realm = upstream_serial(u);
-	struct entry *e = find(k, realm, sandbox);
+	struct entry *e = use(k, u, sandbox);
 
 	if (!e)
-		e = add(k, realm, sandbox);
-	if (!e)
 		return;
-	list_remove(&e->recent);
-	list_add_head(&k->recent, &e->recent);
 	settle(e);
 	e->until_ms = 0;
 	e->not_before_ms = loop_now_ms(k->loop) + keep_ms / 4;

@@ -5,8 +5,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <spawn.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,27 +13,11 @@
 #include "common/buf.h"
 #include "common/fd.h"
 #include "common/json_write.h"
+#include "common/process.h"
 
 enum {
 	REPORT_MAX_BYTES = 16777216
 };
-
-/* Beside the client in a build tree, else where it is installed. */
-static void find_daemon(char out[PATH_MAX])
-{
-	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char *slash;
-
-	if (n > 0) {
-		self[n] = '\0';
-		slash = strrchr(self, '/');
-		if (slash && (size_t)snprintf(out, PATH_MAX, "%.*s/stacygated", (int)(slash - self), self) < PATH_MAX &&
-		    access(out, X_OK) == 0)
-			return;
-	}
-	snprintf(out, PATH_MAX, "%s/stacygated", SG_SBINDIR);
-}
 
 /* Its standard error goes to `to`; standard output, where -t writes nothing, to nowhere. 0 or a positive errno. */
 static int start(char *const argv[], int to, pid_t *pid)
@@ -123,7 +105,7 @@ int check_config_gather(const char *file, struct buf *report, struct fault *f)
 	char from[] = "-c";
 	char *const argv[] = {path, check, from, (char *)file, NULL};
 
-	find_daemon(path);
+	process_find("stacygated", SG_SBINDIR, path);
 	return gather(argv, report, f);
 }
 
@@ -135,7 +117,7 @@ int check_config(const struct options *o, struct fault *f)
 	int status;
 
 	if (!o->json) {
-		find_daemon(path);
+		process_find("stacygated", SG_SBINDIR, path);
 		execl(path, path, "-t", "-c", file, (char *)NULL);
 		return fault_errno(f, path, errno);
 	}

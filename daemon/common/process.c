@@ -6,6 +6,7 @@
 #include <linux/close_range.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -98,6 +99,22 @@ void process_before_exit(void)
 #if defined(__SANITIZE_ADDRESS__)
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 #endif
+}
+
+void process_find(const char *program, const char *directory, char out[PATH_MAX])
+{
+	char self[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char *slash;
+
+	if (n > 0) {
+		self[n] = '\0';
+		slash = strrchr(self, '/');
+		if (slash && snprintf(out, PATH_MAX, "%.*s/%s", (int)(slash - self), self, program) < PATH_MAX &&
+		    access(out, X_OK) == 0)
+			return;
+	}
+	snprintf(out, PATH_MAX, "%s/%s", directory, program);
 }
 
 int process_pidfd(pid_t pid)

@@ -17,7 +17,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +31,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "common/loop.h"
+#include "common/process.h"
 #include "common/sm.h"
 #include "common/unix_socket.h"
 #include "gateway/activation.h"
@@ -219,24 +219,6 @@ static bool has_local(const struct config *c)
 	return false;
 }
 
-/* Beside the daemon in a build tree, else where it is installed. */
-static void find_program(char out[PATH_MAX])
-{
-	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	char *slash;
-
-	if (n > 0) {
-		self[n] = '\0';
-		slash = strrchr(self, '/');
-		if (slash &&
-		    (size_t)snprintf(out, PATH_MAX, "%.*s/stacygate-local", (int)(slash - self), self) < PATH_MAX &&
-		    access(out, X_OK) == 0)
-			return;
-	}
-	snprintf(out, PATH_MAX, "%s/stacygate-local", SG_LIBEXECDIR);
-}
-
 static bool holds_command(const struct config_key *k, char *const *argv)
 {
 	return k->source == CONFIG_SOURCE_COMMAND && config_same_argv(k->argv, argv);
@@ -309,7 +291,7 @@ static bool fork_launcher(struct gateway *g)
 		return start_failed(g, g->local_socket, "STACYGATE_LOCAL_SOCKET must hold an absolute path");
 	if (has_local(g->config) && strlen(g->local_socket) > UNIX_SOCKET_PATH_MAX)
 		return start_failed(g, g->local_socket, "longer than the 107 bytes that a socket path may have");
-	find_program(path);
+	process_find("stacygate-local", SG_LIBEXECDIR, path);
 	program.program = path;
 	program.socket = g->local_socket;
 	program.state_dir = g->local_state;

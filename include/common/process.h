@@ -3,6 +3,7 @@
 #ifndef COMMON_PROCESS_H
 #define COMMON_PROCESS_H
 
+#include <limits.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -33,6 +34,9 @@ void process_before_exit(void);
 
 /* Much memory has been freed: what malloc keeps of it goes back to the system. Takes up to a millisecond. */
 void process_give_memory_back(void);
+
+/* The path of another program of ours: beside this one, as in a build tree, else where it is installed, in `directory`. */
+void process_find(const char *program, const char *directory, char out[PATH_MAX]);
 
 /* pidfd_open(2), send a signal through one. Descriptor, 0, or negative errno. */
 MUST_CHECK int process_pidfd(pid_t pid);

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -150,6 +151,19 @@ Test(common_process, pidfd)
 	cr_expect_eq(process_pidfd_kill(fd, SIGKILL), -ESRCH);
 	fd_close(&fd);
 	cr_expect_lt(process_pidfd(pid), 0);
+}
+
+/* A program of ours is taken from beside the one that looks, and from where it is installed when there is none. */
+Test(common_process, find)
+{
+	char path[PATH_MAX];
+	char self[PATH_MAX];
+
+	cr_assert_not_null(realpath("/proc/self/exe", self));
+	process_find(strrchr(self, '/') + 1, "/elsewhere", path);
+	cr_expect_str_eq(path, self);
+	process_find("no-such-program", "/elsewhere", path);
+	cr_expect_str_eq(path, "/elsewhere/no-such-program");
 }
 
 /* A failed check names the expression and the place, and aborts. */

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -17,21 +16,8 @@ SCRIPT = ('curl -sf --unix-socket "$STACYGATE_SOCKET" -H "Stacygate-Lease: proce
           'echo; read line')
 
 
-class Started:
-    """A gateway for one test; what it must not leave behind is judged at the end."""
-
-    def __enter__(self):
-        config = "leases: { ttl: 6s, extend: 500ms, grace: 1s }\n"
-        self.g = sg.Gateway(config, tempfile.mkdtemp(prefix="sg-e2e.", dir="/tmp"))
-        return self.g.start()
-
-    def __exit__(self, kind, *_):
-        try:
-            if kind is None:
-                left = self.g.stop()
-                assert not left, left
-        finally:
-            self.g.remove()
+def started():
+    return sg.Started(sg.Gateway("leases: { ttl: 6s, extend: 500ms, grace: 1s }\n"))
 
 
 def script(g):
@@ -51,7 +37,7 @@ def gone(g, sandbox):
 
 def test_a_script_and_its_sandbox():
     """A sandbox that a script made works as long as the script lives, beyond the ttl, and ends with it, by whatever signal."""
-    with Started() as g:
+    with started() as g:
         for how in (signal.SIGTERM, signal.SIGKILL):
             p, s = script(g)
             assert [(x["sandbox"], x["kind"], x["pid"], x["state"]) for x in leases(g)] == [(s, "process", p.pid, "held")]
@@ -67,7 +53,7 @@ def test_a_script_and_its_sandbox():
 
 def test_client_renews_and_releases():
     """The command-line client ties a sandbox to a clock, and lets it go again: then the script's end is nothing to it."""
-    with Started() as g:
+    with started() as g:
         p, s = script(g)
         client = [sg.program("stacygate"), "leases"]
         subprocess.run([*client, "renew", s, "1h"], env=g.env, check=True, capture_output=True)
@@ -80,7 +66,7 @@ def test_client_renews_and_releases():
 
 def test_the_gateway_is_killed():
     """The embedded server ends with its gateway, and so do its sandboxes: the next start finds that out and forgets the leases."""
-    with Started() as g:
+    with started() as g:
         p, s = script(g)
         with p:
             g.process.kill()

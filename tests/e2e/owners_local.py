@@ -52,22 +52,8 @@ class Owners(sg.Gateway):
         return answer.json
 
 
-class Started:
-    """A gateway for one test; what it must not leave behind is judged at the end."""
-
-    def __init__(self, upstream=""):
-        self.g = Owners(tempfile.mkdtemp(prefix="sg-e2e.", dir="/tmp"), upstream)
-
-    def __enter__(self):
-        return self.g.start()
-
-    def __exit__(self, kind, *_):
-        try:
-            if kind is None:
-                left = self.g.stop()
-                assert not left, left
-        finally:
-            self.g.remove()
+def started(upstream=""):
+    return sg.Started(Owners(tempfile.mkdtemp(prefix="sg-e2e.", dir="/tmp"), upstream))
 
 
 ROUTES = [
@@ -104,7 +90,7 @@ def with_secret(g):
 
 
 def test_c10_a_stranger_meets_404_on_every_route():
-    with Started() as g:
+    with started() as g:
         sandbox = with_secret(g)
         strangers(g, sandbox)
         untouched(g, sandbox)
@@ -120,7 +106,7 @@ def test_c10_a_stranger_meets_404_on_every_route():
 
 
 def test_c11_each_lists_his_own():
-    with Started() as g:
+    with started() as g:
         made = {"alice": [], "bob": []}
         for _ in range(5):
             for name, ids in made.items():
@@ -133,7 +119,7 @@ def test_c11_each_lists_his_own():
 
 def test_c11_prune_takes_no_one_elses():
     """What expires here is soon destroyed by the server as well; what must stay is all that has not expired."""
-    with Started() as g:
+    with started() as g:
         lasting = {name: g.make(name) for name in ("alice", "bob")}
         g.make("alice", ttl="1ms")
         sg.wait_until(lambda: g.ask("alice", "DELETE", "/sandboxes").json["pruned"] in (0, 1) and g.listed("alice") == [lasting["alice"]],
@@ -142,7 +128,7 @@ def test_c11_prune_takes_no_one_elses():
 
 
 def test_c13_a_template_spawn_has_an_owner():
-    with Started() as g:
+    with started() as g:
         template = {"name": "t", "image": "from-template", "memory_mb": 333, "ttl_seconds": 600}
         answer = g.ask("bob", "POST", "/templates", template)
         assert answer.status == 403 and "templates:write" in answer.json["message"], answer.body
@@ -170,7 +156,7 @@ def test_c10_owners_outlive_the_gateway():
     upstream = f"upstreams:\n  own: {{ url: unix://{path} }}\ncredentials:\n  team: {{ api_key: {{ file: {key} }} }}\n"
     try:
         sg.wait_until(lambda: answers(path), "the server answers", 30)
-        with Started(upstream) as g:
+        with started(upstream) as g:
             sandbox, destroyed = with_secret(g), g.make("alice")
             assert g.ask("alice", "DELETE", "/sandboxes/" + destroyed).status == 200
             strangers(g, sandbox)
@@ -180,7 +166,7 @@ def test_c10_owners_outlive_the_gateway():
             strangers(g, destroyed)
             untouched(g, sandbox)
             assert g.listed("alice") == [sandbox] and g.listed("bob") == []
-        with Started(upstream) as g:  # another gateway, with the same settings and no state
+        with started(upstream) as g:  # another gateway, with the same settings and no state
             strangers(g, sandbox)
             untouched(g, sandbox)
             assert g.ask("alice", "DELETE", "/sandboxes/" + sandbox).status == 200
@@ -203,7 +189,7 @@ def answers(path):
 
 def test_c10_a_tunnel_is_the_owners():
     """An upgrade of the exec route is a stranger's 404, and to the owner what the server says of it."""
-    with Started() as g:
+    with started() as g:
         sandbox = g.make("alice")
         headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
         for target in (sandbox, NEVER):

@@ -15,20 +15,6 @@ import sg  # noqa: E402
 RUN = "/gateway/v1/run"
 
 
-class Started:
-    def __enter__(self):
-        self.g = sg.Gateway()
-        return self.g.start()
-
-    def __exit__(self, kind, *_):
-        try:
-            if kind is None:
-                left = self.g.stop()
-                assert not left, left
-        finally:
-            self.g.remove()
-
-
 class Curl:
     """A run under way by curl, its sandbox there and its command begun."""
 
@@ -44,7 +30,7 @@ class Curl:
 
 def test_exit_codes():
     """The command's own, in both forms, from the server's own record."""
-    with Started() as g:
+    with sg.Started() as g:
         for code in (0, 1, 42, 255):
             answer = g.request("POST", RUN, {"command": f"echo out; echo err >&2; exit {code}"})
             assert answer.json["exit_code"] == code and answer.json["stdout"] == "out\n" and answer.json["stderr"] == "err\n", answer.body
@@ -58,7 +44,7 @@ def test_exit_codes():
 
 def test_client_killed():
     """The client is killed: the sandbox and all its processes are gone."""
-    with Started() as g:
+    with sg.Started() as g:
         for stream in (True, False):
             curl = Curl(g, stream)
             curl.process.kill()
@@ -68,7 +54,7 @@ def test_client_killed():
 
 def test_server_killed():
     """The embedded server is killed: the client is told, and nothing is left."""
-    with Started() as g:
+    with sg.Started() as g:
         for stream in (True, False):
             curl = Curl(g, stream)
             os.kill(g.local_server(), signal.SIGKILL)
@@ -82,7 +68,7 @@ def test_server_killed():
 def test_gateway_killed():
     """The gateway is killed with -9, and its server ends with it; the next start has nothing of it."""
     for stream in (True, False):
-        with Started() as g:
+        with sg.Started() as g:
             curl = Curl(g, stream)
             family = g.family()
             g.process.kill()
@@ -97,7 +83,7 @@ def test_gateway_killed():
 
 def test_killed_at_random_moments():
     """Clients that are killed at any moment of a run leave nothing."""
-    with Started() as g:
+    with sg.Started() as g:
         def one(delay):
             done = subprocess.Popen(["curl", "-sS", "--unix-socket", g.socket, "http://localhost" + RUN, "-d",
                                      json.dumps({"command": "true", "files": [{"path": "/a/b", "content": "x"}]})],

@@ -258,6 +258,31 @@ class Gateway:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+class Started:
+    """A gateway for the length of a with block; what it must not leave behind is judged at the end."""
+
+    def __init__(self, gateway=None):
+        self.g = gateway or Gateway()
+
+    def __enter__(self):
+        try:
+            return self.g.start()
+        except BaseException:
+            self.g.remove()
+            raise
+
+    def judge(self):
+        left = self.g.stop()
+        assert not left, f"left behind: {left}"
+
+    def __exit__(self, kind, *_):
+        try:
+            if kind is None:
+                self.judge()
+        finally:
+            self.g.remove()
+
+
 class Skip(Exception):
     """One test cannot run here; it counts neither as passed nor as failed."""
 

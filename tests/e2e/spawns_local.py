@@ -61,24 +61,10 @@ def one_for_the_key(g):
     assert g.exec(first.json["id"], "echo lives")["stdout"] == "lives\n"
 
 
-class Started:
-    def __enter__(self):
-        self.g = sg.Gateway()
-        return self.g.start()
-
-    def __exit__(self, kind, *_):
-        try:
-            if kind is None:
-                left = self.g.stop()
-                assert not left, left
-        finally:
-            self.g.remove()
-
-
 def test_f35_server_killed():
     """F35: the server is killed: 502 when it is there again, not at the spawn timeout; the retry makes the one sandbox."""
     for key in ("K", None):
-        with Started() as g:
+        with sg.Started() as g:
             spawn = Under(g, key)
             os.kill(spawn.server, signal.SIGKILL)
             answer = spawn.get()
@@ -90,7 +76,7 @@ def test_f35_server_killed():
 
 def test_f35_gateway_killed():
     """F35: the gateway is killed, and its server with it: the next start has no sandbox, and the retry makes the one."""
-    with Started() as g:
+    with sg.Started() as g:
         spawn = Under(g)
         family = g.family()
         g.process.kill()
@@ -104,13 +90,13 @@ def test_f35_gateway_killed():
 
 def test_f35_client_killed():
     """F35: the client is killed: what is made is destroyed without a key, and kept for the retry with one."""
-    with Started() as g:
+    with sg.Started() as g:
         spawn = Under(g, None)
         spawn.leave()
         spawn.go_on()
         sg.wait_until(lambda: own(g) == [] and g.sandboxes() == [], "it is destroyed")
         assert "which nobody waits for, is destroyed" in g.log()
-    with Started() as g:
+    with sg.Started() as g:
         spawn = Under(g)
         spawn.leave()
         spawn.go_on()
@@ -122,7 +108,7 @@ def test_f35_client_killed():
 
 def test_f35_kept_and_server_killed():
     """F35: what was kept for the retry goes with the server: the retry makes another. What a client was given is gone: 409."""
-    with Started() as g:
+    with sg.Started() as g:
         spawn = Under(g)
         spawn.leave()
         spawn.go_on()

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/json_write.h"
+#include "gateway/record.h"
 #include "gateway/sandbox_doc.h"
 
 void lease_record_write(const struct lease_record *r, struct buf *out)
@@ -39,13 +40,6 @@ void lease_record_write(const struct lease_record *r, struct buf *out)
 	json_object_end(&w);
 }
 
-static const char *text_of(const json_t *doc, const char *key)
-{
-	const char *text = json_string_value(json_object_get(doc, key));
-
-	return text ? text : "";
-}
-
 static uint64_t number_of(const json_t *doc, const char *key)
 {
 	json_int_t v = json_integer_value(json_object_get(doc, key));
@@ -70,12 +64,12 @@ int lease_record_read(struct str text, struct lease_record *out)
 	if (!doc)
 		return json_error_code(&error) == json_error_out_of_memory ? -ENOMEM : -EPROTO;
 	out->doc = doc;
-	out->sandbox = text_of(doc, "sandbox");
-	out->upstream = text_of(doc, "upstream");
-	out->url = text_of(doc, "url");
+	out->sandbox = record_text(doc, "sandbox");
+	out->upstream = record_text(doc, "upstream");
+	out->url = record_text(doc, "url");
 	out->credential = json_string_value(json_object_get(doc, "credential"));
-	out->user_id = text_of(doc, "user");
-	out->place = text_of(doc, "place");
+	out->user_id = record_text(doc, "user");
+	out->place = record_text(doc, "place");
 	out->spec.pid = (pid_t)number_of(doc, "pid");
 	out->spec.span_ms = number_of(doc, "span");
 	out->start = number_of(doc, "start");
@@ -85,7 +79,7 @@ int lease_record_read(struct str text, struct lease_record *out)
 	out->grace = json_is_true(json_object_get(doc, "grace"));
 	out->asked_ttl_ms = number_of(doc, "asked_ttl");
 	out->max_ttl_ms = number_of(doc, "max_ttl");
-	return lease_kind_parse(str_from(text_of(doc, "kind")), &out->spec.kind) || !is_whole(out) ? -EPROTO : 0;
+	return lease_kind_parse(str_from(record_text(doc, "kind")), &out->spec.kind) || !is_whole(out) ? -EPROTO : 0;
 }
 
 void lease_record_fini(struct lease_record *r)

@@ -39,6 +39,7 @@
 #include "gateway/limiter.h"
 #include "gateway/list_poll.h"
 #include "gateway/ownership.h"
+#include "gateway/record.h"
 #include "gateway/request_id.h"
 #include "gateway/snapshot.h"
 #include "gateway/spawn_queue.h"
@@ -1047,19 +1048,12 @@ void spawn_recall(struct spawn_shared *s, struct str key, struct str value)
 	list_add_tail(&s->recalled, &r->link);
 }
 
-static const char *text_of(const json_t *record, const char *key)
-{
-	const char *text = json_string_value(json_object_get(record, key));
-
-	return text ? text : "";
-}
-
 /* Who it was sent for; false: upstream or credential are no longer what they were. */
 static bool resolve(const json_t *record, const struct snapshot *snapshot, struct fetch_caller *out)
 {
-	out->user_id = text_of(record, "user");
+	out->user_id = record_text(record, "user");
 	return out->user_id[0] &&
-	       snapshot_find(snapshot, text_of(record, "upstream"), text_of(record, "url"),
+	       snapshot_find(snapshot, record_text(record, "upstream"), record_text(record, "url"),
 			     json_string_value(json_object_get(record, "credential")), &out->upstream, &out->key);
 }
 
@@ -1090,7 +1084,7 @@ static void take_up(struct spawn_shared *s, const struct recalled *r, const json
 		    const struct fetch_caller *caller)
 {
 	struct spawn *p = spawn_new(s, caller, json_string_value(json_object_get(record, "credential")));
-	const char *id = text_of(record, "id");
+	const char *id = record_text(record, "id");
 	enum spawn_state state;
 
 	if (!p || join_poll(p)) {
@@ -1106,7 +1100,7 @@ static void take_up(struct spawn_shared *s, const struct recalled *r, const json
 	p->keep_ms = (uint64_t)json_integer_value(json_object_get(record, "keep_ms"));
 	if (sandbox_doc_id_is_good(str_from(id)))
 		memcpy(p->id, id, strlen(id) + 1);
-	state = state_of(text_of(record, "state"), p->id);
+	state = state_of(record_text(record, "state"), p->id);
 	s->counters.restored++;
 	if (state == SPAWN_WATCHED)
 		take_limits(p);

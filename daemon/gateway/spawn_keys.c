@@ -20,6 +20,7 @@
 #include "common/loop.h"
 #include "gateway/config.h"
 #include "gateway/journal.h"
+#include "gateway/record.h"
 #include "gateway/snapshot.h"
 #include "gateway/upstream.h"
 
@@ -554,36 +555,29 @@ void spawn_keys_recall(struct spawn_keys *k, struct str key, struct str value)
 		recalled_free(r);
 }
 
-static const char *text_of(const json_t *record, const char *key)
-{
-	const char *text = json_string_value(json_object_get(record, key));
-
-	return text ? text : "";
-}
-
 static void take_up(struct spawn_keys *k, const struct snapshot *snapshot, const json_t *record)
 {
 	const char *credential = json_string_value(json_object_get(record, "credential"));
-	struct fetch_caller caller = {.user_id = text_of(record, "user")};
-	const char *token = text_of(record, "token");
-	const char *id = text_of(record, "id");
+	struct fetch_caller caller = {.user_id = record_text(record, "user")};
+	const char *token = record_text(record, "token");
+	const char *id = record_text(record, "id");
 	int64_t made = json_integer_value(json_object_get(record, "made"));
 	struct spawn_key *r;
 
 	if (strlen(token) != SPAWN_TOKEN_BYTES || !caller.user_id[0] ||
-	    !spawn_key_is_good(str_from(text_of(record, "key"))))
+	    !spawn_key_is_good(str_from(record_text(record, "key"))))
 		return;
-	if (!snapshot_find(snapshot, text_of(record, "upstream"), text_of(record, "url"), credential, &caller.upstream,
-			   &caller.key)) {
+	if (!snapshot_find(snapshot, record_text(record, "upstream"), record_text(record, "url"), credential,
+			   &caller.upstream, &caller.key)) {
 		/* Upstream or credential may be configured again; but not for ever. */
 		if (clock_wall_ns() / 1000000 - made > SPAWN_KEYS_REMEMBERED_MS)
 			drop_record(k, token);
 		return;
 	}
-	r = add(k, &caller, credential, str_from(text_of(record, "key")));
+	r = add(k, &caller, credential, str_from(record_text(record, "key")));
 	if (!r)
 		return;
-	r->body_hash = strtoull(text_of(record, "body"), NULL, 16);
+	r->body_hash = strtoull(record_text(record, "body"), NULL, 16);
 	r->made_wall_ms = made;
 	memcpy(r->token, token, sizeof(r->token));
 	r->sending = true;

@@ -138,32 +138,17 @@ static void end(struct call *c, unsigned status, unsigned upstream_status)
 	end_as(c, (struct call_end){.status = status, .upstream_status = upstream_status});
 }
 
-static void refuse(struct call *c, unsigned status, unsigned retry_after_s, const char *fmt, va_list ap)
+void call_refuse(struct call *c, unsigned status, const char *fmt, ...)
 {
 	const struct answer_to to = answer_to(c);
 	char message[512];
+	va_list ap;
 
+	va_start(ap, fmt);
 	vsnprintf(message, sizeof(message), fmt, ap);
-	answer_error_later(&to, status, retry_after_s, "%s", message);
+	va_end(ap);
+	answer_error(&to, status, "%s", message);
 	end(c, status, 0);
-}
-
-void call_refuse(struct call *c, unsigned status, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	refuse(c, status, 1, fmt, ap);
-	va_end(ap);
-}
-
-void call_refuse_later(struct call *c, unsigned status, unsigned retry_after_s, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	refuse(c, status, retry_after_s, fmt, ap);
-	va_end(ap);
 }
 
 void call_refuse_upstream(struct call *c, unsigned status, const char *why)

@@ -112,8 +112,6 @@ void call_free(struct call *c);
 /* --- answering: the call has been freed when one of these returns --------------------------------------------------------- */
 
 void call_refuse(struct call *c, unsigned status, const char *fmt, ...) PRINTF_LIKE(3, 4);
-/* The same with so many seconds in the Retry-After of 503 and 429. */
-void call_refuse_later(struct call *c, unsigned status, unsigned retry_after_s, const char *fmt, ...) PRINTF_LIKE(4, 5);
 /* For a fetch that ended without an answer: names the upstream. */
 void call_refuse_upstream(struct call *c, unsigned status, const char *why);
 /* JSON with a newline added; `json` is emptied. `extra` are further head lines; NULL: none. */

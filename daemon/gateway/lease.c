@@ -101,9 +101,6 @@ struct lease {
 	uint64_t until_ms;             /* clock_ms() of that end; 0: none */
 	bool dead;                     /* unbound: the life has ended */
 	bool cut;                      /* unbound: by us */
-	void (*on_dead)(void *arg);    /* while it is unbound */
-	void *arg;
-	struct deferred tell;
 	struct extend extend;
 	struct destroy *destroy; /* owned; while it runs */
 	struct lease_lane *lane; /* borrowed; while it runs there */
@@ -203,7 +200,6 @@ static void lease_delete(struct lease *l)
 	list_remove(&l->link);
 	list_remove(&l->connection_link);
 	process_wait_cancel(&l->process);
-	deferred_cancel(&l->tell);
 	extend_fini(&l->extend);
 	destroy_cancel(l->destroy);
 	l->destroy = NULL;
@@ -375,20 +371,11 @@ static void end_life(struct lease *l, bool by_us)
 		let_go(l);
 		l->dead = true;
 		l->cut = by_us;
-		loop_defer(l->shared->loop, &l->tell);
 	} else if (l->state == LEASE_HELD && by_us && l->spec.kind != LEASE_RUN) {
 		begin_grace(l);
 	} else {
 		lease_end(l);
 	}
-}
-
-static void on_tell(struct deferred *d)
-{
-	struct lease *l = CONTAINER_OF(d, struct lease, tell);
-
-	if (l->state == LEASE_UNBOUND && l->on_dead)
-		l->on_dead(l->arg);
 }
 
 static void on_process_end(struct process_wait *w)
@@ -501,7 +488,6 @@ static struct lease *make(struct lease_shared *s, const struct fetch_caller *cal
 	list_init(&l->connection_link);
 	list_init(&l->lane_link);
 	process_wait_init(&l->process, on_process_end);
-	deferred_init(&l->tell, on_tell);
 	list_add_tail(&s->unbound, &l->link);
 	s->count++;
 	l->credential = credential ? strdup(credential) : NULL;
@@ -547,7 +533,7 @@ static int take_life(struct lease *l, const struct lease_asker *asker, struct le
 }
 
 int lease_new(struct lease_shared *s, const struct lease_spec *spec, const struct lease_asker *asker,
-	      void (*on_dead)(void *arg), void *arg, struct lease **out, struct lease_refusal *refusal)
+	      struct lease **out, struct lease_refusal *refusal)
 {
 	struct lease *l;
 
@@ -561,8 +547,6 @@ int lease_new(struct lease_shared *s, const struct lease_spec *spec, const struc
 	if (!l)
 		return refuse(refusal, 503, "out of memory");
 	l->spec = *spec;
-	l->on_dead = on_dead;
-	l->arg = arg;
 	l->max_ttl_ms = asker->max_ttl_ms;
 	if (take_life(l, asker, refusal)) {
 		lease_delete(l);
@@ -609,7 +593,6 @@ void lease_bind(struct lease **lease, struct str sandbox, uint64_t asked_ttl_ms)
 	struct lease_shared *s = l->shared;
 
 	*lease = NULL;
-	deferred_cancel(&l->tell);
 	l->asked_ttl_ms = asked_ttl_ms;
 	if (!enter(l, sandbox))
 		return;

@@ -209,7 +209,7 @@ int lease_call_take(struct lease_shared *leases, const struct call_case *c, cons
 		.max_ttl_ms = c->rule->limits.max_ttl_ms,
 	};
 
-	return lease_new(leases, spec, &asker, NULL, NULL, out, refusal);
+	return lease_new(leases, spec, &asker, out, refusal);
 }
 
 static bool take_fresh(struct lease_call *s)

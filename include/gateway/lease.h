@@ -92,12 +92,12 @@ struct lease_refusal {
 };
 
 /*
- * A lease whose sandbox does not exist yet; it holds on to the life that it is about. on_dead is called at most once, never from
- * within a call to this module, when the life ends before lease_bind: it may still be bound then (the sandbox is destroyed at
- * once) or freed. 0 and *out, to be given to lease_bind or lease_free; or -1 and *refusal.
+ * A lease whose sandbox does not exist yet; it holds on to the life that it is about. Should that end before lease_bind, the lease
+ * may still be bound (the sandbox is destroyed at once) or freed. 0 and *out, to be given to lease_bind or lease_free; or -1 and
+ * *refusal.
  */
 MUST_CHECK int lease_new(struct lease_shared *s, const struct lease_spec *spec, const struct lease_asker *asker,
-			 void (*on_dead)(void *arg), void *arg, struct lease **out, struct lease_refusal *refusal);
+			 struct lease **out, struct lease_refusal *refusal);
 /* Of an unbound one. NULL is fine. */
 void lease_free(struct lease *l);
 

@@ -20,7 +20,7 @@ struct owner_entry {
 	unsigned char id_bytes;
 	unsigned char owner_bytes;
 	unsigned char domain_bytes;
-	uint64_t seen_ms; /* when its record was seen; 0: only whose it is */
+	uint64_t seen_ms; /* when its record was seen */
 	char text[];      /* the id, then the owner, then the preview domain */
 };
 
@@ -165,47 +165,29 @@ static struct str domain_of(const struct owner_entry *e)
 	return str_of(e->text + e->id_bytes + e->owner_bytes, e->domain_bytes);
 }
 
-/* In place of what was known of it. */
-static void learn(struct owner_table *t, uint64_t realm, struct str id, struct str owner, struct str domain,
-		  uint64_t seen_ms)
+void owner_learn(struct owner_table *t, uint64_t realm, struct str id, struct str owner, struct str domain,
+		 uint64_t now_ms)
 {
 	uint32_t hash = hash_of(realm, id);
 	struct owner_entry **at = find(t, realm, id, hash);
 	bool fits = id.n <= TEXT_MAX_BYTES && owner.n <= TEXT_MAX_BYTES && domain.n <= DOMAIN_MAX_BYTES;
 	struct owner_entry *e = fits ? make_entry(id, owner, domain) : NULL;
 
-	/* Only now: the domain may be the old entry's. */
 	if (*at)
 		forget(t, at);
 	if (!e)
 		return;
 	e->realm = realm;
 	e->hash = hash;
-	e->seen_ms = seen_ms;
+	e->seen_ms = now_ms;
 	insert(t, e);
-}
-
-void owner_learn(struct owner_table *t, uint64_t realm, struct str id, struct str owner)
-{
-	const struct owner_entry *e = *find(t, realm, id, hash_of(realm, id));
-
-	if (e && !e->gone)
-		learn(t, realm, id, owner, domain_of(e), e->seen_ms);
-	else
-		learn(t, realm, id, owner, STR(""), 0);
-}
-
-void owner_learn_record(struct owner_table *t, uint64_t realm, struct str id, struct str owner, struct str domain,
-			uint64_t now_ms)
-{
-	learn(t, realm, id, owner, domain, now_ms);
 }
 
 bool owner_domain(struct owner_table *t, uint64_t realm, struct str id, struct str *domain, uint64_t *seen_ms)
 {
 	struct owner_entry *e = *find(t, realm, id, hash_of(realm, id));
 
-	if (!e || e->gone || e->seen_ms == 0)
+	if (!e || e->gone)
 		return false;
 	touch(t, e);
 	*domain = domain_of(e);
@@ -219,11 +201,6 @@ void owner_gone(struct owner_table *t, uint64_t realm, struct str id)
 
 	if (e)
 		e->gone = true;
-}
-
-size_t owner_table_count(const struct owner_table *t)
-{
-	return t->count;
 }
 
 size_t owner_forget_all(struct owner_table *t)

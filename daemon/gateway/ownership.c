@@ -68,16 +68,10 @@ enum owner_answer ownership_known(struct ownership *o, const struct fetch_caller
 	return owner_ask(o->table, upstream_serial(asker->upstream), id, str_from(asker->user_id));
 }
 
-/* A monotonic time that is never 0. */
-static uint64_t now_of(const struct ownership *o)
-{
-	return loop_now_ms(o->loop) + 1;
-}
-
 void ownership_learn_doc(struct ownership *o, const struct upstream *u, const struct sandbox_doc *doc)
 {
-	owner_learn_record(o->table, upstream_serial(u), str_from(doc->id), str_from(doc->owner),
-			   str_from(doc->preview_domain), now_of(o));
+	owner_learn(o->table, upstream_serial(u), str_from(doc->id), str_from(doc->owner),
+		    str_from(doc->preview_domain), loop_now_ms(o->loop));
 }
 
 bool ownership_domain(struct ownership *o, const struct upstream *u, struct str id, struct str *domain,
@@ -87,7 +81,7 @@ bool ownership_domain(struct ownership *o, const struct upstream *u, struct str 
 
 	if (!owner_domain(o->table, upstream_serial(u), id, domain, &seen_ms))
 		return false;
-	*age_ms = now_of(o) - seen_ms;
+	*age_ms = loop_now_ms(o->loop) - seen_ms;
 	return true;
 }
 

@@ -30,18 +30,15 @@ void owner_table_free(struct owner_table *t);
 enum owner_answer owner_ask(struct owner_table *t, uint64_t realm, struct str id, struct str asker);
 
 /*
- * The sandbox exists and is that owner's; empty: nobody's. What is known of its record stays. Without memory, or too long, nothing is
- * remembered.
+ * The sandbox exists and is that owner's (empty: nobody's), as its record said at now_ms, which names that domain for its previews
+ * (empty: none). In place of what was known of it; without memory, or too long, nothing is remembered.
  */
-void owner_learn(struct owner_table *t, uint64_t realm, struct str id, struct str owner);
-
-/* The same, seen in its record at now_ms (not 0), which names that domain for its previews; empty: none. */
-void owner_learn_record(struct owner_table *t, uint64_t realm, struct str id, struct str owner, struct str domain,
-			uint64_t now_ms);
+void owner_learn(struct owner_table *t, uint64_t realm, struct str id, struct str owner, struct str domain,
+		 uint64_t now_ms);
 
 /*
- * The domain in its record and when that was seen; borrowed until something is learned. False when no record is remembered, or
- * it is destroyed.
+ * The domain in its record and when that was seen; borrowed until something is learned. False when it is not remembered, or is
+ * destroyed.
  */
 bool owner_domain(struct owner_table *t, uint64_t realm, struct str id, struct str *domain, uint64_t *seen_ms);
 
@@ -53,7 +50,5 @@ size_t owner_forget_all(struct owner_table *t);
 /* What was learned of one id, or of all of that server that are not destroyed, is not remembered any more. */
 void owner_forget(struct owner_table *t, uint64_t realm, struct str id);
 void owner_forget_realm(struct owner_table *t, uint64_t realm);
-
-size_t owner_table_count(const struct owner_table *t);
 
 #endif

@@ -46,7 +46,6 @@ struct keep_alive {
 	struct list recent; /* struct entry */
 	size_t count;
 	size_t running;
-	struct keep_alive_counters counters;
 	struct list buckets[BUCKETS]; /* struct entry */
 };
 
@@ -138,7 +137,6 @@ static void done(struct entry *e)
 
 static void fail(struct entry *e)
 {
-	e->table->counters.failed++;
 	e->not_before_ms = clock_ms() + KEEP_ALIVE_RETRY_MS;
 	settle(e);
 }
@@ -169,7 +167,6 @@ static void on_extended(void *arg, const struct fetch_answer *a)
 		fail(e);
 		return;
 	}
-	e->table->counters.extends++;
 	e->until_ms = clock_ms() + e->keep_ms;
 	done(e);
 }
@@ -212,7 +209,6 @@ static void begin_look(struct deferred *d)
 {
 	struct entry *e = CONTAINER_OF(d, struct entry, begin);
 
-	e->table->counters.looks++;
 	if (ask(e, "GET", "", STR(""), on_looked))
 		fail(e);
 }
@@ -275,14 +271,4 @@ void keep_alive_free(struct keep_alive *k)
 	LIST_FOREACH_SAFE (n, &k->recent)
 		entry_free(CONTAINER_OF(n, struct entry, recent));
 	free(k);
-}
-
-size_t keep_alive_count(const struct keep_alive *k)
-{
-	return k->count;
-}
-
-struct keep_alive_counters keep_alive_counters(const struct keep_alive *k)
-{
-	return k->counters;
 }

@@ -533,11 +533,6 @@ void spawn_keys_free(struct spawn_keys *k)
 	free(k);
 }
 
-size_t spawn_keys_count(const struct spawn_keys *k)
-{
-	return k->count;
-}
-
 /* --- after a restart ---------------------------------------------------------------------------------------------------------------------- */
 
 void spawn_keys_recall(struct spawn_keys *k, struct str key, struct str value)

@@ -21,12 +21,6 @@ enum {
 	KEEP_ALIVE_RETRY_MS = 1000, /* after a failure */
 };
 
-struct keep_alive_counters {
-	uint64_t looks;   /* at a sandbox's record */
-	uint64_t extends; /* answered well */
-	uint64_t failed;  /* looks and extends */
-};
-
 /* 0 or -ENOMEM. */
 MUST_CHECK int keep_alive_new(struct loop *loop, struct keep_alive **out);
 /* NULL is fine. */
@@ -46,8 +40,5 @@ void keep_alive_touch(struct keep_alive *k, const struct fetch_caller *caller, s
  * done for a quarter of keep_ms.
  */
 void keep_alive_yield(struct keep_alive *k, const struct upstream *u, struct str sandbox, uint64_t keep_ms);
-
-size_t keep_alive_count(const struct keep_alive *k);
-struct keep_alive_counters keep_alive_counters(const struct keep_alive *k);
 
 #endif

@@ -94,6 +94,4 @@ void spawn_key_left(struct spawn_key *r);
 /* A hash of what a request asks for: which one it is, not a secret. */
 uint64_t spawn_keys_hash(struct str template, struct str body, struct str lease);
 
-size_t spawn_keys_count(const struct spawn_keys *k);
-
 #endif

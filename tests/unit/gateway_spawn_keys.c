@@ -167,7 +167,6 @@ Test(gateway_spawn_keys, scope)
 	cr_expect_eq(claim_at(up, "alice", "K", HASH + 1, &r), SPAWN_KEY_NEW);
 	cr_expect_eq(claim_at(up, "alice", "k", HASH + 1, &r), SPAWN_KEY_CONFLICT);
 	cr_expect_eq(claim_at(up, "alice", "k", HASH, &r), SPAWN_KEY_WAIT);
-	cr_expect_eq(spawn_keys_count(keys), 4);
 	spawn_key_wait_cancel(&waiter.wait);
 }
 
@@ -221,7 +220,6 @@ Test(gateway_spawn_keys, not_made)
 	cr_assert_eq(claim_at(up, "alice", "k", HASH, &again), SPAWN_KEY_WAIT);
 	spawn_key_refused(r, &refused);
 	cr_expect_eq(waiter.status, 503);
-	cr_expect_eq(spawn_keys_count(keys), 0);
 	r = claimed("k");
 	cr_assert_eq(claim_at(up, "alice", "k", HASH, &again), SPAWN_KEY_WAIT);
 	spawn_key_left(r);
@@ -230,7 +228,7 @@ Test(gateway_spawn_keys, not_made)
 	r = claimed("k");
 	spawn_key_sending(r, "00000000-0000-0000-0000-000000000001");
 	spawn_key_left(r);
-	cr_expect_eq(spawn_keys_count(keys), 0, "nothing of that spawn is known");
+	cr_expect_eq(claim_at(up, "alice", "k", HASH, &r), SPAWN_KEY_NEW, "nothing of that spawn is known");
 }
 
 /* One owner has 1,024 keys at most, all together 16,384. */
@@ -250,7 +248,6 @@ Test(gateway_spawn_keys, bounds)
 		}
 		cr_expect_eq(claim_at(up, user, "more", HASH, &r), SPAWN_KEY_FULL);
 	}
-	cr_expect_eq(spawn_keys_count(keys), SPAWN_KEYS_MAX);
 	cr_expect_eq(claim_at(up, "another", "k", HASH, &r), SPAWN_KEY_FULL);
 	cr_expect_eq(claim_at(up, "u0", "k1", HASH, &r), SPAWN_KEY_WAIT, "what is there can be asked for");
 	spawn_key_wait_cancel(&waiter.wait);

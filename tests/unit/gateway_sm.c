@@ -11,6 +11,7 @@
 #include "gateway/key_command.h"
 #include "gateway/lease.h"
 #include "gateway/local_server.h"
+#include "gateway/run.h"
 #include "gateway/spawn.h"
 #include "gateway/trace_export.h"
 #include "gateway/upstream.h"
@@ -144,6 +145,17 @@ Test(gateway_sm, local_server)
 	};
 
 	expect_machine(local_server_sm(), rows, COUNT(rows));
+}
+
+/* daemon/gateway/run.c */
+Test(gateway_sm, run)
+{
+	static const struct row rows[] = {
+		{"making", "files over "}, {"files", "exec destroying "}, {"exec", "status destroying "},
+		{"status", "destroying "}, {"destroying", "over "},       {"over", ""},
+	};
+
+	expect_machine(run_sm(), rows, COUNT(rows));
 }
 
 /* daemon/gateway/spawn.c */

@@ -193,15 +193,14 @@ bool logs_access_on(const struct logs *l)
 	return l && l->access.sink;
 }
 
-bool logs_audit_on(const struct logs *l)
+static bool audit_on(const struct logs *l)
 {
 	return l && l->audit.sink;
 }
 
 bool logs_want(const struct logs *l, const struct audit_record *r)
 {
-	return l &&
-	       (logs_access_on(l) || audit_is_trouble(r) || (logs_audit_on(l) && audit_kind_of(r) != AUDIT_NOTHING));
+	return l && (logs_access_on(l) || audit_is_trouble(r) || (audit_on(l) && audit_kind_of(r) != AUDIT_NOTHING));
 }
 
 static void note_trouble(struct logs *l, const struct audit_record *r)
@@ -220,7 +219,7 @@ void logs_request(struct logs *l, const struct audit_record *r)
 		note_trouble(l, r);
 	if (logs_access_on(l))
 		write_access(l, r);
-	if (!logs_audit_on(l))
+	if (!audit_on(l))
 		return;
 	kind = audit_kind_of(r);
 	if (kind != AUDIT_NOTHING)
@@ -229,7 +228,7 @@ void logs_request(struct logs *l, const struct audit_record *r)
 
 void logs_turned_away(struct logs *l, const struct audit_record *r)
 {
-	if (logs_audit_on(l))
+	if (audit_on(l))
 		write_audit(l, AUDIT_REFUSAL, r);
 }
 

@@ -257,11 +257,6 @@ static const json_t *file_at(const struct run_body *b, size_t i)
 	return json_array_get(json_object_get(b->all, "files"), i);
 }
 
-const char *run_body_file_path(const struct run_body *b, size_t i)
-{
-	return json_string_value(json_object_get(file_at(b, i), "path"));
-}
-
 /* Whether the API's write keeps these bytes: valid UTF-8 without a zero byte. */
 static bool is_text(struct str bytes)
 {
@@ -294,7 +289,7 @@ static void write_decode(const char *part, const char *path, const char *mode, s
 void run_body_file(const struct run_body *b, size_t i, const char *token, struct buf *write, struct buf *decode)
 {
 	const json_t *file = file_at(b, i);
-	const char *path = run_body_file_path(b, i);
+	const char *path = json_string_value(json_object_get(file, "path"));
 	const json_t *content = json_object_get(file, "content");
 	const char *mode = json_string_value(json_object_get(file, "mode"));
 	struct str text = str_of(json_string_value(content), json_string_length(content));

@@ -47,9 +47,8 @@ void logs_warnings(const struct config *c, struct buf *out);
 /* SIGUSR1: opens files anew. One that cannot be keeps its old file, and the log says so. */
 void logs_reopen(struct logs *l);
 
-/* Questions that save the work for a line that nobody wants; logs may be NULL: nobody does. */
+/* Saves the work for a line that nobody wants; logs may be NULL: nobody does. */
 bool logs_access_on(const struct logs *l);
-bool logs_audit_on(const struct logs *l);
 
 /* Whether anything is made of a request of which method, status, upstream_status, reached, is_error and code are filled in. */
 bool logs_want(const struct logs *l, const struct audit_record *r);

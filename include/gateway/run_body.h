@@ -40,8 +40,6 @@ size_t run_body_files(const struct run_body *b);
  * the file; then `decode` gets the body of the exec that makes the file of it, else it stays empty.
  */
 void run_body_file(const struct run_body *b, size_t i, const char *token, struct buf *write, struct buf *decode);
-/* What its path is, for messages. */
-const char *run_body_file_path(const struct run_body *b, size_t i);
 
 /*
  * Appends the body of the exec. With exit_file the command is wrapped so that its status stands in that file afterwards: for servers

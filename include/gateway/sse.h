@@ -53,7 +53,7 @@ void sse_fini(struct sse *s);
  */
 MUST_CHECK int sse_feed(struct sse *s, struct str bytes);
 
-/* Whether the stream stops within an event. A client would drop that event, and so must who passes events on. */
+/* Whether the stream stops within an event, which then reaches nobody. For tests: what is passed on is whole events. */
 bool sse_is_unfinished(const struct sse *s);
 
 #endif

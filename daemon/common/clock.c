@@ -30,6 +30,11 @@ int64_t clock_wall_ns(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+int64_t clock_wall_ms(void)
+{
+	return clock_wall_ns() / 1000000;
+}
+
 void clock_set_source(uint64_t (*source)(void))
 {
 	clock_source = source;

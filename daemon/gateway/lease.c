@@ -124,15 +124,10 @@ static struct str key_of(const struct lease *l, char out[40])
 	return str_of(out, (size_t)n);
 }
 
-static uint64_t wall_ms(void)
-{
-	return (uint64_t)(clock_wall_ns() / 1000000);
-}
-
 /* When the time that runs ends, since 1970. */
 static int64_t until_wall_ms(const struct lease *l)
 {
-	return (int64_t)(wall_ms() + l->until_ms - clock_ms());
+	return clock_wall_ms() + (int64_t)(l->until_ms - clock_ms());
 }
 
 static void remember(const struct lease *l)
@@ -689,7 +684,7 @@ void lease_recall(struct lease_shared *s, struct str key, struct str value)
 static void take_up_clock(struct lease *l, const struct lease_record *r)
 {
 	bool same_boot = r->place[0] && strcmp(r->place, l->shared->processes.place) == 0;
-	uint64_t now = same_boot ? clock_ms() : wall_ms();
+	uint64_t now = same_boot ? clock_ms() : (uint64_t)clock_wall_ms();
 	uint64_t until = same_boot ? r->until_mono_ms : (uint64_t)r->until_wall_ms;
 
 	if (until <= now || set_timer(l, until - now)) {

@@ -155,11 +155,6 @@ void spawn_token_make(char out[SPAWN_TOKEN_BYTES + 1])
 	out[SPAWN_TOKEN_BYTES] = '\0';
 }
 
-static int64_t wall_ms(void)
-{
-	return clock_wall_ns() / 1000000;
-}
-
 static uint64_t timeout_of(const struct upstream *u)
 {
 	uint64_t ms = upstream_config(u)->timeouts.spawn_ms;
@@ -232,7 +227,7 @@ static int set_timer(struct spawn *p, uint64_t ms)
 /* Until that wall time, but not longer than `most`: clocks are set back. */
 static void set_timer_until(struct spawn *p, int64_t until_wall_ms, uint64_t most)
 {
-	int64_t left = until_wall_ms - wall_ms();
+	int64_t left = until_wall_ms - clock_wall_ms();
 
 	set_timer(p, left <= 0 ? 0 : (uint64_t)left < most ? (uint64_t)left : most);
 }
@@ -646,7 +641,7 @@ static void keep(struct spawn *p)
 
 	if (p->state != SPAWN_KEPT) {
 		move(p, SPAWN_KEPT);
-		p->until_wall_ms = wall_ms() + (int64_t)ms;
+		p->until_wall_ms = clock_wall_ms() + (int64_t)ms;
 	}
 	fetch_cancel(p->fetch);
 	p->fetch = NULL;
@@ -715,7 +710,7 @@ static void on_answer(void *arg, const struct fetch_answer *a)
 
 	p->fetch = NULL;
 	if (a->sent) {
-		p->sent_wall_ms = wall_ms() - (int64_t)(clock_ms() - a->sent_at_ms);
+		p->sent_wall_ms = clock_wall_ms() - (int64_t)(clock_ms() - a->sent_at_ms);
 		p->deadline_ms = a->sent_at_ms + timeout_of(p->caller.upstream);
 	}
 	if (a->end == FETCH_DONE && a->status != 201) {
@@ -746,7 +741,7 @@ static void on_turn(struct spawn_turn *t)
 	};
 
 	move(p, SPAWN_SENT);
-	p->sent_wall_ms = wall_ms();
+	p->sent_wall_ms = clock_wall_ms();
 	p->deadline_ms = clock_ms() + timeout_of(p->caller.upstream);
 	p->until_wall_ms = p->sent_wall_ms + (int64_t)timeout_of(p->caller.upstream) + SPAWN_WATCH_MS;
 	/* All that looking for it may need is there before it is sent. */
@@ -1127,7 +1122,7 @@ static void leave_record(struct spawn_shared *s, const struct recalled *r, const
 		 "configured",
 		 r->token);
 	snprintf(key, sizeof(key), SPAWN_JOURNAL_PREFIX "%s", r->token);
-	if (s->journal && wall_ms() - sent > SPAWN_TOMBSTONE_MS && journal_drop(s->journal, str_from(key)))
+	if (s->journal && clock_wall_ms() - sent > SPAWN_TOMBSTONE_MS && journal_drop(s->journal, str_from(key)))
 		log_debug("spawn %s: its record could not be dropped", r->token);
 }
 

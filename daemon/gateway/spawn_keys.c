@@ -313,7 +313,7 @@ void spawn_key_sending(struct spawn_key *r, const char *token)
 		drop_record(r->keys, r->token);
 	memcpy(r->token, token, sizeof(r->token));
 	r->sending = true;
-	r->made_wall_ms = clock_wall_ns() / 1000000;
+	r->made_wall_ms = clock_wall_ms();
 	write_record(r);
 }
 
@@ -347,7 +347,7 @@ bool spawn_key_made(struct spawn_key *r, const struct spawn_result *result)
 
 	r->runner = false;
 	memcpy(r->id, result->doc.id, sizeof(r->id));
-	r->made_wall_ms = clock_wall_ns() / 1000000;
+	r->made_wall_ms = clock_wall_ms();
 	if (result->head.n + result->body.n <= ANSWER_MAX_BYTES) {
 		buf_add_str(&r->head, result->head);
 		buf_add_str(&r->body, result->body);
@@ -413,7 +413,7 @@ static void sweep_on(struct spawn_keys *k);
 
 static bool is_old(const struct spawn_key *r)
 {
-	return r->id[0] && clock_wall_ns() / 1000000 - r->made_wall_ms > SPAWN_KEYS_REMEMBERED_MS;
+	return r->id[0] && clock_wall_ms() - r->made_wall_ms > SPAWN_KEYS_REMEMBERED_MS;
 }
 
 /* Nothing was made with it, and nothing is going to be: the process before this one ended before it was sent. */
@@ -565,7 +565,7 @@ static void take_up(struct spawn_keys *k, const struct snapshot *snapshot, const
 	if (!snapshot_find(snapshot, record_text(record, "upstream"), record_text(record, "url"), credential,
 			   &caller.upstream, &caller.key)) {
 		/* Upstream or credential may be configured again; but not for ever. */
-		if (clock_wall_ns() / 1000000 - made > SPAWN_KEYS_REMEMBERED_MS)
+		if (clock_wall_ms() - made > SPAWN_KEYS_REMEMBERED_MS)
 			drop_record(k, token);
 		return;
 	}

@@ -180,7 +180,7 @@ static void keep(struct template_cache *c, const struct template_flight *f, cons
 		.key = keep_key(c, f),
 		.head = v->head,
 		.body = v->body,
-		.asked_at_wall_ms = clock_wall_ns() / 1000000 - (int64_t)since_ms,
+		.asked_at_wall_ms = clock_wall_ms() - (int64_t)since_ms,
 		.age_ms = v->age_ms,
 		.fresh_ms = v->fresh_ms,
 	};
@@ -210,7 +210,7 @@ static bool load(void *arg, const struct cache_keep_entry *e)
 	struct loading *l = arg;
 	struct template_cache *c = l->cache;
 	const struct upstream *u = find_upstream(l, e->key.upstream);
-	const int64_t since_ms = clock_wall_ns() / 1000000 - e->asked_at_wall_ms;
+	const int64_t since_ms = clock_wall_ms() - e->asked_at_wall_ms;
 	const struct metacache_value v = {
 		.head = e->head,
 		.body = e->body,

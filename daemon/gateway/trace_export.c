@@ -255,7 +255,7 @@ static void note_retry_after(void *arg, const struct http_head *head)
 	const struct http_header *h = http_head_find(head, STR("retry-after"));
 	struct trace_export *x = arg;
 	int64_t at_ms;
-	int64_t now_ms = clock_wall_ns() / 1000000;
+	int64_t now_ms = clock_wall_ms();
 	uint64_t s;
 
 	x->retry_after_ms = 0;

@@ -16,8 +16,9 @@ static inline struct timeval clock_span(uint64_t ms)
 	return (struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
 }
 
-/* Nanoseconds since 1970-01-01T00:00:00Z. */
+/* Nanoseconds, milliseconds since 1970-01-01T00:00:00Z. */
 int64_t clock_wall_ns(void);
+int64_t clock_wall_ms(void);
 
 /*
  * Makes clock_ms() and clock_ns() return what `source` says, in nanoseconds; NULL goes back to the system's.

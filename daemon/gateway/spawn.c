@@ -42,7 +42,6 @@
 #include "gateway/record.h"
 #include "gateway/request_id.h"
 #include "gateway/snapshot.h"
-#include "gateway/spawn_queue.h"
 #include "gateway/upstream.h"
 
 enum spawn_state {
@@ -80,17 +79,6 @@ enum {
 	DESTROY_SPAN_MS = 600000,
 	TIMEOUT_DEFAULT_MS = 300000, /* where timeouts.spawn sets none */
 	NO_END_MS = 86400000,        /* a timer that is set for no reason; a set one can be set again without memory */
-	LANES_IDLE_MAX = 32,         /* of upstreams that are gone after a reload, or not used now */
-};
-
-/* The turns at one server. */
-struct spawn_lane {
-	struct list link;            /* on spawn_shared.lanes */
-	struct spawn_shared *shared; /* borrowed */
-	uint64_t serial;             /* of the upstream */
-	struct spawn_turns turns;
-	struct deferred run; /* gives turns that have become free */
-	bool running;        /* within that */
 };
 
 /* One list that is read for all who look for a token with one key. */
@@ -266,21 +254,11 @@ static void give_back_limits(struct spawn *p)
 	p->limits = NULL;
 }
 
-static void run_lane(struct deferred *d)
-{
-	struct spawn_lane *lane = CONTAINER_OF(d, struct spawn_lane, run);
-
-	lane->running = true;
-	spawn_turns_run(&lane->turns, clock_ms());
-	lane->running = false;
-}
-
 static void give_turn_back(struct spawn *p)
 {
 	if (!p->lane)
 		return;
-	spawn_turn_end(&p->turn, clock_ms());
-	loop_defer(p->shared->loop, &p->lane->run);
+	spawn_lane_leave(p->lane, &p->turn);
 	p->lane = NULL;
 }
 
@@ -754,60 +732,6 @@ static void on_turn(struct spawn_turn *t)
 	buf_fini(&p->body);
 }
 
-static void lane_free(struct spawn_lane *lane)
-{
-	list_remove(&lane->link);
-	deferred_cancel(&lane->run);
-	spawn_turns_fini(&lane->turns);
-	free(lane);
-}
-
-static bool lane_is_idle(const struct spawn_lane *lane)
-{
-	return !lane->running && spawn_turns_are_idle(&lane->turns);
-}
-
-/* Each reload that changes an upstream makes a lane: those that nobody waits in go, the oldest first. */
-static void drop_idle_lanes(struct spawn_shared *s)
-{
-	size_t idle = 0;
-
-	LIST_FOREACH (n, &s->lanes)
-		idle += lane_is_idle(CONTAINER_OF(n, struct spawn_lane, link));
-	LIST_FOREACH_SAFE (n, &s->lanes) {
-		struct spawn_lane *lane = CONTAINER_OF(n, struct spawn_lane, link);
-		if (idle <= LANES_IDLE_MAX)
-			return;
-		if (!lane_is_idle(lane))
-			continue;
-		lane_free(lane);
-		idle--;
-	}
-}
-
-static struct spawn_lane *find_lane(struct spawn_shared *s, const struct upstream *u)
-{
-	const struct config_upstream *c = upstream_config(u);
-	struct spawn_lane *lane;
-
-	LIST_FOREACH (n, &s->lanes) {
-		lane = CONTAINER_OF(n, struct spawn_lane, link);
-		if (lane->serial == upstream_serial(u))
-			return lane;
-	}
-	drop_idle_lanes(s);
-	lane = calloc(1, sizeof(*lane));
-	if (!lane)
-		return NULL;
-	lane->shared = s;
-	lane->serial = upstream_serial(u);
-	deferred_init(&lane->run, run_lane);
-	spawn_turns_init(&lane->turns, c->scheme == CONFIG_LOCAL ? SPAWN_RUNNING_LOCAL_MAX : SPAWN_RUNNING_MAX,
-			 c->pool.max_waiting);
-	list_add_tail(&s->lanes, &lane->link);
-	return lane;
-}
-
 /* Without list or counts. */
 static struct spawn *spawn_new(struct spawn_shared *s, const struct fetch_caller *caller, const char *credential)
 {
@@ -842,7 +766,7 @@ static size_t watched_of(const struct spawn_shared *s, const char *user_id)
 
 int spawn_start(struct spawn_shared *s, const struct spawn_ask *ask, struct spawn **out)
 {
-	struct spawn_lane *lane = find_lane(s, ask->caller.upstream);
+	struct spawn_lane *lane = spawn_lane_find(&s->lanes, ask->caller.upstream);
 	struct spawn *p;
 	int rc;
 
@@ -856,7 +780,7 @@ int spawn_start(struct spawn_shared *s, const struct spawn_ask *ask, struct spaw
 	p->keep_ms = ask->keep_ms;
 	buf_add_str(&p->lines, ask->lines);
 	buf_add_str(&p->body, ask->body);
-	rc = p->lines.failed || p->body.failed ? -ENOMEM : spawn_turn_ask(&lane->turns, &p->turn, ask->caller.user_id);
+	rc = p->lines.failed || p->body.failed ? -ENOMEM : spawn_lane_ask(lane, &p->turn, ask->caller.user_id);
 	if (rc) {
 		spawn_free(p);
 		return rc;
@@ -867,7 +791,6 @@ int spawn_start(struct spawn_shared *s, const struct spawn_ask *ask, struct spaw
 	p->arg = ask->arg;
 	p->deadline_ms = clock_ms() + timeout_of(ask->caller.upstream);
 	set_timer(p, timeout_of(ask->caller.upstream));
-	loop_defer(s->loop, &lane->run);
 	*out = p;
 	return 0;
 }
@@ -962,7 +885,7 @@ void spawn_shared_init(struct spawn_shared *s, struct loop *loop, struct limiter
 	s->loop = loop;
 	s->limiter = limiter;
 	s->ownership = ownership;
-	list_init(&s->lanes);
+	spawn_lanes_init(&s->lanes, loop);
 	list_init(&s->polls);
 	list_init(&s->spawns);
 	list_init(&s->recalled);
@@ -982,8 +905,7 @@ void spawn_shared_fini(struct spawn_shared *s)
 		spawn_free(CONTAINER_OF(n, struct spawn, link));
 	LIST_FOREACH_SAFE (n, &s->polls)
 		poll_free(CONTAINER_OF(n, struct spawn_poll, link));
-	LIST_FOREACH_SAFE (n, &s->lanes)
-		lane_free(CONTAINER_OF(n, struct spawn_lane, link));
+	spawn_lanes_fini(&s->lanes);
 	LIST_FOREACH_SAFE (n, &s->recalled)
 		recalled_free(CONTAINER_OF(n, struct recalled, link));
 }

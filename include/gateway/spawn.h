@@ -17,6 +17,7 @@
 #include "common/str.h"
 #include "gateway/fetch.h"
 #include "gateway/sandbox_doc.h"
+#include "gateway/spawn_lane.h"
 
 struct journal;
 struct limiter;
@@ -33,8 +34,6 @@ enum {
 	SPAWN_TOMBSTONE_MS = 7 * 86400000, /* a server may adopt a stray container when it is started anew */
 	SPAWN_WATCH_MS = 60000,            /* after the spawn's timeout nobody waits, but it may still appear */
 	SPAWN_KEPT_MAX_MS = 600000,        /* for the retry of a client that has left */
-	SPAWN_RUNNING_MAX = 4,        /* at one server, which runs them one at a time; half of them for one owner */
-	SPAWN_RUNNING_LOCAL_MAX = 16, /* at the embedded server, which does not */
 };
 
 /* The journal's keys of spawns begin so. */
@@ -60,12 +59,12 @@ struct spawn_shared {
 	struct journal *journal;     /* borrowed; NULL: nothing survives */
 	struct limiter *limiter;     /* borrowed */
 	struct ownership *ownership; /* borrowed; is told whose the new ones are */
-	struct list lanes;           /* struct spawn_lane: the turns at one server */
-	struct list polls;           /* struct spawn_poll: the lists that are watched */
-	struct list spawns;          /* struct spawn */
-	struct list recalled;        /* struct recalled, until spawn_restore */
-	size_t unclaimed;            /* spawns that no client waits for, tombstones not counted */
-	size_t busy;                 /* of them, those that a stop of the daemon waits for */
+	struct spawn_lanes lanes;
+	struct list polls;    /* struct spawn_poll: the lists that are watched */
+	struct list spawns;   /* struct spawn */
+	struct list recalled; /* struct recalled, until spawn_restore */
+	size_t unclaimed;     /* spawns that no client waits for, tombstones not counted */
+	size_t busy;          /* of them, those that a stop of the daemon waits for */
 	size_t tombstones;
 	bool abandoned; /* the stop of the daemon waits for none of them any more */
 	struct spawn_counters counters;

@@ -37,7 +37,6 @@
 #include "gateway/journal.h"
 #include "gateway/keyring.h"
 #include "gateway/limiter.h"
-#include "gateway/list_poll.h"
 #include "gateway/ownership.h"
 #include "gateway/record.h"
 #include "gateway/request_id.h"
@@ -73,22 +72,9 @@ static const struct sm sm = {"spawn", state_names, state_edges, SPAWN_STATES};
 
 enum {
 	ANSWER_MAX_BYTES = 65536,
-	POLL_FIRST_MS = 250,
-	POLL_LONGEST_MS = 10000,
-	POLL_TOMBSTONES_MS = 300000, /* when nothing but tombstones are looked for */
 	DESTROY_SPAN_MS = 600000,
 	TIMEOUT_DEFAULT_MS = 300000, /* where timeouts.spawn sets none */
 	NO_END_MS = 86400000,        /* a timer that is set for no reason; a set one can be set again without memory */
-};
-
-/* One list that is read for all who look for a token with one key. */
-struct spawn_poll {
-	struct list link;            /* on spawn_shared.polls */
-	struct spawn_shared *shared; /* borrowed */
-	struct list_poll *poll;      /* owned */
-	size_t users;                /* spawns that look for their token in it, or may come to */
-	bool reading;                /* a round is under way, and frees it at its end when nobody uses it */
-	uint64_t pause_ms;           /* before the next round */
 };
 
 struct spawn {
@@ -102,7 +88,7 @@ struct spawn {
 	struct buf lines;             /* WAITING: header lines that are sent */
 	struct buf body;              /* WAITING: what is sent */
 	struct fetch *fetch;          /* owned; SENT */
-	struct spawn_poll *poll;      /* one of its users; from SENT on, so that looking never lacks memory */
+	struct spawn_search search;   /* has joined from SENT on */
 	struct destroy *destroy;      /* owned; DESTROYING */
 	struct event *timer;          /* owned; what the state has to end by */
 	struct limiter_owner *limits; /* a spawn of his is taken, which holds it; NULL: it is not counted */
@@ -127,7 +113,6 @@ struct recalled {
 
 static void move(struct spawn *p, enum spawn_state to);
 static void begin_destroying(struct spawn *p);
-static void leave_poll(struct spawn *p);
 
 const struct sm *spawn_sm(void)
 {
@@ -272,7 +257,7 @@ static void spawn_free(struct spawn *p)
 	count(p, was);
 	list_remove(&p->link);
 	give_turn_back(p);
-	leave_poll(p);
+	spawn_search_leave(&p->search);
 	fetch_cancel(p->fetch);
 	destroy_cancel(p->destroy);
 	if (p->timer)
@@ -294,6 +279,13 @@ static void finish(struct spawn *p)
 	spawn_free(p);
 }
 
+static enum spawn_pace pace_of(enum spawn_state state)
+{
+	if (state == SPAWN_WATCHED)
+		return SPAWN_PACE_FAST;
+	return state == SPAWN_TOMBSTONE ? SPAWN_PACE_SLOW : SPAWN_PACE_NONE;
+}
+
 static void move(struct spawn *p, enum spawn_state to)
 {
 	bool was = is_unclaimed(p->state, p->on_done != NULL);
@@ -301,6 +293,7 @@ static void move(struct spawn *p, enum spawn_state to)
 	if (p->state == SPAWN_TOMBSTONE)
 		p->shared->tombstones--;
 	p->state = sm_move(&sm, 0, p->state, to);
+	p->search.pace = pace_of(to);
 	set_timer(p, NO_END_MS);
 	if (to == SPAWN_TOMBSTONE)
 		p->shared->tombstones++;
@@ -376,118 +369,19 @@ static void use_sandbox(struct spawn *p, struct str head, struct str body, const
 	spawn_leave(p);
 }
 
-/* --- looking for tokens -------------------------------------------------------------------------------------------------- */
-
-static bool is_looked_for(const struct spawn *p)
+static void on_found(struct spawn_search *search, const struct sandbox_doc *doc, struct str json)
 {
-	return p->state == SPAWN_WATCHED || p->state == SPAWN_TOMBSTONE;
-}
-
-static void on_sandbox(void *arg, const struct sandbox_doc *doc, struct str json)
-{
-	struct spawn_poll *poll = arg;
+	struct spawn *p = CONTAINER_OF(search, struct spawn, search);
 	struct buf body = BUF_EMPTY;
 
-	if (!doc->token[0])
-		return;
-	LIST_FOREACH_SAFE (n, &poll->shared->spawns) {
-		struct spawn *p = CONTAINER_OF(n, struct spawn, link);
-		if (p->poll != poll || !is_looked_for(p) || strcmp(p->token, doc->token) != 0)
-			continue;
-		log_info("upstream %s: sandbox %s of a spawn whose answer was lost is there",
-			 upstream_name(p->caller.upstream), doc->id);
-		if (p->on_done)
-			poll->shared->counters.found++;
-		buf_add_str(&body, json);
-		buf_add_char(&body, '\n');
-		use_sandbox(p, STR(SPAWN_CREATED_HEAD), body.failed ? json : buf_str(&body), doc);
-		buf_fini(&body);
-		return;
-	}
-}
-
-static void poll_free(struct spawn_poll *poll)
-{
-	list_remove(&poll->link);
-	list_poll_free(poll->poll);
-	free(poll);
-}
-
-static uint64_t on_round(void *arg, bool complete)
-{
-	struct spawn_poll *poll = arg;
-	bool watched = false;
-	bool any = false;
-
-	(void)complete;
-	if (poll->users == 0) {
-		poll_free(poll);
-		return 0;
-	}
-	LIST_FOREACH (n, &poll->shared->spawns) {
-		const struct spawn *p = CONTAINER_OF(n, struct spawn, link);
-		any = any || (p->poll == poll && is_looked_for(p));
-		watched = watched || (p->poll == poll && p->state == SPAWN_WATCHED);
-	}
-	poll->reading = any;
-	if (!any)
-		return 0;
-	if (!watched)
-		return POLL_TOMBSTONES_MS;
-	poll->pause_ms = poll->pause_ms * 2 > POLL_LONGEST_MS ? POLL_LONGEST_MS : poll->pause_ms * 2;
-	return poll->pause_ms;
-}
-
-static const struct list_poll_events poll_events = {.on_sandbox = on_sandbox, .on_round = on_round};
-
-static struct spawn_poll *find_poll(struct spawn_shared *s, const struct fetch_caller *caller)
-{
-	const struct fetch_caller asker = {caller->upstream, caller->key, caller->user_id, NULL, NULL};
-	struct spawn_poll *poll;
-
-	LIST_FOREACH (n, &s->polls) {
-		poll = CONTAINER_OF(n, struct spawn_poll, link);
-		if (list_poll_caller(poll->poll)->upstream == caller->upstream &&
-		    list_poll_caller(poll->poll)->key == caller->key)
-			return poll;
-	}
-	poll = calloc(1, sizeof(*poll));
-	if (!poll)
-		return NULL;
-	poll->shared = s;
-	poll->poll = list_poll_new(s->loop, &asker, &poll_events, poll);
-	if (!poll->poll) {
-		free(poll);
-		return NULL;
-	}
-	list_add_tail(&s->polls, &poll->link);
-	return poll;
-}
-
-static int join_poll(struct spawn *p)
-{
-	p->poll = find_poll(p->shared, &p->caller);
-	if (!p->poll)
-		return -ENOMEM;
-	p->poll->users++;
-	return 0;
-}
-
-static void leave_poll(struct spawn *p)
-{
-	struct spawn_poll *poll = p->poll;
-
-	p->poll = NULL;
-	if (poll && --poll->users == 0 && !poll->reading)
-		poll_free(poll);
-}
-
-/* Its list is read now, and again and again while anybody is looked for. */
-static void look_for(struct spawn *p)
-{
-	p->poll->pause_ms = POLL_FIRST_MS;
-	p->poll->reading = true;
-	list_poll_hurry(p->poll->poll);
+	log_info("upstream %s: sandbox %s of a spawn whose answer was lost is there", upstream_name(p->caller.upstream),
+		 doc->id);
+	if (p->on_done)
+		p->shared->counters.found++;
+	buf_add_str(&body, json);
+	buf_add_char(&body, '\n');
+	use_sandbox(p, STR(SPAWN_CREATED_HEAD), body.failed ? json : buf_str(&body), doc);
+	buf_fini(&body);
 }
 
 /* --- what ends a state ------------------------------------------------------------------------------------------------------ */
@@ -512,7 +406,7 @@ static void bury(struct spawn *p)
 	p->until_wall_ms = p->sent_wall_ms + SPAWN_TOMBSTONE_MS;
 	set_timer_until(p, p->until_wall_ms, SPAWN_TOMBSTONE_MS);
 	write_record(p);
-	look_for(p);
+	spawn_search_hurry(&p->search);
 }
 
 /* Nobody waits: it is looked for until then. */
@@ -526,7 +420,7 @@ static void watch(struct spawn *p)
 	move(p, SPAWN_WATCHED);
 	p->until_wall_ms = p->sent_wall_ms + (int64_t)timeout_of(p->caller.upstream) + SPAWN_WATCH_MS;
 	write_record(p);
-	look_for(p);
+	spawn_search_hurry(&p->search);
 	if (p->on_done) {
 		uint64_t now = clock_ms();
 		set_timer(p, p->deadline_ms > now ? p->deadline_ms - now : 0);
@@ -723,7 +617,8 @@ static void on_turn(struct spawn_turn *t)
 	p->deadline_ms = clock_ms() + timeout_of(p->caller.upstream);
 	p->until_wall_ms = p->sent_wall_ms + (int64_t)timeout_of(p->caller.upstream) + SPAWN_WATCH_MS;
 	/* All that looking for it may need is there before it is sent. */
-	if (join_poll(p) || write_record(p) == -ENOMEM || fetch_start(p->shared->loop, &request, &p->fetch)) {
+	if (spawn_search_join(&p->shared->searches, &p->search, &p->caller) || write_record(p) == -ENOMEM ||
+	    fetch_start(p->shared->loop, &request, &p->fetch)) {
 		end_for_nothing(p, 503, "out of memory");
 		return;
 	}
@@ -742,6 +637,7 @@ static struct spawn *spawn_new(struct spawn_shared *s, const struct fetch_caller
 	p->shared = s;
 	list_init(&p->link);
 	spawn_turn_init(&p->turn, on_turn);
+	spawn_search_init(&p->search, p->token, on_found);
 	p->credential = credential ? strdup(credential) : NULL;
 	p->timer = evtimer_new(loop_base(s->loop), on_timer, p);
 	if (fetch_caller_copy(&p->caller, caller) == 0 && (p->credential || !credential) && p->timer &&
@@ -871,7 +767,7 @@ int spawn_rejoin(struct spawn_shared *s, const char *token, void (*on_done)(void
 	if (p->state == SPAWN_KEPT)
 		return look_again(p);
 	if (p->state == SPAWN_WATCHED) {
-		look_for(p);
+		spawn_search_hurry(&p->search);
 		set_timer(p, timeout_of(p->caller.upstream));
 	}
 	return 0;
@@ -886,7 +782,7 @@ void spawn_shared_init(struct spawn_shared *s, struct loop *loop, struct limiter
 	s->limiter = limiter;
 	s->ownership = ownership;
 	spawn_lanes_init(&s->lanes, loop);
-	list_init(&s->polls);
+	spawn_searches_init(&s->searches, loop);
 	list_init(&s->spawns);
 	list_init(&s->recalled);
 }
@@ -903,8 +799,7 @@ void spawn_shared_fini(struct spawn_shared *s)
 	s->on_quiet = NULL;
 	LIST_FOREACH_SAFE (n, &s->spawns)
 		spawn_free(CONTAINER_OF(n, struct spawn, link));
-	LIST_FOREACH_SAFE (n, &s->polls)
-		poll_free(CONTAINER_OF(n, struct spawn_poll, link));
+	spawn_searches_fini(&s->searches);
 	spawn_lanes_fini(&s->lanes);
 	LIST_FOREACH_SAFE (n, &s->recalled)
 		recalled_free(CONTAINER_OF(n, struct recalled, link));
@@ -1004,7 +899,7 @@ static void take_up(struct spawn_shared *s, const struct recalled *r, const json
 	const char *id = record_text(record, "id");
 	enum spawn_state state;
 
-	if (!p || join_poll(p)) {
+	if (!p || spawn_search_join(&p->shared->searches, &p->search, &p->caller)) {
 		if (p)
 			spawn_free(p);
 		log_warn("out of memory: a spawn of before the start (token %s) is left to the next one", r->token);
@@ -1031,7 +926,7 @@ static void take_up(struct spawn_shared *s, const struct recalled *r, const json
 		watch_on(p);
 	else
 		set_timer_until(p, p->until_wall_ms, SPAWN_TOMBSTONE_MS);
-	look_for(p);
+	spawn_search_hurry(&p->search);
 }
 
 /* Upstream or credential may be configured again; but not for ever. */

@@ -18,6 +18,7 @@
 #include "gateway/fetch.h"
 #include "gateway/sandbox_doc.h"
 #include "gateway/spawn_lane.h"
+#include "gateway/spawn_search.h"
 
 struct journal;
 struct limiter;
@@ -60,7 +61,7 @@ struct spawn_shared {
 	struct limiter *limiter;     /* borrowed */
 	struct ownership *ownership; /* borrowed; is told whose the new ones are */
 	struct spawn_lanes lanes;
-	struct list polls;    /* struct spawn_poll: the lists that are watched */
+	struct spawn_searches searches;
 	struct list spawns;   /* struct spawn */
 	struct list recalled; /* struct recalled, until spawn_restore */
 	size_t unclaimed;     /* spawns that no client waits for, tombstones not counted */

@@ -23,7 +23,6 @@
 
 #include <errno.h>
 #include <event2/event.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,9 +37,9 @@
 #include "gateway/keyring.h"
 #include "gateway/limiter.h"
 #include "gateway/ownership.h"
-#include "gateway/record.h"
 #include "gateway/request_id.h"
 #include "gateway/snapshot.h"
+#include "gateway/spawn_record.h"
 #include "gateway/upstream.h"
 
 enum spawn_state {
@@ -137,38 +136,39 @@ static uint64_t timeout_of(const struct upstream *u)
 
 /* --- the journal -------------------------------------------------------------------------------------------------------- */
 
-static void journal_key(const struct spawn *p, char out[sizeof(SPAWN_JOURNAL_PREFIX) + SPAWN_TOKEN_BYTES])
+enum {
+	JOURNAL_KEY_BYTES = sizeof(SPAWN_JOURNAL_PREFIX) + SPAWN_TOKEN_BYTES
+};
+
+static void journal_key(const char *token, char out[JOURNAL_KEY_BYTES])
 {
-	memcpy(out, SPAWN_JOURNAL_PREFIX, sizeof(SPAWN_JOURNAL_PREFIX) - 1);
-	memcpy(out + sizeof(SPAWN_JOURNAL_PREFIX) - 1, p->token, SPAWN_TOKEN_BYTES + 1);
+	snprintf(out, JOURNAL_KEY_BYTES, SPAWN_JOURNAL_PREFIX "%s", token);
 }
 
 /* What it would be taken up from. 0, or as journal_put. */
 static int write_record(const struct spawn *p)
 {
-	char key[sizeof(SPAWN_JOURNAL_PREFIX) + SPAWN_TOKEN_BYTES];
 	const struct config_upstream *u = upstream_config(p->caller.upstream);
+	const struct spawn_record r = {
+		.state = state_names[p->state],
+		.upstream = u->name,
+		.url = u->url,
+		.credential = p->credential,
+		.user_id = p->caller.user_id,
+		.id = p->id,
+		.sent_wall_ms = p->sent_wall_ms,
+		.until_wall_ms = p->until_wall_ms,
+		.keep = p->keep,
+		.keep_ms = p->keep_ms,
+	};
+	char key[JOURNAL_KEY_BYTES];
 	struct buf value = BUF_EMPTY;
-	struct json_writer w = json_writer(&value);
 	int rc;
 
 	if (!p->shared->journal)
 		return 0;
-	journal_key(p, key);
-	json_object_begin(&w, NULL);
-	json_cstr(&w, "state", state_names[p->state]);
-	json_cstr(&w, "upstream", u->name);
-	json_cstr(&w, "url", u->url);
-	if (p->credential)
-		json_cstr(&w, "credential", p->credential);
-	json_cstr(&w, "user", p->caller.user_id);
-	json_int(&w, "sent", p->sent_wall_ms);
-	json_int(&w, "until", p->until_wall_ms);
-	json_bool(&w, "keep", p->keep);
-	json_uint(&w, "keep_ms", p->keep_ms);
-	if (p->id[0])
-		json_cstr(&w, "id", p->id);
-	json_object_end(&w);
+	journal_key(p->token, key);
+	spawn_record_write(&r, &value);
 	rc = value.failed ? -ENOMEM : journal_put(p->shared->journal, str_from(key), buf_str(&value));
 	if (rc)
 		log_debug("spawn %s: its record could not be written", p->token);
@@ -176,15 +176,15 @@ static int write_record(const struct spawn *p)
 	return rc;
 }
 
-static void drop_record(const struct spawn *p)
+static void drop_record(const struct spawn_shared *s, const char *token)
 {
-	char key[sizeof(SPAWN_JOURNAL_PREFIX) + SPAWN_TOKEN_BYTES];
+	char key[JOURNAL_KEY_BYTES];
 
-	if (!p->shared->journal || p->state == SPAWN_WAITING)
+	if (!s->journal)
 		return;
-	journal_key(p, key);
-	if (journal_drop(p->shared->journal, str_from(key)))
-		log_debug("spawn %s: its record could not be dropped", p->token);
+	journal_key(token, key);
+	if (journal_drop(s->journal, str_from(key)))
+		log_debug("spawn %s: its record could not be dropped", token);
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------------------ */
@@ -273,7 +273,8 @@ static void spawn_free(struct spawn *p)
 /* Nothing is to be known of it any more. */
 static void finish(struct spawn *p)
 {
-	drop_record(p);
+	if (p->state != SPAWN_WAITING)
+		drop_record(p->shared, p->token);
 	if (p->state == SPAWN_TOMBSTONE)
 		p->shared->tombstones--;
 	spawn_free(p);
@@ -860,15 +861,6 @@ void spawn_recall(struct spawn_shared *s, struct str key, struct str value)
 	list_add_tail(&s->recalled, &r->link);
 }
 
-/* Who it was sent for; false: upstream or credential are no longer what they were. */
-static bool resolve(const json_t *record, const struct snapshot *snapshot, struct fetch_caller *out)
-{
-	out->user_id = record_text(record, "user");
-	return out->user_id[0] &&
-	       snapshot_find(snapshot, record_text(record, "upstream"), record_text(record, "url"),
-			     json_string_value(json_object_get(record, "credential")), &out->upstream, &out->key);
-}
-
 /* One that was to be destroyed is looked for, which finds it again. */
 static enum spawn_state state_of(const char *name, const char *id)
 {
@@ -892,27 +884,30 @@ static void take_limits(struct spawn *p)
 	limiter_owner_unref(o, clock_ns());
 }
 
-static void take_up(struct spawn_shared *s, const struct recalled *r, const json_t *record,
+static void leave_without_memory(const char *token)
+{
+	log_warn("out of memory: a spawn of before the start (token %s) is left to the next one", token);
+}
+
+static void take_up(struct spawn_shared *s, const char *token, const struct spawn_record *r,
 		    const struct fetch_caller *caller)
 {
-	struct spawn *p = spawn_new(s, caller, json_string_value(json_object_get(record, "credential")));
-	const char *id = record_text(record, "id");
+	struct spawn *p = spawn_new(s, caller, r->credential);
 	enum spawn_state state;
 
 	if (!p || spawn_search_join(&p->shared->searches, &p->search, &p->caller)) {
 		if (p)
 			spawn_free(p);
-		log_warn("out of memory: a spawn of before the start (token %s) is left to the next one", r->token);
+		leave_without_memory(token);
 		return;
 	}
-	memcpy(p->token, r->token, sizeof(p->token));
-	p->sent_wall_ms = json_integer_value(json_object_get(record, "sent"));
-	p->until_wall_ms = json_integer_value(json_object_get(record, "until"));
-	p->keep = json_is_true(json_object_get(record, "keep"));
-	p->keep_ms = (uint64_t)json_integer_value(json_object_get(record, "keep_ms"));
-	if (sandbox_doc_id_is_good(str_from(id)))
-		memcpy(p->id, id, strlen(id) + 1);
-	state = state_of(record_text(record, "state"), p->id);
+	memcpy(p->token, token, sizeof(p->token));
+	p->sent_wall_ms = r->sent_wall_ms;
+	p->until_wall_ms = r->until_wall_ms;
+	p->keep = r->keep;
+	p->keep_ms = r->keep_ms;
+	memcpy(p->id, r->id, strlen(r->id) + 1);
+	state = state_of(r->state, p->id);
 	s->counters.restored++;
 	if (state == SPAWN_WATCHED)
 		take_limits(p);
@@ -930,31 +925,31 @@ static void take_up(struct spawn_shared *s, const struct recalled *r, const json
 }
 
 /* Upstream or credential may be configured again; but not for ever. */
-static void leave_record(struct spawn_shared *s, const struct recalled *r, const json_t *record)
+static void leave_record(struct spawn_shared *s, const char *token, const struct spawn_record *r)
 {
-	int64_t sent = json_integer_value(json_object_get(record, "sent"));
-	char key[sizeof(SPAWN_JOURNAL_PREFIX) + SPAWN_TOKEN_BYTES];
-
 	log_warn("a spawn of before the start (token %s) cannot be looked for: its upstream or credential is no longer "
 		 "configured",
-		 r->token);
-	snprintf(key, sizeof(key), SPAWN_JOURNAL_PREFIX "%s", r->token);
-	if (s->journal && clock_wall_ms() - sent > SPAWN_TOMBSTONE_MS && journal_drop(s->journal, str_from(key)))
-		log_debug("spawn %s: its record could not be dropped", r->token);
+		 token);
+	if (clock_wall_ms() - r->sent_wall_ms > SPAWN_TOMBSTONE_MS)
+		drop_record(s, token);
 }
 
 void spawn_restore(struct spawn_shared *s, const struct snapshot *snapshot)
 {
 	LIST_FOREACH_SAFE (n, &s->recalled) {
 		struct recalled *r = CONTAINER_OF(n, struct recalled, link);
-		json_t *record = json_loads(r->value, 0, NULL);
-		struct fetch_caller caller = {0};
+		struct spawn_record record;
+		int rc = spawn_record_read(str_from(r->value), &record);
+		struct fetch_caller caller = {.user_id = record.user_id};
 
-		if (resolve(record, snapshot, &caller))
-			take_up(s, r, record, &caller);
+		if (rc == -ENOMEM)
+			leave_without_memory(r->token);
+		else if (rc == 0 && snapshot_find(snapshot, record.upstream, record.url, record.credential,
+						  &caller.upstream, &caller.key))
+			take_up(s, r->token, &record, &caller);
 		else
-			leave_record(s, r, record);
-		json_decref(record);
+			leave_record(s, r->token, &record);
+		spawn_record_fini(&record);
 		recalled_free(r);
 	}
 }

@@ -33,6 +33,7 @@
 #include "gateway/policy.h"
 #include "gateway/snapshot.h"
 #include "gateway/spawn_keys.h"
+#include "gateway/spawn_restore.h"
 #include "gateway/template_cache.h"
 #include "gateway/trace_export.h"
 #include "gateway/vm_watch.h"
@@ -364,7 +365,7 @@ void front_use_snapshot(struct front_shared *s, struct snapshot *snapshot)
 void front_recall(struct front_shared *s, struct str key, struct str value)
 {
 	if (str_starts(key, STR(SPAWN_JOURNAL_PREFIX)))
-		spawn_recall(&s->spawns, key, value);
+		spawn_restore_recall(&s->spawns, key, value);
 	else if (str_starts(key, STR(SPAWN_KEYS_JOURNAL_PREFIX)))
 		spawn_keys_recall(s->keys, key, value);
 	else if (str_starts(key, STR(LEASE_JOURNAL_PREFIX)))

@@ -16,6 +16,7 @@
 
 #include "common/buf.h"
 #include "common/clock.h"
+#include "common/json_write.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "gateway/config.h"

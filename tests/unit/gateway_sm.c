@@ -12,7 +12,7 @@
 #include "gateway/lease.h"
 #include "gateway/local_server.h"
 #include "gateway/run.h"
-#include "gateway/spawn.h"
+#include "gateway/spawn_state.h"
 #include "gateway/trace_export.h"
 #include "gateway/upstream.h"
 
@@ -158,7 +158,7 @@ Test(gateway_sm, run)
 	expect_machine(run_sm(), rows, COUNT(rows));
 }
 
-/* daemon/gateway/spawn.c */
+/* daemon/gateway/spawn_state.c */
 Test(gateway_sm, spawn)
 {
 	static const struct row rows[] = {
@@ -171,7 +171,7 @@ Test(gateway_sm, spawn)
 		{"ended", ""},
 	};
 
-	expect_machine(spawn_sm(), rows, COUNT(rows));
+	expect_machine(spawn_state_sm(), rows, COUNT(rows));
 }
 
 /* daemon/gateway/trace_export.c */

@@ -26,13 +26,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "common/buf.h"
 #include "common/check.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/process.h"
 #include "gateway/config.h"
-#include "gateway/dial.h"
+#include "gateway/dial_place.h"
 
 enum conn_state {
 	CONN_DIALLING,
@@ -84,15 +83,7 @@ struct upstream {
 	struct dialer *dialer;             /* borrowed */
 	struct config_upstream config;     /* own copy; of what it points to only name and url, both owned */
 	char *name;                        /* owned */
-	char *url;                         /* owned; what libcurl dials */
-	char *unix_path;                   /* owned; NULL: TCP */
-	char *connect_to;                  /* owned; with tls.server_name, else NULL */
-	char *cert_file;                   /* owned; NULL without */
-	char *key_file;                    /* owned; NULL without */
-	char *proxy;                       /* owned; NULL without */
-	struct buf ca;                     /* PEM; empty: the system's authorities */
-	struct dial_share *share;          /* owned; TLS sessions; NULL for plain upstreams */
-	char *authority;                   /* owned; for Host */
+	struct dial_place place;           /* how it is dialled */
 	struct list idle;                  /* struct upstream_conn, the one used last first */
 	struct list leased;                /* struct upstream_conn */
 	struct list dialling;              /* struct upstream_conn */
@@ -262,7 +253,7 @@ static void conn_move(struct upstream_conn *c, enum conn_state to)
 		c->idle_since_ms = loop_now_ms(u->loop);
 		c->idle_turn = loop_turn(u->loop);
 		deadline_set(&u->idle_deadlines, &c->deadline);
-		c->rested = !u->share;
+		c->rested = !u->place.share;
 		if (!c->rested && list_empty(&u->rest.link))
 			deadline_set(&u->surplus_deadlines, &u->rest);
 		loop_defer(u->loop, &u->deliver);
@@ -499,18 +490,7 @@ static void on_dialled(void *arg, enum dial_outcome outcome, int fd, const char 
 static int conn_dial(struct upstream *u, bool asked)
 {
 	struct upstream_conn *c = calloc(1, sizeof(*c));
-	const struct dial_target target = {
-		.url = u->url,
-		.connect_to = u->connect_to,
-		.unix_path = u->unix_path,
-		.ca = buf_str(&u->ca),
-		.cert_file = u->cert_file,
-		.key_file = u->key_file,
-		.proxy = u->proxy,
-		.no_near = u->far,
-		.share = u->share,
-		.timeout_ms = u->config.timeouts.connect_ms,
-	};
+	const struct dial_target target = dial_place_target(&u->place, u->far, u->config.timeouts.connect_ms);
 
 	if (!c)
 		return -ENOMEM;
@@ -919,53 +899,6 @@ void upstream_release(struct upstream_conn **conn, bool reusable)
 
 /* --- life ---------------------------------------------------------------------------------------------------------------- */
 
-static char *make_authority(const struct config_upstream *config)
-{
-	char *text;
-
-	bool tls = config->scheme == CONFIG_HTTPS;
-
-	if (config->scheme != CONFIG_HTTP && !tls)
-		return strdup("localhost");
-	if (config->port == (tls ? 443 : 80))
-		return strdup(config->host);
-	return asprintf(&text, "%s:%u", config->host, config->port) < 0 ? NULL : text;
-}
-
-static char *copy_of(const char *text, bool *failed)
-{
-	char *copy = text ? strdup(text) : NULL;
-
-	*failed = *failed || (text && !copy);
-	return copy;
-}
-
-/* What a dial needs to know; false without memory. */
-static bool prepare_dials(struct upstream *u, const struct config_upstream *config, const char *unix_path)
-{
-	bool tls = config->scheme == CONFIG_HTTPS;
-	bool failed = false;
-
-	u->unix_path = copy_of(unix_path, &failed);
-	u->cert_file = copy_of(config->tls.cert_file, &failed);
-	u->key_file = copy_of(config->tls.key_file, &failed);
-	u->proxy = copy_of(config->proxy, &failed);
-	buf_add_str(&u->ca, buf_str(&config->tls.ca));
-	if (tls && config->tls.server_name) {
-		if (asprintf(&u->url, "https://%s:%u/", config->tls.server_name, config->port) < 0)
-			u->url = NULL;
-		if (asprintf(&u->connect_to, "%s:%u:%s:%u", config->tls.server_name, config->port, config->host,
-			     config->port) < 0)
-			u->connect_to = NULL;
-		failed = failed || !u->connect_to;
-	} else if (asprintf(&u->url, "%s://%s/", tls ? "https" : "http", u->authority) < 0) {
-		u->url = NULL;
-	}
-	if (tls)
-		u->share = dial_share_new();
-	return !failed && u->url && !u->ca.failed && (!tls || u->share);
-}
-
 struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const struct config_upstream *config,
 			      const char *unix_path)
 {
@@ -996,14 +929,13 @@ struct upstream *upstream_new(struct loop *loop, struct dialer *dialer, const st
 	for (size_t i = 0; i < UPSTREAM_WAITS; i++)
 		deadline_queue_init(&u->exchange_deadlines[i], loop, waits[i]);
 	u->name = strdup(config->name);
-	u->authority = make_authority(config);
 	/* Only the values are kept; what is owned elsewhere is not to be reached from here. */
 	u->config.name = u->name;
 	u->config.url = strdup(config->url ? config->url : ""); /* a preview front has none */
 	u->config.path = u->config.host = u->config.proxy = NULL;
 	memset(&u->config.tls, 0, sizeof(u->config.tls));
 	u->retry = evtimer_new(loop_base(loop), on_retry, u);
-	if (!u->name || !u->config.url || !u->authority || !prepare_dials(u, config, unix_path) || !u->retry) {
+	if (!u->name || !u->config.url || dial_place_init(&u->place, config, unix_path) || !u->retry) {
 		upstream_unref(u);
 		return NULL;
 	}
@@ -1055,15 +987,7 @@ void upstream_unref(struct upstream *u)
 			event_free(u->retry);
 		free(u->config.url);
 		free(u->name);
-		free(u->url);
-		free(u->unix_path);
-		free(u->authority);
-		free(u->connect_to);
-		free(u->cert_file);
-		free(u->key_file);
-		free(u->proxy);
-		buf_fini(&u->ca);
-		dial_share_free(u->share);
+		dial_place_fini(&u->place);
 		free(u);
 		return;
 	}
@@ -1089,17 +1013,17 @@ uint64_t upstream_serial(const struct upstream *u)
 
 const char *upstream_place(const struct upstream *u)
 {
-	return u->unix_path ? u->unix_path : u->url;
+	return u->place.unix_path ? u->place.unix_path : u->place.url;
 }
 
 const char *upstream_authority(const struct upstream *u)
 {
-	return u->authority;
+	return u->place.authority;
 }
 
 const char *upstream_unix_path(const struct upstream *u)
 {
-	return u->unix_path;
+	return u->place.unix_path;
 }
 
 const struct config_upstream *upstream_config(const struct upstream *u)

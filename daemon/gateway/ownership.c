@@ -94,7 +94,8 @@ void ownership_gone(struct ownership *o, const struct upstream *u, struct str id
 
 void ownership_destroyed(struct ownership *o, const struct fetch_caller *asker, struct str id)
 {
-	owner_learn(o->table, upstream_serial(asker->upstream), id, str_from(asker->user_id));
+	owner_learn(o->table, upstream_serial(asker->upstream), id, str_from(asker->user_id), STR(""),
+		    loop_now_ms(o->loop));
 	ownership_gone(o, asker->upstream, id);
 }
 

@@ -109,6 +109,15 @@ bool str_is_id(struct str s, size_t max)
 	return true;
 }
 
+uint32_t str_hash(struct str s)
+{
+	uint32_t hash = UINT32_C(2166136261);
+
+	for (size_t i = 0; i < s.n; i++)
+		hash = (hash ^ (unsigned char)s.p[i]) * UINT32_C(16777619);
+	return hash;
+}
+
 int str_hex_value(char c)
 {
 	if (c >= '0' && c <= '9')

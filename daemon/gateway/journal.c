@@ -64,15 +64,6 @@ struct journal {
 	struct list buckets[BUCKETS]; /* struct record, by hash of the key */
 };
 
-static uint32_t hash_of(struct str s)
-{
-	uint32_t hash = UINT32_C(2166136261);
-
-	for (size_t i = 0; i < s.n; i++)
-		hash = (hash ^ (unsigned char)s.p[i]) * UINT32_C(16777619);
-	return hash;
-}
-
 /* --- records -------------------------------------------------------------------------------------------------------- */
 
 static struct str key_of(const struct record *r)
@@ -87,7 +78,7 @@ static struct str value_of(const struct record *r)
 
 static struct record *find(struct journal *j, struct str key)
 {
-	LIST_FOREACH (n, &j->buckets[hash_of(key) % BUCKETS]) {
+	LIST_FOREACH (n, &j->buckets[str_hash(key) % BUCKETS]) {
 		struct record *r = CONTAINER_OF(n, struct record, bucket);
 		if (str_eq(key_of(r), key))
 			return r;
@@ -115,7 +106,7 @@ static struct record *add(struct journal *j, struct str key, struct str value)
 		memcpy(r->text + key.n, value.p, value.n);
 	list_init(&r->owed);
 	list_add_tail(&j->records, &r->link);
-	list_add_tail(&j->buckets[hash_of(key) % BUCKETS], &r->bucket);
+	list_add_tail(&j->buckets[str_hash(key) % BUCKETS], &r->bucket);
 	j->count++;
 	return r;
 }
@@ -162,7 +153,7 @@ static void add_line(struct buf *out, const struct record *r)
 		buf_add_char(&text, ' ');
 		add_escaped(&text, value_of(r), false);
 	}
-	buf_addf(out, "%08x ", hash_of(buf_str(&text)));
+	buf_addf(out, "%08x ", str_hash(buf_str(&text)));
 	buf_add_str(out, buf_str(&text));
 	buf_add_char(out, '\n');
 	out->failed |= text.failed;
@@ -192,7 +183,7 @@ static bool check_fits(struct str digits, struct str text)
 			return false;
 		check = check << 4 | (uint32_t)v;
 	}
-	return check == hash_of(text);
+	return check == str_hash(text);
 }
 
 /* Takes a line of the file, which is overwritten. 0, -EBADMSG for a damaged one, or -ENOMEM. */

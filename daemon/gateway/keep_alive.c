@@ -53,11 +53,7 @@ struct keep_alive {
 
 static struct list *bucket_of(struct keep_alive *k, struct str id)
 {
-	uint32_t hash = UINT32_C(2166136261);
-
-	for (size_t i = 0; i < id.n; i++)
-		hash = (hash ^ (unsigned char)id.p[i]) * UINT32_C(16777619);
-	return &k->buckets[hash % BUCKETS];
+	return &k->buckets[str_hash(id) % BUCKETS];
 }
 
 static struct entry *find(struct keep_alive *k, uint64_t realm, struct str id)

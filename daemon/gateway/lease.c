@@ -423,11 +423,7 @@ static bool is_server(const struct lease *l, const struct upstream *u)
 
 static struct list *bucket_of(struct lease_shared *s, struct str id)
 {
-	uint32_t hash = UINT32_C(2166136261);
-
-	for (size_t i = 0; i < id.n; i++)
-		hash = (hash ^ (unsigned char)id.p[i]) * UINT32_C(16777619);
-	return &s->bound[hash % BUCKETS];
+	return &s->bound[str_hash(id) % BUCKETS];
 }
 
 struct lease *lease_find(struct lease_shared *s, const struct upstream *u, struct str sandbox)

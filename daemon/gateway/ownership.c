@@ -157,11 +157,7 @@ static void on_fetched(void *arg, const struct fetch_answer *a)
 
 static struct list *bucket_of(struct ownership *o, struct str id)
 {
-	unsigned hash = 0;
-
-	for (size_t i = 0; i < id.n; i++)
-		hash = hash * 31 + (unsigned char)id.p[i];
-	return &o->pending[hash % OWNERSHIP_BUCKETS];
+	return &o->pending[str_hash(id) % OWNERSHIP_BUCKETS];
 }
 
 static struct look_up *find_pending(struct list *bucket, const struct fetch_caller *asker, struct str id)

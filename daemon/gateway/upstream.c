@@ -153,11 +153,7 @@ const struct sm *upstream_conn_sm(void)
 
 static struct list *bucket_of(struct upstream *u, const char *name)
 {
-	uint32_t hash = 2166136261u;
-
-	for (const char *p = name; *p; p++)
-		hash = (hash ^ (unsigned char)*p) * 16777619u;
-	return &u->owners[hash % OWNER_BUCKETS];
+	return &u->owners[str_hash(str_from(name)) % OWNER_BUCKETS];
 }
 
 /* Forgets an identity that neither holds nor waits, but for the one that was looked up last. */

@@ -129,11 +129,7 @@ static void forget_oldest(struct records *rs)
 
 static struct list *bucket_of(struct records *rs, struct str id)
 {
-	uint32_t hash = 2166136261u; /* FNV-1a */
-
-	for (size_t i = 0; i < id.n; i++)
-		hash = (hash ^ (unsigned char)id.p[i]) * 16777619u;
-	return &rs->buckets[hash % BUCKETS];
+	return &rs->buckets[str_hash(id) % BUCKETS];
 }
 
 struct record *records_find(struct records *rs, struct str id)

@@ -76,6 +76,9 @@ MUST_CHECK int str_parse_u64(struct str s, uint64_t *out);
 /* 1 to max bytes of letters, digits, '.', '_' and '-': what ids are made of. */
 bool str_is_id(struct str s, size_t max);
 
+/* FNV-1a. The journal writes it as a checksum: it stays what it is. */
+uint32_t str_hash(struct str s);
+
 /* 0 to 15, or -1 when c is no hexadecimal digit. */
 int str_hex_value(char c);
 

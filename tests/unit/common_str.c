@@ -117,6 +117,14 @@ static void assert_decodes(struct str in, bool plus, struct str expected)
 	cr_expect(n < 0 || str_eq(str_of(out, (size_t)n), expected), "%.*s", STR_ARG(in));
 }
 
+/* Known values of FNV-1a: journals of before have it. */
+Test(common_str, hash)
+{
+	cr_expect_eq(str_hash(STR("")), 0x811c9dc5);
+	cr_expect_eq(str_hash(STR("a")), 0xe40c292c);
+	cr_expect_eq(str_hash(STR("foobar")), 0xbf9cf968);
+}
+
 /* Escapes are decoded, bad ones refused wherever they stand. */
 Test(common_str, percent_decode)
 {

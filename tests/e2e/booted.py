@@ -74,8 +74,20 @@ def has_tree():
     return os.path.exists(f"{TREE}/usr/lib/systemd/systemd")
 
 
+def build_depends():
+    with open(SRC + "/debian/control", encoding="utf-8") as file:
+        return re.search(r"^Build-Depends:((?:.*\n[ \t])*.*)", file.read(), re.M).group(1)
+
+
 def has_build_tree():
-    return not BUILD_TREE or os.path.exists(BUILD_TREE)
+    """One that was made for what the package is built with now."""
+    if not BUILD_TREE:
+        return True
+    try:
+        with open(BUILD_TREE + "/build-depends", encoding="utf-8") as file:
+            return file.read() == build_depends()
+    except OSError:
+        return False
 
 
 def said_in_suite(*words):
@@ -100,12 +112,13 @@ def debootstrap(tree, *options):
 
 def make_build_tree():
     """What the package is built with, as its Build-Depends say."""
-    with open(SRC + "/debian/control", encoding="utf-8") as file:
-        needed = re.search(r"^Build-Depends:((?:.*\n[ \t])*.*)", file.read(), re.M).group(1)
     debootstrap(BUILD_TREE, "--variant=buildd")
     get = 'apt-get -q update && apt-get -qy --no-install-recommends satisfy "$1" && apt-get clean'
     run("systemd-nspawn", "-q", "-D", BUILD_TREE + ".new", "--register=no", "--keep-unit", "--as-pid2", "--pipe",
-        "--setenv=DEBIAN_FRONTEND=noninteractive", "sh", "-c", get, "sh", f"{needed}, lintian")
+        "--setenv=DEBIAN_FRONTEND=noninteractive", "sh", "-c", get, "sh", f"{build_depends()}, lintian")
+    with open(BUILD_TREE + ".new/build-depends", "w", encoding="utf-8") as file:
+        file.write(build_depends())
+    shutil.rmtree(BUILD_TREE, ignore_errors=True)
     os.rename(BUILD_TREE + ".new", BUILD_TREE)
 
 

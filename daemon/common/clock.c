@@ -91,3 +91,8 @@ void clock_format_ms(int64_t wall_ns, char out[25])
 	}
 	*out = '\0';
 }
+
+uint64_t clock_spread(uint64_t ms)
+{
+	return ms + clock_ns() / 1000 % (ms / 5 + 1);
+}

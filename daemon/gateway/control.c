@@ -220,7 +220,6 @@ unsigned control_answer(const struct answer_to *to, enum http_method method, str
 			const struct status_view *view)
 {
 	const struct request r = {to, view};
-
 	const unsigned methods = route_own_methods(rest);
 
 	if (methods && !(methods & 1u << method)) {

@@ -108,14 +108,12 @@ static void write_clients(const struct status_view *v, struct json_writer *w)
 
 static void write_requests(const struct status_view *v, struct json_writer *w)
 {
-	static const char *const names[6] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
-
 	json_object_begin(w, "requests");
 	json_uint(w, "total", v->stats->requests);
 	json_uint(w, "repeated", v->stats->repeated);
 	json_object_begin(w, "by_status");
-	for (unsigned i = 0; i < 6; i++)
-		json_uint(w, names[i], v->stats->statuses[i]);
+	for (unsigned i = 0; i < METER_STATUSES; i++)
+		json_uint(w, meter_status_text(i), v->stats->statuses[i]);
 	json_object_end(w);
 	json_object_begin(w, "ends");
 	for (unsigned i = 0; i < EXCHANGE_ENDS; i++)

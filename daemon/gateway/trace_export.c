@@ -132,12 +132,6 @@ static void arm(struct event *timer, uint64_t ms)
 	event_add(timer, &tv);
 }
 
-/* Up to a fifth more, so that several gateways do not knock in step. */
-static uint64_t with_jitter(uint64_t ms)
-{
-	return ms + clock_ns() / 1000 % (ms / 5 + 1);
-}
-
 static void move(struct trace_export *x, enum export_state to)
 {
 	x->state = sm_move(&sm, 0, x->state, to);
@@ -152,7 +146,7 @@ static void move(struct trace_export *x, enum export_state to)
 		arm(x->timer, ANSWER_MS);
 		return;
 	case EXPORT_RESTING:
-		arm(x->timer, x->retry_after_ms ? x->retry_after_ms : with_jitter(x->rest_ms));
+		arm(x->timer, x->retry_after_ms ? x->retry_after_ms : clock_spread(x->rest_ms));
 		return;
 	case EXPORT_STATES:
 		return;

@@ -399,9 +399,7 @@ static void fail_next(struct upstream *u, enum upstream_failure failure, const c
 
 static void arm_retry(struct upstream *u)
 {
-	/* Up to a fifth more, so that several gateways do not knock in step. */
-	unsigned ms = u->circuit_ms + (unsigned)(clock_ns() / 1000 % (u->circuit_ms / 5 + 1));
-	struct timeval tv = clock_span(ms);
+	struct timeval tv = clock_span(clock_spread(u->circuit_ms));
 
 	if (u->previews || u->quiet || u->abandoned || evtimer_pending(u->retry, NULL))
 		return;

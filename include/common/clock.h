@@ -16,6 +16,9 @@ static inline struct timeval clock_span(uint64_t ms)
 	return (struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000};
 }
 
+/* The span and up to a fifth more, so that several processes which wait alike do not knock in step. */
+uint64_t clock_spread(uint64_t ms);
+
 /* Nanoseconds, milliseconds since 1970-01-01T00:00:00Z. */
 int64_t clock_wall_ns(void);
 int64_t clock_wall_ms(void);
